@@ -1,0 +1,267 @@
+"""Every setting: its default, its unit, its range, and who would change it.
+
+Values come, strongest first, from command-line flags, the environment (`REVERIE_UPSTREAM__BASE_URL`), the file
+`config.toml` in the home, and the defaults here. They are parsed once; a package receives its own section and never
+reads the environment. A value out of range is refused with its key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+
+from reverie.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from pydantic_settings import PydanticBaseSettingsSource
+
+    from reverie.types import JsonObject
+
+DEFAULT_HOME = Path("~/.reverie")
+DEFAULT_PORT = 8377
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A table of `config.toml`. Unknown keys are refused: a misspelt setting must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewayConfig(Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback requires a token.")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65_535, description="TCP port; 0 picks a free one.")
+    auth: Literal["none", "token"] = Field("none", description="`token` asks every `/v1` caller for a bearer token.")
+    token_env: str = Field("REVERIE_TOKEN", description="Environment variable that holds the token.")
+    token_file: Path | None = Field(None, description="File that holds the token; wins over `token_env`.")
+    body_bytes_max: int = Field(20 * MIB, ge=1024, le=1024 * MIB, description="Largest request body.")
+    body_read_s: float = Field(30.0, gt=0, le=600, description="Time a client has to send its body.")
+    turn_s_max: float = Field(600.0, gt=0, le=86_400, description="Longest time one turn may take.")
+    image_parts_max: int = Field(8, ge=0, le=64, description="Images per request.")
+    image_bytes_max: int = Field(10 * MIB, ge=1, le=256 * MIB, description="One image, decoded.")
+    image_total_bytes_max: int = Field(20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded.")
+    drain_s: float = Field(10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class UpstreamConfig(Section):
+    """The model that answers: any OpenAI-compatible server."""
+
+    base_url: str | None = Field(None, description="For example `https://api.openai.com/v1`. Unset: answer offline.")
+    model: str | None = Field(None, description="Model name sent upstream. Unset: the first the server lists.")
+    api_key_env: str = Field("REVERIE_UPSTREAM_API_KEY", description="Environment variable that holds the key.")
+    api_key_file: Path | None = Field(None, description="File that holds the key; wins over `api_key_env`.")
+    connect_s: float = Field(10.0, gt=0, le=300, description="Time to open a connection.")
+    read_s: float = Field(120.0, gt=0, le=3_600, description="Longest silence of the model's server.")
+    retries_max: int = Field(3, ge=0, le=10, description="Further tries after a refused connection, 429 or 5xx.")
+    retry_wait_s_max: float = Field(30.0, gt=0, le=600, description="Longest single wait, Retry-After included.")
+    calls_max: int = Field(64, ge=1, le=1_024, description="Model calls at the same time.")
+    context_tokens: int = Field(32_768, ge=2_048, le=10_000_000, description="The model's context window.")
+    output_tokens: int = Field(4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
+    streaming: bool = Field(True, description="False for a server that cannot stream: clients still can.")
+    detect: bool = Field(True, description="With no base_url: look for Ollama, llama.cpp, LM Studio on their ports.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("a URL that starts with http:// or https://")
+        return value.rstrip("/") if value else None
+
+
+class MemoryConfig(Section):
+    """What is remembered and how it is found."""
+
+    embedder: Literal["bundled", "openai", "none"] = Field(
+        "bundled", description="`bundled` works offline; `openai` asks `embedder_base_url`; `none`: full text only."
+    )
+    embedder_base_url: str | None = Field(None, description="An OpenAI-compatible `/v1` for embeddings.")
+    embedder_model: str = Field("text-embedding-3-small", description="Model of that server.")
+    embedder_key_env: str = Field("REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
+    cache_entries_max: int = Field(50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
+    recall_hits: int = Field(6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none.")
+    recall_tokens_max: int = Field(1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
+    recall_ms_max: int = Field(250, ge=1, le=10_000, description="After this a turn goes on without recall.")
+    tools: bool = Field(True, description="Offer memory_search and memory_get to the model.")
+    tool_rounds_max: int = Field(6, ge=1, le=50, description="Rounds of our tools within one turn.")
+    watch: bool = Field(True, description="Notice files changed by hand.")
+    watch_debounce_ms: int = Field(150, ge=10, le=10_000, description="Quiet time before a changed file is read.")
+    file_bytes_max: int = Field(16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped.")
+    recall_events_max: int = Field(50_000, ge=100, le=10_000_000, description="Searches kept as recall evidence.")
+
+
+class SessionsConfig(Section):
+    """How conversations are told apart."""
+
+    main_key: str = Field("main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session.")
+    user_field: Literal["session", "metadata", "off"] = Field(
+        "session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
+    )
+    waiting_turns_max: int = Field(20, ge=1, le=10_000, description="Turns that may wait in one session.")
+    history_messages_max: int = Field(2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+
+
+class AgentConfig(Section):
+    """One agent: `[agents.NAME]`."""
+
+    workspace: Path | None = Field(None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home.")
+
+
+class Config(BaseSettings):
+    """All settings of one home."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REVERIE_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    gateway: GatewayConfig = Field(default_factory=lambda: GatewayConfig())  # pyright: ignore[reportCallIssue]
+    upstream: UpstreamConfig = Field(default_factory=lambda: UpstreamConfig())  # pyright: ignore[reportCallIssue]
+    memory: MemoryConfig = Field(default_factory=lambda: MemoryConfig())  # pyright: ignore[reportCallIssue]
+    sessions: SessionsConfig = Field(default_factory=lambda: SessionsConfig())  # pyright: ignore[reportCallIssue]
+    agents: dict[str, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+
+    def agent_names(self) -> tuple[str, ...]:
+        """The configured agents; the default agent `main` always exists and stands first."""
+        return ("main", *(name for name in self.agents if name != "main"))
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory of one installation, and where things stand in it."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """`config.toml`."""
+        return self.path / "config.toml"
+
+    @property
+    def state_db(self) -> Path:
+        """Canonical: sessions, turns, recall evidence."""
+        return self.path / "state.db"
+
+    @property
+    def index_db(self) -> Path:
+        """Derived: chunks, full text, vectors."""
+        return self.path / "index.db"
+
+    @property
+    def embeddings_db(self) -> Path:
+        """The embedding cache."""
+        return self.path / "embeddings.db"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one process that serves this home."""
+        return self.path / "reverie.lock"
+
+    def workspace(self, config: Config, agent: str) -> Path:
+        """The folder with an agent's Markdown."""
+        configured = config.agents.get(agent)
+        if configured is not None and configured.workspace is not None:
+            return configured.workspace.expanduser()
+        return self.path / "agents" / agent / "workspace"
+
+
+def resolve_home(given: Path | None) -> Home:
+    """The home to use: the one given, else `REVERIE_HOME`, else `~/.reverie`."""
+    chosen = given or Path(os.environ.get("REVERIE_HOME") or DEFAULT_HOME)
+    return Home(chosen.expanduser().resolve())
+
+
+def load_config(home: Home, flags: JsonObject | None = None) -> Config:
+    """Read the settings of a home; `flags` are the command line's, in the shape of the file.
+
+    Raises:
+        ConfigError: the file is not TOML, a key is unknown, or a value is out of range.
+    """
+    try:
+        file_values = tomllib.loads(home.config_file.read_text(encoding="utf-8")) if home.config_file.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config.toml", str(home.config_file), f"a TOML file ({error})") from error
+    except OSError as error:
+        raise ConfigError("config.toml", str(home.config_file), f"a readable file ({error})") from error
+
+    class Loaded(Config):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the hook's signature)
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (as above)
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file_values))
+
+    try:
+        return Loaded(**(flags or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(_key(first), first["input"], _allowed(first)) from error
+
+
+def read_secret(env: str, file: Path | None) -> str | None:
+    """A secret from a file if one is named, else from the environment; None when neither holds one.
+
+    Raises:
+        ConfigError: the file cannot be read or is empty. The message never holds the secret.
+    """
+    if file is None:
+        return os.environ.get(env, "").strip() or None
+    try:
+        secret = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("secret file", str(file), f"a readable text file ({error})") from error
+    if not secret:
+        raise ConfigError("secret file", str(file), "a file that is not empty")
+    return secret
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _allowed(error: ErrorDetails) -> str:
+    """What pydantic says of the value, with the field's whole range beside it."""
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting; `reverie config` lists them all"
+    bounds = field_range(error["loc"])
+    return f"{message} (allowed: {bounds})" if bounds else message
+
+
+def field_range(location: tuple[int | str, ...]) -> str:
+    """The range of a setting in words, for example `0 ≤ gateway.port ≤ 65535`; empty when it has none."""
+    model: type[BaseModel] = Config
+    bounds: dict[str, Any] = {}
+    for part in location:
+        info = model.model_fields.get(str(part))
+        if info is None:
+            return ""
+        bounds = {name: getattr(m, name) for m in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)}
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            model = info.annotation
+    low = f"{bounds['ge']} ≤ " if "ge" in bounds else f"{bounds['gt']} < " if "gt" in bounds else ""
+    high = f" ≤ {bounds['le']}" if "le" in bounds else f" < {bounds['lt']}" if "lt" in bounds else ""
+    return f"{low}{'.'.join(str(p) for p in location)}{high}" if bounds else ""

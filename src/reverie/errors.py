@@ -1,0 +1,178 @@
+"""Every error Reverie raises on purpose, as one tree.
+
+    ReverieError
+    ├── ConfigError                 a setting is wrong: names key, value and what is allowed
+    ├── HomeError                   the home directory cannot be used
+    │   ├── HomeReadOnlyError       it cannot be written
+    │   └── HomeInUseError          another Reverie process owns it
+    ├── StorageError                a database could not do what was asked
+    │   ├── DatabaseCorruptError    the file is damaged; nothing was overwritten
+    │   ├── DatabaseTooNewError     the file was written by a newer Reverie
+    │   ├── StorageFullError        the disk is full; the change was rolled back
+    │   └── StorageClosedError      the database was closed while the call waited
+    ├── RequestError                what the caller sent cannot be served (HTTP 4xx)
+    │   ├── UnknownModelError       no such model or agent
+    │   ├── ContextTooLongError     the new message alone exceeds the model's window
+    │   └── QueueFullError          too many turns wait in this session
+    ├── UpstreamError               the model did not answer as it should
+    │   ├── UpstreamUnreachableError  no connection
+    │   ├── UpstreamTimeoutError    no answer in time
+    │   ├── UpstreamRefusedError    it answered with an error status
+    │   └── UpstreamMalformedError  it answered something that is not the protocol
+    ├── EmbedderError               a text could not be embedded
+    ├── MemoryPathError             a path is outside the memory, or not a memory file
+    ├── ImportFileError             a file to import is not in a known format
+    └── TurnCancelledError          the turn was stopped before it finished
+
+The message says what happened and what to do about it. Errors are raised, not logged and swallowed; the broad
+catches live at three named borders: the HTTP response, a background loop, the CLI.
+"""
+
+from __future__ import annotations
+
+
+class ReverieError(Exception):
+    """Something Reverie was asked to do could not be done."""
+
+
+class ConfigError(ReverieError):
+    """A setting is wrong."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key} = {value!r} is not valid: {allowed}")
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+
+
+class HomeError(ReverieError):
+    """The home directory cannot be used."""
+
+
+class HomeReadOnlyError(HomeError):
+    """The home directory cannot be written."""
+
+
+class HomeInUseError(HomeError):
+    """Another Reverie process owns this home."""
+
+
+class StorageError(ReverieError):
+    """A database could not do what was asked."""
+
+
+class DatabaseCorruptError(StorageError):
+    """A database file is damaged. Nothing was overwritten."""
+
+
+class DatabaseTooNewError(StorageError):
+    """A database file was written by a newer Reverie. Nothing was overwritten."""
+
+
+class StorageFullError(StorageError):
+    """The disk is full. The change was rolled back."""
+
+
+class StorageClosedError(StorageError):
+    """The database was closed while the call waited."""
+
+
+class RequestError(ReverieError):
+    """What the caller sent cannot be served.
+
+    `param` names the offending field, `code` is OpenAI's machine-readable code where it has one, `status` the
+    HTTP status the gateway answers with.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+        if status is not None:
+            self.status = status
+
+
+class UnknownModelError(RequestError):
+    """No such model or agent."""
+
+    status = 404
+
+
+class ContextTooLongError(RequestError):
+    """The new message alone exceeds the model's context window."""
+
+
+class QueueFullError(RequestError):
+    """Too many turns wait in this session."""
+
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, code="queue_full")
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamError(ReverieError):
+    """The model did not answer as it should.
+
+    `status` is the HTTP status the gateway answers with, `type` the OpenAI error type.
+    """
+
+    status = 502
+    type = "api_error"
+    code: str | None = None
+
+
+class UpstreamUnreachableError(UpstreamError):
+    """No connection to the model's server."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    """The model's server did not answer in time."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamRefusedError(UpstreamError):
+    """The model's server answered with an error status."""
+
+    def __init__(
+        self, message: str, *, upstream_status: int, status: int, type: str, code: str | None, retry_after: str | None
+    ) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+        self.status = status
+        self.type = type
+        self.code = code
+        self.retry_after = retry_after
+
+
+class UpstreamMalformedError(UpstreamError):
+    """The model's server answered something that is not the chat-completions protocol."""
+
+    code = "upstream_malformed"
+
+
+class EmbedderError(ReverieError):
+    """A text could not be embedded. Search goes on with full text alone."""
+
+
+class MemoryPathError(ReverieError):
+    """A path is outside the memory, or is not a memory file."""
+
+
+class ImportFileError(ReverieError):
+    """A file to import is not in a known format."""
+
+
+class TurnCancelledError(ReverieError):
+    """The turn was stopped before it finished."""

@@ -1,0 +1,71 @@
+"""Bring a database file from any earlier schema to today's: forward only, one transaction per step.
+
+The file's `user_version` is the number of the last step applied; `schema_migrations` records when, and under which
+checksum. A file that is not ours, damaged or newer is refused before anything is written to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+
+from reverie.errors import DatabaseCorruptError, DatabaseTooNewError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reverie.storage.schema import Schema
+
+
+def check_identity(path: Path, schema: Schema) -> None:
+    """Look at an existing file through a read-only connection and refuse what we must not write to.
+
+    Raises:
+        DatabaseCorruptError: it is not a SQLite file, or belongs to another program.
+        DatabaseTooNewError: its schema is newer than this program knows.
+    """
+    if path.stat().st_size == 0:
+        return
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        application_id = connection.pragma("application_id")
+        version = connection.pragma("user_version")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").get
+    finally:
+        connection.close()
+    if application_id != schema.application_id and tables:
+        message = f"{path} is not a Reverie {schema.name} database. Nothing was changed. Move it away and start again."
+        raise DatabaseCorruptError(message)
+    newest = len(schema.migrations())
+    if isinstance(version, int) and version > newest:
+        message = (
+            f"{path} was written by a newer Reverie (schema {version}, this one knows {newest}). Nothing was changed. "
+            "Install that version again, or use another home with --home."
+        )
+        raise DatabaseTooNewError(message)
+
+
+def migrate(connection: apsw.Connection, path: Path, schema: Schema, *, now_ms: int, up_to: int | None = None) -> None:
+    """Apply every step the file has not had, up to `up_to` (the newest by default)."""
+    current = connection.pragma("user_version")
+    assert isinstance(current, int), f"{path} has no schema version"
+    for migration in schema.migrations()[current:up_to]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations "
+                "(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)"
+            )
+            connection.execute(migration.sql)
+            connection.execute(
+                "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+                (migration.version, migration.name, migration.checksum, now_ms),
+            )
+            connection.pragma("application_id", schema.application_id)
+            connection.pragma("user_version", migration.version)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,186 @@
+"""The values that travel between packages: frozen, without I/O, parsed once at the door.
+
+Everything else is private to a package. Units are in the names: `_ms`, `_tokens`, `_bytes`; instants are
+milliseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Source = Literal["memory", "sessions"]
+Provenance = Literal["owner", "agent", "untrusted", "system"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+TurnState = Literal["accepted", "running", "answered", "failed", "cancelled"]
+
+JsonObject = dict[str, Any]
+"""A parsed JSON object that passes through us unread (tool schemas, sampling parameters of a client)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """The routing bucket of a conversation. `value` is the whole key, `agent` whose workspace and memory it uses."""
+
+    agent: str
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's request to run a function. `arguments` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image of a user message, as the URL (usually `data:`) that the client sent."""
+
+    url: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation.
+
+    `tool_call_id` is set on role `tool`; `tool_calls` on role `assistant`. `name` is the speaker's or the tool's.
+    """
+
+    role: Role
+    text: str
+    images: tuple[ImagePart, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or several model calls, as the model's server counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What a caller asks for, parsed and validated: one turn of one session.
+
+    `messages` are the conversation entries the client sent (user, assistant, tool), in order; the last one, or the
+    trailing run of tool results, is the new input. `instructions` is the text of its system and developer messages.
+    `sampling` passes through to the model (temperature, stop, response_format, …). `client_tools` are the client's
+    own functions in OpenAI's format, passed through as they are.
+    """
+
+    turn_id: str
+    session: SessionKey
+    messages: tuple[Message, ...]
+    instructions: str = ""
+    stream: bool = False
+    model_override: str | None = None
+    client_tools: tuple[JsonObject, ...] = ()
+    tool_choice: str | JsonObject | None = None
+    sampling: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A durable turn: the request as accepted, and where it stands."""
+
+    id: str
+    session_id: str
+    request: TurnRequest
+    state: TurnState
+    accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document, line-exact: lines are 1-based and inclusive. `heading` is the path of headings above it."""
+
+    start_line: int
+    end_line: int
+    text: str
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A place in memory that answers a query.
+
+    `path` is workspace-relative for files and `sessions/<session id>` for transcripts, whose lines are message
+    numbers. `score` is 0..1, `parts` says what each signal gave, `when` is the date of the memory in words or ISO
+    where known.
+    """
+
+    source: Source
+    path: str
+    start_line: int
+    end_line: int
+    text: str
+    score: float
+    parts: dict[str, float] = field(default_factory=dict[str, float])
+    reason: str = ""
+    when: str = ""
+    speaker: str = ""
+    session_id: str | None = None
+    provenance: Provenance = "owner"
+
+    @property
+    def citation(self) -> str:
+        """Where it stands, as `path#L3` or `path#L3-L7`."""
+        lines = f"L{self.start_line}" if self.start_line == self.end_line else f"L{self.start_line}-L{self.end_line}"
+        return f"{self.path}#{lines}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPiece:
+    """A part of the prompt and where it came from, for example `fragment:MEMORY.md` or `recall`."""
+
+    origin: str
+    message: Message
+    estimated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptContext:
+    """The assembled view of a conversation for one model call.
+
+    `pieces` in the order sent; the first `stable_pieces` of them are the prefix that stays byte-identical until
+    `epoch` changes, and `epoch_reason` says why it last did. `history_start` is the first transcript number still
+    in view. `recalled` are the memories quoted at the tail.
+    """
+
+    pieces: tuple[PromptPiece, ...]
+    stable_pieces: int
+    prefix_fingerprint: str
+    epoch: int
+    epoch_reason: str
+    history_start: int
+    budget_tokens: int
+    estimated_tokens: int
+    recalled: tuple[SearchHit, ...] = ()
+
+    def messages(self) -> tuple[Message, ...]:
+        """What is sent to the model."""
+        return tuple(piece.message for piece in self.pieces)
