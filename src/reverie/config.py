@@ -39,18 +39,22 @@ class Section(BaseModel):
 class GatewayConfig(Section):
     """The HTTP server."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback requires a token.")
-    port: int = Field(DEFAULT_PORT, ge=0, le=65_535, description="TCP port; 0 picks a free one.")
-    auth: Literal["none", "token"] = Field("none", description="`token` asks every `/v1` caller for a bearer token.")
-    token_env: str = Field("REVERIE_TOKEN", description="Environment variable that holds the token.")
-    token_file: Path | None = Field(None, description="File that holds the token; wins over `token_env`.")
-    body_bytes_max: int = Field(20 * MIB, ge=1024, le=1024 * MIB, description="Largest request body.")
-    body_read_s: float = Field(30.0, gt=0, le=600, description="Time a client has to send its body.")
-    turn_s_max: float = Field(600.0, gt=0, le=86_400, description="Longest time one turn may take.")
-    image_parts_max: int = Field(8, ge=0, le=64, description="Images per request.")
-    image_bytes_max: int = Field(10 * MIB, ge=1, le=256 * MIB, description="One image, decoded.")
-    image_total_bytes_max: int = Field(20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded.")
-    drain_s: float = Field(10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+    host: str = Field(default="127.0.0.1", description="Address to bind. Anything but loopback requires a token.")
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535, description="TCP port; 0 picks a free one.")
+    auth: Literal["none", "token"] = Field(
+        default="none", description="`token` asks every `/v1` caller for a bearer token."
+    )
+    token_env: str = Field(default="REVERIE_TOKEN", description="Environment variable that holds the token.")
+    token_file: Path | None = Field(default=None, description="File that holds the token; wins over `token_env`.")
+    body_bytes_max: int = Field(default=20 * MIB, ge=1024, le=1024 * MIB, description="Largest request body.")
+    body_read_s: float = Field(default=30.0, gt=0, le=600, description="Time a client has to send its body.")
+    turn_s_max: float = Field(default=600.0, gt=0, le=86_400, description="Longest time one turn may take.")
+    image_parts_max: int = Field(default=8, ge=0, le=64, description="Images per request.")
+    image_bytes_max: int = Field(default=10 * MIB, ge=1, le=256 * MIB, description="One image, decoded.")
+    image_total_bytes_max: int = Field(
+        default=20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded."
+    )
+    drain_s: float = Field(default=10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
 
     @property
     def is_loopback(self) -> bool:
@@ -66,19 +70,27 @@ class GatewayConfig(Section):
 class UpstreamConfig(Section):
     """The model that answers: any OpenAI-compatible server."""
 
-    base_url: str | None = Field(None, description="For example `https://api.openai.com/v1`. Unset: answer offline.")
-    model: str | None = Field(None, description="Model name sent upstream. Unset: the first the server lists.")
-    api_key_env: str = Field("REVERIE_UPSTREAM_API_KEY", description="Environment variable that holds the key.")
-    api_key_file: Path | None = Field(None, description="File that holds the key; wins over `api_key_env`.")
-    connect_s: float = Field(10.0, gt=0, le=300, description="Time to open a connection.")
-    read_s: float = Field(120.0, gt=0, le=3_600, description="Longest silence of the model's server.")
-    retries_max: int = Field(3, ge=0, le=10, description="Further tries after a refused connection, 429 or 5xx.")
-    retry_wait_s_max: float = Field(30.0, gt=0, le=600, description="Longest single wait, Retry-After included.")
-    calls_max: int = Field(64, ge=1, le=1_024, description="Model calls at the same time.")
-    context_tokens: int = Field(32_768, ge=2_048, le=10_000_000, description="The model's context window.")
-    output_tokens: int = Field(4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
-    streaming: bool = Field(True, description="False for a server that cannot stream: clients still can.")
-    detect: bool = Field(True, description="With no base_url: look for Ollama, llama.cpp, LM Studio on their ports.")
+    base_url: str | None = Field(
+        default=None, description="For example `https://api.openai.com/v1`. Unset: answer offline."
+    )
+    model: str | None = Field(default=None, description="Model name sent upstream. Unset: the first the server lists.")
+    api_key_env: str = Field(default="REVERIE_UPSTREAM_API_KEY", description="Environment variable that holds the key.")
+    api_key_file: Path | None = Field(default=None, description="File that holds the key; wins over `api_key_env`.")
+    connect_s: float = Field(default=10.0, gt=0, le=300, description="Time to open a connection.")
+    read_s: float = Field(default=120.0, gt=0, le=3_600, description="Longest silence of the model's server.")
+    retries_max: int = Field(
+        default=3, ge=0, le=10, description="Further tries after a refused connection, 429 or 5xx."
+    )
+    retry_wait_s_max: float = Field(
+        default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
+    )
+    calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
+    output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
+    streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
+    detect: bool = Field(
+        default=True, description="With no base_url: look for Ollama, llama.cpp, LM Studio on their ports."
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -92,38 +104,51 @@ class MemoryConfig(Section):
     """What is remembered and how it is found."""
 
     embedder: Literal["bundled", "openai", "none"] = Field(
-        "bundled", description="`bundled` works offline; `openai` asks `embedder_base_url`; `none`: full text only."
+        default="bundled",
+        description="`bundled` works offline; `openai` asks `embedder_base_url`; `none`: full text only.",
     )
-    embedder_base_url: str | None = Field(None, description="An OpenAI-compatible `/v1` for embeddings.")
-    embedder_model: str = Field("text-embedding-3-small", description="Model of that server.")
-    embedder_key_env: str = Field("REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
-    cache_entries_max: int = Field(50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
-    recall_hits: int = Field(6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none.")
-    recall_tokens_max: int = Field(1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
-    recall_ms_max: int = Field(250, ge=1, le=10_000, description="After this a turn goes on without recall.")
-    tools: bool = Field(True, description="Offer memory_search and memory_get to the model.")
-    tool_rounds_max: int = Field(6, ge=1, le=50, description="Rounds of our tools within one turn.")
-    watch: bool = Field(True, description="Notice files changed by hand.")
-    watch_debounce_ms: int = Field(150, ge=10, le=10_000, description="Quiet time before a changed file is read.")
-    file_bytes_max: int = Field(16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped.")
-    recall_events_max: int = Field(50_000, ge=100, le=10_000_000, description="Searches kept as recall evidence.")
+    embedder_base_url: str | None = Field(default=None, description="An OpenAI-compatible `/v1` for embeddings.")
+    embedder_model: str = Field(default="text-embedding-3-small", description="Model of that server.")
+    embedder_key_env: str = Field(default="REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
+    cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
+    recall_hits: int = Field(
+        default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."
+    )
+    recall_tokens_max: int = Field(default=1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
+    recall_ms_max: int = Field(default=250, ge=1, le=10_000, description="After this a turn goes on without recall.")
+    tools: bool = Field(default=True, description="Offer memory_search and memory_get to the model.")
+    tool_rounds_max: int = Field(default=6, ge=1, le=50, description="Rounds of our tools within one turn.")
+    watch: bool = Field(default=True, description="Notice files changed by hand.")
+    watch_debounce_ms: int = Field(
+        default=150, ge=10, le=10_000, description="Quiet time before a changed file is read."
+    )
+    file_bytes_max: int = Field(
+        default=16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped."
+    )
+    recall_events_max: int = Field(
+        default=50_000, ge=100, le=10_000_000, description="Searches kept as recall evidence."
+    )
 
 
 class SessionsConfig(Section):
     """How conversations are told apart."""
 
-    main_key: str = Field("main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session.")
-    user_field: Literal["session", "metadata", "off"] = Field(
-        "session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
+    main_key: str = Field(
+        default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session."
     )
-    waiting_turns_max: int = Field(20, ge=1, le=10_000, description="Turns that may wait in one session.")
-    history_messages_max: int = Field(2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+    user_field: Literal["session", "metadata", "off"] = Field(
+        default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
+    )
+    waiting_turns_max: int = Field(default=20, ge=1, le=10_000, description="Turns that may wait in one session.")
+    history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
 
 
 class AgentConfig(Section):
     """One agent: `[agents.NAME]`."""
 
-    workspace: Path | None = Field(None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home.")
+    workspace: Path | None = Field(
+        default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
+    )
 
 
 class Config(BaseSettings):
@@ -133,10 +158,10 @@ class Config(BaseSettings):
         env_prefix="REVERIE_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    gateway: GatewayConfig = Field(default_factory=lambda: GatewayConfig())  # pyright: ignore[reportCallIssue]
-    upstream: UpstreamConfig = Field(default_factory=lambda: UpstreamConfig())  # pyright: ignore[reportCallIssue]
-    memory: MemoryConfig = Field(default_factory=lambda: MemoryConfig())  # pyright: ignore[reportCallIssue]
-    sessions: SessionsConfig = Field(default_factory=lambda: SessionsConfig())  # pyright: ignore[reportCallIssue]
+    gateway: GatewayConfig = Field(default_factory=GatewayConfig)
+    upstream: UpstreamConfig = Field(default_factory=UpstreamConfig)
+    memory: MemoryConfig = Field(default_factory=MemoryConfig)
+    sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     agents: dict[str, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
 
     def agent_names(self) -> tuple[str, ...]:
@@ -259,7 +284,9 @@ def field_range(location: tuple[int | str, ...]) -> str:
         info = model.model_fields.get(str(part))
         if info is None:
             return ""
-        bounds = {name: getattr(m, name) for m in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)}
+        bounds = {
+            name: getattr(m, name) for m in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)
+        }
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             model = info.annotation
     low = f"{bounds['ge']} ≤ " if "ge" in bounds else f"{bounds['gt']} < " if "gt" in bounds else ""

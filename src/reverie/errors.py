@@ -146,12 +146,12 @@ class UpstreamRefusedError(UpstreamError):
     """The model's server answered with an error status."""
 
     def __init__(
-        self, message: str, *, upstream_status: int, status: int, type: str, code: str | None, retry_after: str | None
+        self, message: str, *, upstream_status: int, status: int, kind: str, code: str | None, retry_after: str | None
     ) -> None:
         super().__init__(message)
         self.upstream_status = upstream_status
         self.status = status
-        self.type = type
+        self.type = kind
         self.code = code
         self.retry_after = retry_after
 

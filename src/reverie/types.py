@@ -6,7 +6,7 @@ milliseconds since 1970-01-01 UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -116,7 +116,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document, line-exact: lines are 1-based and inclusive. `heading` is the path of headings above it."""
+    """A piece of a document: lines are 1-based and inclusive, `heading` is the path of headings above it."""
 
     start_line: int
     end_line: int
@@ -155,11 +155,16 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class PromptPiece:
-    """A part of the prompt and where it came from, for example `fragment:MEMORY.md` or `recall`."""
+    """A part of the prompt and where it came from, for example `fragment:MEMORY.md` or `recall`.
+
+    A piece that is `joined` is sent as one message with the next piece: many chat templates allow a single system
+    message, and a user message must not be followed by another.
+    """
 
     origin: str
     message: Message
     estimated_tokens: int
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +172,13 @@ class PromptContext:
     """The assembled view of a conversation for one model call.
 
     `pieces` in the order sent; the first `stable_pieces` of them are the prefix that stays byte-identical until
-    `epoch` changes, and `epoch_reason` says why it last did. `history_start` is the first transcript number still
-    in view. `recalled` are the memories quoted at the tail.
+    `epoch` changes. `fingerprints` name the parts of the prefix; `epoch_reason` says why it last changed.
+    `history_start` is the first transcript number still in view. `recalled` are the memories quoted at the tail.
     """
 
     pieces: tuple[PromptPiece, ...]
     stable_pieces: int
-    prefix_fingerprint: str
+    fingerprints: dict[str, str]
     epoch: int
     epoch_reason: str
     history_start: int
@@ -182,5 +187,28 @@ class PromptContext:
     recalled: tuple[SearchHit, ...] = ()
 
     def messages(self) -> tuple[Message, ...]:
-        """What is sent to the model."""
-        return tuple(piece.message for piece in self.pieces)
+        """What is sent to the model: joined pieces become one message."""
+        sent: list[Message] = []
+        texts: list[str] = []
+        for piece in self.pieces:
+            texts.append(piece.message.text)
+            if not piece.joined:
+                sent.append(replace(piece.message, text="\n\n".join(texts)))
+                texts = []
+        return tuple(sent)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedMessage:
+    """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one."""
+
+    position: int
+    session_id: str
+    agent: str
+    seq: int
+    role: Role
+    text: str
+    speaker: str
+    said_on: str
+    created_at_ms: int
+    origin: Literal["live", "import"]

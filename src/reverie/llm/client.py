@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from reverie.types import FinishReason, JsonObject, Message, SearchHit, ToolCall, Usage
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from reverie.types import FinishReason, JsonObject, Message, SearchHit, ToolCall, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,13 @@ from reverie.errors import (
 from reverie.storage.migrate import check_identity, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from reverie.storage.schema import Schema
 
 T = TypeVar("T")
 Row = dict[str, Any]
-Tracer = "Callable[[str, object], None]"
 
 BUSY_TIMEOUT_MS = 5_000
 GROUP_WRITES_MAX = 64
@@ -121,7 +120,7 @@ def _as_dict(cursor: apsw.Cursor, row: tuple[Any, ...]) -> Row:
 
 
 @contextmanager
-def translated_errors(path: Path, schema: Schema) -> Iterator[None]:
+def translated_errors(path: Path, schema: Schema) -> Generator[None]:
     """Turn SQLite's errors into ours: each names the file and what to do."""
     try:
         yield
@@ -151,10 +150,12 @@ class _Write:
 class Database:
     """A SQLite file opened for one process. Build it with `await Database.open(...)`, end it with `aclose()`."""
 
-    def __init__(self, path: Path, schema: Schema, *, readers: int, tracer: Callable[[str, object], None] | None) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, *, readers: int, tracer: Callable[[str, object], None] | None
+    ) -> None:
         self.path = path
         self.schema = schema
-        self._queries = schema.queries()
+        self._queries: Mapping[str, str] = {}
         self._tracer = tracer
         self._waiting: queue.Queue[_Write | None] = queue.Queue()
         self._slots = asyncio.Semaphore(WAITING_WRITES_MAX)
@@ -184,8 +185,8 @@ class Database:
             HomeReadOnlyError: it cannot be written.
         """
         database = cls(path, schema, readers=readers, tracer=tracer)
-        await asyncio.to_thread(database._prepare, now_ms)  # noqa: SLF001 (a constructor of its own class)
-        database._writer.start()  # noqa: SLF001 (as above)
+        await asyncio.to_thread(database._prepare, now_ms)
+        database._writer.start()
         return database
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -225,6 +226,7 @@ class Database:
     # -- on the database's own threads ---------------------------------------------------------------------------
 
     def _prepare(self, now_ms: int) -> None:
+        self._queries = self.schema.queries()
         with translated_errors(self.path, self.schema):
             if self.path.exists():
                 check_identity(self.path, self.schema)
@@ -317,7 +319,7 @@ class Database:
                     with translated_errors(self.path, self.schema):
                         result = write.work(Transaction(connection, self._queries))
                     outcomes.append((write, result, None))
-                except Exception as error:  # noqa: BLE001 (each caller gets its own error)
+                except Exception as error:  # each caller gets its own error
                     outcomes.append((write, None, error))
                     if not connection.in_transaction:  # a full disk may have rolled everything back already
                         raise

@@ -50,7 +50,7 @@ class Schema:
 STATE = Schema(
     name="state",
     application_id=0x52565331,
-    remedy="It is the canonical record of your conversations: restore it from a backup, or move it away to start empty.",
+    remedy="It is the record of your conversations: restore it from a backup, or move it away to start empty.",
     durable=True,
 )
 INDEX = Schema(

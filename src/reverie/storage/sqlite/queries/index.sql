@@ -1,0 +1,186 @@
+-- Queries of index.db. Every result is bounded by a key, a LIMIT or a list the caller bounds.
+
+-- name: get_meta
+-- A stored fact about the index.
+SELECT value FROM meta WHERE key = :key;
+
+-- name: set_meta
+-- Remember a fact about the index.
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: list_agents
+-- The agents that ever had a document.
+SELECT id, name FROM agents ORDER BY id LIMIT 10000;
+
+-- name: add_agent
+-- Give an agent its number, once.
+INSERT INTO agents (name) VALUES (:name) ON CONFLICT (name) DO NOTHING;
+
+-- name: find_agent
+-- An agent's number.
+SELECT id FROM agents WHERE name = :name;
+
+-- name: list_speakers
+-- Who ever spoke, by name.
+SELECT agent_id, name FROM speakers ORDER BY agent_id, name LIMIT :limit;
+
+-- name: add_speaker
+-- Someone who spoke.
+INSERT INTO speakers (agent_id, name) VALUES (:agent_id, :name) ON CONFLICT DO NOTHING;
+
+-- name: count_documents
+-- Documents per source.
+SELECT source, count(*) AS n FROM documents GROUP BY source;
+
+-- name: count_chunks
+-- All chunks.
+SELECT count(*) FROM chunks;
+
+-- name: count_vectors
+-- All vectors.
+SELECT count(*) FROM vectors;
+
+-- name: find_documents
+-- What is known of some paths.
+SELECT id, path, content_hash, mtime_ns, size_bytes, indexed_at FROM documents
+WHERE agent_id = :agent_id AND source = :source AND path IN (SELECT value FROM json_each(:paths));
+
+-- name: find_session_document
+-- What is known of one session's transcript.
+SELECT id FROM documents WHERE agent_id = :agent_id AND source = 'sessions' AND path = :path;
+
+-- name: list_documents
+-- An agent's files in path order, after one path and before another.
+SELECT id, path FROM documents
+WHERE agent_id = :agent_id AND source = 'memory' AND path > :after AND path < :high ORDER BY path LIMIT :limit;
+
+-- name: add_document
+-- A file or session that was not known.
+INSERT INTO documents (agent_id, source, path, session_id, content_hash, mtime_ns, size_bytes, indexed_at)
+VALUES (:agent_id, :source, :path, :session_id, :content_hash, :mtime_ns, :size_bytes, :indexed_at);
+
+-- name: update_document
+-- A file as it was last read.
+UPDATE documents SET content_hash = :content_hash, mtime_ns = :mtime_ns, size_bytes = :size_bytes,
+  indexed_at = :indexed_at WHERE id = :id;
+
+-- name: delete_document
+-- A file that is gone; its chunks and vectors go with it.
+DELETE FROM documents WHERE id = :id;
+
+-- name: list_document_chunks
+-- The chunks of one document, in reading order.
+SELECT id, start_line, end_line, unit, part, content_hash FROM chunks
+WHERE document_id = :document_id ORDER BY unit, part, id;
+
+-- name: last_unit
+-- The number of a document's last unit.
+SELECT coalesce(max(unit), 0) FROM chunks WHERE document_id = :document_id;
+
+-- name: add_chunk
+-- A new piece of a document.
+INSERT INTO chunks (document_id, start_line, end_line, unit, part, content_hash, text, heading, speaker, said_on,
+  provenance, created_at)
+VALUES (:document_id, :start_line, :end_line, :unit, :part, :content_hash, :text, :heading, :speaker, :said_on,
+  :provenance, :created_at);
+
+-- name: move_chunk
+-- The same text on other lines: its full-text row and vector stay.
+UPDATE chunks SET start_line = :start_line, end_line = :end_line, unit = :unit, part = :part WHERE id = :id;
+
+-- name: delete_chunk
+-- A piece that is gone; its vector goes with it.
+DELETE FROM chunks WHERE id = :id;
+
+-- name: add_fulltext
+-- Make a chunk findable by its words.
+INSERT INTO chunks_fts (rowid, body, header, scope) VALUES (:id, :body, :header, :scope);
+
+-- name: delete_fulltext
+-- A chunk's words are gone.
+DELETE FROM chunks_fts WHERE rowid = :id;
+
+-- name: count_rows_with
+-- In how many chunks an expression matches, counted up to a bound.
+SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH :match LIMIT :bound);
+
+-- name: rank_fulltext
+-- The best chunks for an expression, without the end of one document (which the asker already sees), and only from
+-- paths in a range when :high is not empty. A bm25 is better the lower it is.
+SELECT rowid, bm25(chunks_fts, 1.0, :header_weight, 0.0) AS score FROM chunks_fts
+WHERE chunks_fts MATCH :match
+  AND +rowid NOT IN (SELECT id FROM chunks WHERE document_id = :hidden_document AND start_line >= :hidden_from)
+  AND (:high = '' OR +rowid IN (SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id
+                                WHERE d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
+ORDER BY score LIMIT :limit;
+
+-- name: rows_with_word
+-- Which of some chunks an expression matches.
+SELECT rowid FROM chunks_fts
+WHERE chunks_fts MATCH :match AND rowid IN (SELECT value FROM json_each(:ids));
+
+-- name: find_document
+-- A document by its path, whatever its source.
+SELECT id FROM documents WHERE agent_id = :agent_id AND path = :path;
+
+-- name: find_documents_below
+-- The documents in a range of paths.
+SELECT id FROM documents WHERE agent_id = :agent_id AND path >= :low AND path < :high ORDER BY path LIMIT :limit;
+
+-- name: find_places
+-- Where some chunks stand and who said them, without their texts.
+SELECT c.id, c.document_id, c.unit, c.speaker, c.provenance, d.source, c.start_line
+FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
+
+-- name: find_units
+-- The first chunk of some units, given as a list of [document, unit].
+SELECT c.id, c.document_id, c.unit, c.speaker, c.provenance, d.source, c.start_line
+FROM json_each(:units) j
+JOIN chunks c ON c.document_id = j.value ->> 0 AND c.unit = j.value ->> 1 AND c.part = 0
+JOIN documents d ON d.id = c.document_id;
+
+-- name: find_chunks
+-- Some chunks with everything a hit shows.
+SELECT c.id, d.source, d.path, d.session_id, c.start_line, c.end_line, c.part, c.text, c.heading, c.speaker,
+  c.said_on, c.provenance, c.created_at
+FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
+
+-- name: list_waiting_chunks
+-- Chunks that have no vector yet, oldest first.
+SELECT id, content_hash, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
+
+-- name: count_waiting_chunks
+-- How many chunks have no vector yet.
+SELECT count(*) FROM chunks WHERE embedded = 0;
+
+-- name: find_vector_facts
+-- What a chunk's vector is filtered by.
+SELECT d.agent_id, d.source, c.document_id, c.start_line
+FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = :id;
+
+-- name: add_vector
+-- A chunk's vector.
+INSERT OR REPLACE INTO vectors (chunk_id, vector) VALUES (:id, :vector);
+
+-- name: mark_embedded
+-- A chunk has its vector.
+UPDATE chunks SET embedded = 1 WHERE id = :id;
+
+-- name: list_vectors
+-- A slice of the vectors with what filters them, in id order.
+SELECT v.chunk_id, v.vector, d.agent_id, d.source, c.document_id, c.start_line
+FROM vectors v JOIN chunks c ON c.id = v.chunk_id JOIN documents d ON d.id = c.document_id
+WHERE v.chunk_id > :after ORDER BY v.chunk_id LIMIT :limit;
+
+-- name: find_vectors
+-- The exact vectors of some chunks.
+SELECT v.chunk_id, v.vector FROM json_each(:ids) j JOIN vectors v ON v.chunk_id = j.value;
+
+-- name: forget_vectors
+-- Drop every vector, for a rebuild with another embedder.
+DELETE FROM vectors;
+
+-- name: mark_all_waiting
+-- Every chunk waits for a vector again.
+UPDATE chunks SET embedded = 0 WHERE embedded = 1;

@@ -1,0 +1,137 @@
+-- Sessions, turns and transcripts.
+
+-- name: find_current_session
+-- The session that a key leads to now.
+SELECT * FROM sessions WHERE key = :key AND ended_at IS NULL;
+
+-- name: find_session
+-- A session by its id.
+SELECT * FROM sessions WHERE id = :id;
+
+-- name: insert_session
+-- Open a session for a key.
+INSERT INTO sessions (id, key, agent, origin, title, started_at, last_interaction_at, updated_at)
+VALUES (:id, :key, :agent, :origin, :title, :now, :now, :now);
+
+-- name: list_sessions
+-- The sessions by last interaction, newest first.
+SELECT id, key, agent, origin, title, started_at, last_interaction_at, message_count, epoch
+FROM sessions ORDER BY last_interaction_at DESC, id LIMIT :limit;
+
+-- name: count_sessions
+-- How many sessions there are.
+SELECT count(*) FROM sessions;
+
+-- name: count_messages
+-- How many messages there are in all transcripts.
+SELECT count(*) FROM messages;
+
+-- name: count_turns_by_state
+-- How many turns stand in each state.
+SELECT state, count(*) AS turns FROM turns GROUP BY state;
+
+-- name: insert_turn
+-- Accept a turn: from here on it is never lost.
+INSERT INTO turns (id, session_id, position, state, request, accepted_at)
+VALUES (:id, :session_id, (SELECT coalesce(max(position), 0) + 1 FROM turns WHERE session_id = :session_id),
+        'accepted', :request, :now);
+
+-- name: start_turn
+-- The turn leaves the queue; a turn that is not waiting is left alone.
+UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state = 'accepted';
+
+-- name: end_turn
+-- The turn is over. Its request is in the transcript by now and is not kept twice.
+UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
+                 error = :error, request = '{}'
+WHERE id = :id AND state IN ('accepted', 'running');
+
+-- name: find_turn
+-- A turn by its id.
+SELECT * FROM turns WHERE id = :id;
+
+-- name: unfinished_turns
+-- Turns that were accepted and not ended, in order of arrival, after a given one.
+SELECT turns.id, turns.session_id, turns.state, turns.request, turns.accepted_at, turns.position
+FROM turns
+WHERE turns.state IN ('accepted', 'running') AND (turns.accepted_at, turns.rowid) > (:after_at, :after_rowid)
+ORDER BY turns.accepted_at, turns.rowid LIMIT :limit;
+
+-- name: turn_rowid
+-- The place of a turn among those accepted in the same millisecond.
+SELECT rowid FROM turns WHERE id = :id;
+
+-- name: next_seq
+-- The number the next message of a session gets.
+SELECT coalesce(max(seq), 0) + 1 FROM messages WHERE session_id = :session_id;
+
+-- name: insert_message
+-- Append to a transcript.
+INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, fingerprint, created_at)
+VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :fingerprint, :now);
+
+-- name: touch_session
+-- A real turn happened.
+UPDATE sessions SET last_interaction_at = :now, updated_at = :now,
+       message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
+WHERE id = :id;
+
+-- name: record_epoch
+-- What the stable prefix of a session's prompt now is, and why it changed.
+UPDATE sessions SET epoch = :epoch, epoch_reason = :reason, prefix_fingerprint = :fingerprint,
+       history_start = :history_start, updated_at = :now
+WHERE id = :id;
+
+-- name: newest_fingerprints
+-- The fingerprints of the newest messages a client knows of, newest first.
+SELECT fingerprint FROM messages WHERE session_id = :session_id AND visible = 1 ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_messages
+-- The newest messages of a session from a number on, newest first.
+SELECT seq, role, text, extra, turn_id FROM messages
+WHERE session_id = :session_id AND seq >= :from_seq ORDER BY seq DESC LIMIT :limit;
+
+-- name: messages_after
+-- The log of all sessions after a position.
+SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
+       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
+FROM messages JOIN sessions ON sessions.id = messages.session_id
+WHERE messages.id > :position ORDER BY messages.id LIMIT :limit;
+
+-- name: read_lines
+-- A stretch of one transcript.
+SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
+       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
+FROM messages JOIN sessions ON sessions.id = messages.session_id
+WHERE messages.session_id = :session_id AND messages.seq >= :start ORDER BY messages.seq LIMIT :limit;
+
+-- name: last_position
+-- The end of the log of all sessions.
+SELECT coalesce(max(id), 0) FROM messages;
+
+
+-- Recall evidence ----------------------------------------------------------------------------------------------
+
+-- name: add_recall_event
+-- A search, and how many places it surfaced.
+INSERT INTO recall_events (at, agent, session_id, turn_id, kind, query, hits)
+VALUES (:at, :agent, :session_id, :turn_id, :kind, :query, :hits);
+
+-- name: add_recall_hits
+-- What one search surfaced, from a JSON list.
+INSERT INTO recall_hits (event_id, rank, source, path, start_line, end_line, score, snippet)
+SELECT :event_id, value ->> 'rank', value ->> 'source', value ->> 'path', value ->> 'start_line', value ->> 'end_line',
+  value ->> 'score', value ->> 'snippet' FROM json_each(:hits);
+
+-- name: prune_recall_events
+-- The oldest searches give way; what they surfaced goes with them.
+DELETE FROM recall_events WHERE id <= :oldest;
+
+-- name: list_recall_events
+-- The newest searches.
+SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events ORDER BY id DESC LIMIT :limit;
+
+-- name: list_recall_hits
+-- What one search surfaced, best first.
+SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
+WHERE event_id = :event_id ORDER BY rank;

@@ -13,7 +13,7 @@ CREATE TABLE sessions (
   message_count INTEGER NOT NULL DEFAULT 0,
   epoch INTEGER NOT NULL DEFAULT 0,
   epoch_reason TEXT NOT NULL DEFAULT '',
-  prefix_fingerprint TEXT NOT NULL DEFAULT '',
+  prefix_fingerprint TEXT NOT NULL DEFAULT '{}', -- JSON: part of the stable prefix -> its fingerprint
   history_start INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 CREATE UNIQUE INDEX sessions_current_key ON sessions (key) WHERE ended_at IS NULL;
@@ -48,6 +48,7 @@ CREATE TABLE messages (
   speaker TEXT NOT NULL DEFAULT '',
   said_on TEXT NOT NULL DEFAULT '',       -- the date as an import gave it, in its own words
   extra TEXT NOT NULL DEFAULT '{}',       -- JSON: tool_calls, tool_call_id, images
+  visible INTEGER NOT NULL DEFAULT 1,     -- 0: a round of our own tools, which the client never saw
   fingerprint BLOB NOT NULL,              -- of role and normalised text: recognises replayed history
   created_at INTEGER NOT NULL,
   UNIQUE (session_id, seq)

@@ -1,0 +1,219 @@
+"""How well memory finds what was said: ordinary ingestion, ordinary search.
+
+    python -m benchmarks.retrieval FILE [--level turn|session] [--limit N] [--embedder bundled|none] [--json]
+
+FILE is JSON Lines (plain or gzipped), one history a line: `turns` as `reverie import conversation` reads them, and
+`questions` with `text`, `category`, `gold_turns` (indexes into `turns`) and `gold_sessions`. Each history is its own
+home; its questions are asked of the public search. Questions without gold at the asked level are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import json
+import math
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from benchmarks.report import Report, mean, quantile, rss_mib_max
+from reverie.app import open_memory
+from reverie.config import Home, load_config
+from reverie.importers.conversations import History, ImportReport, parse_history, session_key
+from reverie.llm.embeddings import open_embedder
+from reverie.memory.index import SearchQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from reverie.app import OpenMemory
+    from reverie.config import Config
+    from reverie.llm.embeddings import Embedder
+
+Level = Literal["turn", "session"]
+HITS = 60
+"""Hits asked for: enough to rank twenty distinct turns or sessions after several hits in the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One question's figures, in percent."""
+
+    category: str
+    recall_at_5: float
+    recall_at_10: float
+    recall_at_20: float
+    hit_at_1: float
+    hit_at_5: float
+    hit_at_10: float
+    ndcg_at_10: float
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run adds up."""
+
+    scores: list[Scores] = field(default_factory=list[Scores])
+    query_ms: list[float] = field(default_factory=list[float])
+    turns: int = 0
+    ingest_s: float = 0.0
+
+
+METRICS = tuple(name for name in Scores.__slots__ if name != "category")
+
+
+def score(category: str, ranked: Sequence[str], gold: set[str]) -> Scores:
+    """Recall, hit rate and binary NDCG of one ranking without repeats."""
+    gains = [1.0 if place in gold else 0.0 for place in ranked[:10]]
+    ideal = sum(1 / math.log2(n + 2) for n in range(min(len(gold), 10)))
+    found = sum(gain / math.log2(n + 2) for n, gain in enumerate(gains))
+
+    def recall(k: int) -> float:
+        return 100 * len(gold.intersection(ranked[:k])) / len(gold)
+
+    def hit(k: int) -> float:
+        return 100.0 if gold.intersection(ranked[:k]) else 0.0
+
+    return Scores(category, recall(5), recall(10), recall(20), hit(1), hit(5), hit(10), 100 * found / ideal)
+
+
+async def run(path: Path, level: Level, config: Config, limit: int | None) -> Report:
+    """Measure every history of a file."""
+    totals = Totals()
+    embedder = open_embedder(config.memory)
+    with open_lines(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if limit is not None and number > limit:
+                break
+            await measure_history(line, number, path, level, config, embedder, totals)
+    if embedder is not None:
+        await embedder.aclose()
+    return summarise(totals, level)
+
+
+async def measure_history(
+    line: str, number: int, path: Path, level: Level, config: Config, embedder: Embedder | None, totals: Totals
+) -> None:
+    """One history in a home of its own: import it, wait until it is indexed, ask its questions."""
+    questions: list[dict[str, Any]] = json.loads(line)["questions"]
+    with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
+        async with open_memory(Home(Path(folder)), config, embedder=_Kept.of(embedder)) as opened:
+            started = time.perf_counter()
+            history = parse_history(line, number, path, opened.clock.now_ms(), ImportReport())
+            ids = await ingest(opened, history)
+            totals.ingest_s += time.perf_counter() - started
+            totals.turns += len(history.places)
+            for question in questions:
+                await ask(opened, question, level, history, ids, totals)
+
+
+async def ingest(opened: OpenMemory, history: History) -> dict[str, str]:
+    """Import a history as `reverie import conversation` does; returns session name by session id."""
+    names: dict[str, str] = {}
+    for past in history.sessions:
+        session_id, _ = await opened.sessions.import_session(
+            session_key("main", history.name, past.name), past.name, past.messages
+        )
+        names[session_id] = past.name
+    await opened.memory.settle()
+    return names
+
+
+async def ask(
+    opened: OpenMemory, question: dict[str, Any], level: Level, history: History, names: dict[str, str], totals: Totals
+) -> None:
+    """One question: time the search, score the ranking."""
+    gold = gold_places(question, level, history)
+    if not gold:
+        return
+    started = time.perf_counter()
+    result = await opened.memory.search(SearchQuery(text=question["text"], agent="main", limit=HITS))
+    totals.query_ms.append(1_000 * (time.perf_counter() - started))
+    ranked: dict[str, None] = {}
+    for hit in result.hits:
+        if hit.session_id is None:
+            continue
+        name = names[hit.session_id]
+        if level == "session":
+            ranked[name] = None
+        else:
+            ranked |= dict.fromkeys(f"{name}#{line}" for line in range(hit.start_line, hit.end_line + 1))
+    totals.scores.append(score(question["category"], list(ranked), gold))
+
+
+def gold_places(question: dict[str, Any], level: Level, history: History) -> set[str]:
+    """The right answers as this benchmark names places."""
+    if level == "session":
+        return set(question["gold_sessions"])
+    places = (history.places[index] for index in question["gold_turns"])
+    return {f"{place[0]}#{place[1]}" for place in places if place is not None}
+
+
+def summarise(totals: Totals, level: Level) -> Report:
+    """Means over questions, overall and by category."""
+    by_category: dict[str, list[Scores]] = defaultdict(list)
+    for scored in totals.scores:
+        by_category[scored.category].append(scored)
+
+    def means(scores: Sequence[Scores]) -> dict[str, float]:
+        return {metric: mean(getattr(scored, metric) for scored in scores) for metric in METRICS}
+
+    figures = means(totals.scores) | {
+        "questions": len(totals.scores),
+        "query_ms_p50": quantile(totals.query_ms, 0.5),
+        "query_ms_p95": quantile(totals.query_ms, 0.95),
+        "turns": totals.turns,
+        "turns_per_s": totals.turns / totals.ingest_s if totals.ingest_s else 0.0,
+        "rss_mib_max": rss_mib_max(),
+    }
+    groups = {name: means(scores) | {"questions": len(scores)} for name, scores in sorted(by_category.items())}
+    return Report(f"retrieval ({level})", figures, groups=groups)
+
+
+@contextmanager
+def open_lines(path: Path) -> Generator[IO[str]]:
+    """A file's lines, gzipped or not."""
+    with path.open("rb") as probe:
+        zipped = probe.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8") as file:
+        yield file
+
+
+class _Kept:
+    """An embedder that outlives the homes of a run: closing a home does not unload it."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.identity = embedder.identity
+        self.embed_query = embedder.embed_query
+        self.embed_passages = embedder.embed_passages
+
+    @classmethod
+    def of(cls, embedder: Embedder | None) -> _Kept | None:
+        return None if embedder is None else cls(embedder)
+
+    async def aclose(self) -> None:
+        """Nothing: the run closes the embedder itself."""
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--level", choices=("turn", "session"), default="turn")
+    parser.add_argument("--limit", type=int, help="only the first N histories")
+    parser.add_argument("--embedder", choices=("bundled", "none"), default="bundled")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    config = load_config(Home(Path("/nonexistent")), {"memory": {"embedder": arguments.embedder, "watch": False}})
+    report = asyncio.run(run(arguments.file, arguments.level, config, arguments.limit))
+    report.show(as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()

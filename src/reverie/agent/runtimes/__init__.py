@@ -1,0 +1,1 @@
+"""How a prompt becomes a reply: one module per kind of runtime."""

@@ -1,0 +1,192 @@
+"""The chat runtime: call the model, run our own tools when it asks, until it answers or asks the client's tools.
+
+The loop is bounded by `rounds_max`; in the last round our tools are no longer offered, so that the model must
+answer. A server that does not know tools is asked again without ours, and not offered them any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from reverie.errors import UpstreamRefusedError
+from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
+from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
+from reverie.sessions.store import RecordedMessage
+from reverie.types import Message, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from reverie.llm.client import Model
+    from reverie.sessions.events import TurnEvent
+    from reverie.types import FinishReason, JsonObject, PromptContext, ToolCall, TurnRequest
+
+log = structlog.get_logger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a turn: messages for the transcript, and what the client is told."""
+
+    records: tuple[RecordedMessage, ...]
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    prompt_tokens_first: int
+    model: str
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """What has happened so far in this turn."""
+
+    records: list[RecordedMessage] = field(default_factory=list[RecordedMessage])
+    said: list[str] = field(default_factory=list[str])
+    usage: Usage = field(default_factory=Usage)
+    prompt_tokens_first: int = 0
+
+
+class ChatRuntime:
+    """Runs prompts on a `Model`."""
+
+    def __init__(self, model: Model, tools: Sequence[JsonObject], *, rounds_max: int) -> None:
+        self._model = model
+        self._tools = tuple(tools)
+        self._rounds_max = rounds_max
+        self._tools_refused = False
+
+    def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
+        """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""
+        if self._tools_refused or request.tool_choice not in {None, "auto"}:
+            return ()
+        theirs = {_name(tool) for tool in request.client_tools}
+        return tuple(tool for tool in self._tools if _name(tool) not in theirs)
+
+    async def respond(
+        self,
+        request: TurnRequest,
+        context: PromptContext,
+        emit: Callable[[TurnEvent], None],
+        run_tool: Callable[[ToolCall], Awaitable[str]],
+    ) -> Reply:
+        """The model's reply, after as many rounds of our tools as it asked for.
+
+        Raises:
+            UpstreamError: the model did not answer.
+        """
+        ours = self.offered_tools(request)
+        conversation = _Conversation()
+        for round_number in range(1, self._rounds_max + 1):
+            offered = ours if round_number < self._rounds_max else ()
+            call = _model_request(request, context, conversation, offered)
+            done, text = await self._call(call, conversation, emit)
+            mine = [tool for tool in done.tool_calls if tool.name in {_name(own) for own in offered}]
+            if not mine:
+                return _reply(conversation, done, text, done.tool_calls)
+            theirs = tuple(tool for tool in done.tool_calls if tool not in mine)
+            conversation.records.append(
+                RecordedMessage(Message("assistant", text, tool_calls=done.tool_calls), visible=False)
+            )
+            for tool in mine:
+                emit(ToolStarted(tool))
+                result = await run_tool(tool)
+                conversation.records.append(
+                    RecordedMessage(Message("tool", result, tool_call_id=tool.id, name=tool.name), visible=False)
+                )
+                emit(ToolFinished(tool, result))
+            if theirs:  # the client runs its own; the model goes on when their results come back
+                return _reply_with_client_calls(conversation, done, theirs)
+        raise AssertionError("the last round offers no tools of ours, so it returns")
+
+    async def _call(
+        self, call: ModelRequest, conversation: _Conversation, emit: Callable[[TurnEvent], None]
+    ) -> tuple[Completed, str]:
+        """One call of the model; without our tools when its server refuses them."""
+        try:
+            return await self._stream(call, conversation, emit)
+        except UpstreamRefusedError as error:
+            if error.code != "tools_unsupported" or not call.tools or conversation.said:
+                raise
+            log.info("the model's server knows no tools", action="tools_refused", cause=str(error))
+            self._tools_refused = True
+            theirs = tuple(tool for tool in call.tools if tool not in self._tools)
+            if len(theirs) == len(call.tools):
+                raise
+            return await self._stream(replace(call, tools=theirs), conversation, emit)
+
+    async def _stream(
+        self, call: ModelRequest, conversation: _Conversation, emit: Callable[[TurnEvent], None]
+    ) -> tuple[Completed, str]:
+        parts: list[str] = []
+        async for event in self._model.respond(call):
+            match event:
+                case TextDelta(text):
+                    parts.append(text)
+                    conversation.said.append(text)
+                    emit(ReplyDelta(text))
+                case ReasoningText(text):
+                    emit(ReasoningDelta(text))
+                case Completed():
+                    usage = event.usage or Usage()
+                    conversation.usage += usage
+                    conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
+                    return event, "".join(parts)
+        raise AssertionError("a model's last event is Completed")
+
+
+def _name(tool: JsonObject) -> str:
+    return tool["function"]["name"]
+
+
+def _model_request(
+    request: TurnRequest, context: PromptContext, conversation: _Conversation, ours: tuple[JsonObject, ...]
+) -> ModelRequest:
+    return ModelRequest(
+        messages=(*context.messages(), *(record.message for record in conversation.records)),
+        tools=(*ours, *request.client_tools),
+        tool_choice=request.tool_choice,
+        sampling=request.sampling,
+        model_override=request.model_override,
+        stream=request.stream,
+        recalled=context.recalled,
+    )
+
+
+def _reply(conversation: _Conversation, done: Completed, text: str, calls: tuple[ToolCall, ...]) -> Reply:
+    whole = "".join(conversation.said)
+    record = RecordedMessage(Message("assistant", text, tool_calls=calls), seen_text=whole)
+    return Reply(
+        records=(*conversation.records, record),
+        text=whole,
+        tool_calls=calls,
+        finish_reason="tool_calls" if calls else done.finish_reason,
+        usage=conversation.usage,
+        prompt_tokens_first=conversation.prompt_tokens_first,
+        model=done.model,
+    )
+
+
+def _reply_with_client_calls(conversation: _Conversation, done: Completed, theirs: tuple[ToolCall, ...]) -> Reply:
+    """The model asked for our tools and the client's at once: ours are answered, theirs go to the client.
+
+    The message that asked is what the client sees (its own calls only), so it becomes visible under that fingerprint.
+    """
+    whole = "".join(conversation.said)
+    records = [
+        replace(record, visible=True, seen_text=whole, seen_calls=theirs)
+        if record.message.role == "assistant" and record.message.tool_calls == done.tool_calls
+        else record
+        for record in conversation.records
+    ]
+    return Reply(
+        records=tuple(records),
+        text=whole,
+        tool_calls=theirs,
+        finish_reason="tool_calls",
+        usage=conversation.usage,
+        prompt_tokens_first=conversation.prompt_tokens_first,
+        model=done.model,
+    )

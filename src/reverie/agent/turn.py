@@ -1,0 +1,212 @@
+"""One turn, from its durable request to its recorded answer.
+
+begin        its input joins the transcript          (meanwhile memory is searched)
+assemble     stable prefix, history, recall, input
+respond      the model, and our tools when it asks
+finish       the answer joins the transcript, in one commit
+follow up    the index is told; nobody waits for it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from reverie.context.engine import Inputs, Limits, PrefixState, assemble
+from reverie.errors import ReverieError
+from reverie.memory.index import SearchQuery
+from reverie.memory.tools import run_memory_tool
+from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
+from reverie.sessions.replay import input_start
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from reverie.agent.runtimes.chat import ChatRuntime, Reply
+    from reverie.context.fragments import FragmentReader
+    from reverie.llm.tokens import TokenEstimator
+    from reverie.memory.index import MemoryIndex
+    from reverie.memory.recall import RecallEvidence
+    from reverie.sessions.events import TurnEvent
+    from reverie.sessions.store import BegunTurn, SessionStore
+    from reverie.types import PromptContext, SearchHit, ToolCall, Turn, TurnRequest
+
+log = structlog.get_logger(__name__)
+
+QUERY_CHARACTERS_MAX = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """What of the configuration a turn needs."""
+
+    window_tokens: int
+    output_tokens: int
+    recall_hits: int
+    recall_tokens_max: int
+    recall_ms_max: int
+    history_messages_max: int
+
+
+class TurnRunner:
+    """Runs turns: what `TurnQueue` is given as `run_turn`."""
+
+    def __init__(
+        self,
+        *,
+        sessions: SessionStore,
+        memory: MemoryIndex,
+        evidence: RecallEvidence,
+        fragments: FragmentReader,
+        workspace: Callable[[str], Path],
+        runtime: ChatRuntime,
+        estimator: TokenEstimator,
+        settings: TurnSettings,
+        follow_up: Callable[[], None],
+    ) -> None:
+        self._sessions = sessions
+        self._memory = memory
+        self._evidence = evidence
+        self._fragments = fragments
+        self._workspace = workspace
+        self._runtime = runtime
+        self._estimator = estimator
+        self._settings = settings
+        self._follow_up = follow_up
+
+    async def run_turn(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+        """Run a turn and record its answer.
+
+        Raises:
+            RequestError: it cannot be served, for example because it exceeds the model's window.
+            UpstreamError: the model did not answer.
+            StorageError: its answer could not be recorded.
+        """
+        begun, recalled = await self._begin(turn)
+        emit(TurnStarted(turn.id))
+        context = await self._assemble(turn.request, begun, recalled)
+        emit(ContextAssembled(context))
+        reply = await self._runtime.respond(turn.request, context, emit, self._tool_runner(turn, begun))
+        finished = await self._finish(turn, context, reply)
+        self._follow_up()
+        return finished
+
+    # -- begin ---------------------------------------------------------------------------------------------------
+
+    async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...]]:
+        """Append the input to the transcript and search memory for it, side by side."""
+        recall = asyncio.create_task(self._recall(turn))
+        try:
+            begun = await self._sessions.begin(turn, history_max=self._settings.history_messages_max)
+            recalled = await recall
+        finally:
+            recall.cancel()
+        unseen = tuple(hit for hit in recalled if not _is_in_view(hit, begun))
+        return begun, unseen[: self._settings.recall_hits]
+
+    async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
+        """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
+        text = _query_text(turn.request)
+        if not text or not self._settings.recall_hits:
+            return ()
+        query = SearchQuery(
+            text=text,
+            agent=turn.request.session.agent,
+            limit=self._settings.recall_hits * 2,
+            deadline_ms=self._settings.recall_ms_max,
+        )
+        try:
+            result = await self._memory.search(query)
+        except ReverieError as error:
+            log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, cause=str(error))
+            return ()
+        return result.hits
+
+    # -- assemble ------------------------------------------------------------------------------------------------
+
+    async def _assemble(self, request: TurnRequest, begun: BegunTurn, recalled: tuple[SearchHit, ...]) -> PromptContext:
+        session = begun.session
+        inputs = Inputs(
+            fragments=await self._fragments.read(self._workspace(session.agent)),
+            client_instructions=request.instructions,
+            tools=(*self._runtime.offered_tools(request), *request.client_tools),
+            history=begun.history,
+            input_seq=begun.input_seq,
+            recalled=recalled,
+        )
+        state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
+        settings = self._settings
+        limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
+        context = assemble(inputs, state, limits, self._estimator)
+        if context.epoch != session.epoch:
+            await self._sessions.record_epoch(
+                session.id,
+                epoch=context.epoch,
+                reason=context.epoch_reason,
+                fingerprints=context.fingerprints,
+                history_start=context.history_start,
+            )
+        return context
+
+    # -- respond -------------------------------------------------------------------------------------------------
+
+    def _tool_runner(self, turn: Turn, begun: BegunTurn) -> Callable[[ToolCall], Awaitable[str]]:
+        async def run(call: ToolCall) -> str:
+            return await run_memory_tool(
+                self._memory,
+                self._evidence,
+                call,
+                agent=begun.session.agent,
+                session_id=begun.session.id,
+                turn_id=turn.id,
+            )
+
+        return run
+
+    # -- finish --------------------------------------------------------------------------------------------------
+
+    async def _finish(self, turn: Turn, context: PromptContext, reply: Reply) -> TurnFinished:
+        """Record the answer and what was recalled for it, then learn how this model counts tokens."""
+        writes = [
+            self._sessions.finish(
+                turn, reply.records, model=reply.model, finish_reason=reply.finish_reason, usage=reply.usage
+            )
+        ]
+        if context.recalled:
+            writes.append(self._record_recall(turn, context.recalled))
+        await asyncio.gather(*writes)  # one commit holds both
+        if reply.prompt_tokens_first:
+            self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
+        return TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
+
+    async def _record_recall(self, turn: Turn, recalled: tuple[SearchHit, ...]) -> None:
+        """Keep what was quoted to the model as evidence of use."""
+        await self._evidence.record(
+            "turn",
+            turn.request.session.agent,
+            _query_text(turn.request),
+            recalled,
+            session_id=turn.session_id,
+            turn_id=turn.id,
+        )
+
+
+def _query_text(request: TurnRequest) -> str:
+    """What to search memory for: the new user message; nothing when the input is a tool's result."""
+    current = request.messages[input_start(request.messages)]
+    return current.text[:QUERY_CHARACTERS_MAX] if current.role == "user" else ""
+
+
+def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:
+    """The reply's share of the window: what the client asked for, within what is configured."""
+    asked = request.sampling.get("max_completion_tokens") or request.sampling.get("max_tokens")
+    return min(asked, settings.output_tokens) if isinstance(asked, int) else settings.output_tokens
+
+
+def _is_in_view(hit: SearchHit, begun: BegunTurn) -> bool:
+    """A memory that stands in the history of this very prompt is not quoted a second time."""
+    return hit.session_id == begun.session.id and bool(begun.history) and hit.end_line >= begun.history[0].seq

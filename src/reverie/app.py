@@ -1,0 +1,269 @@
+"""START 1. The composition root: opens the stores, wires the packages, closes everything in reverse.
+
+Only this module knows which implementation stands behind a protocol. `open_memory` is the half that remembers and
+finds; `open_app` adds sessions, the model and the background loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import filelock
+
+from reverie.agent.runtimes.chat import ChatRuntime
+from reverie.agent.turn import TurnRunner, TurnSettings
+from reverie.background import Background
+from reverie.clock import Clock, SystemClock
+from reverie.config import Config, Home, read_secret
+from reverie.context.fragments import FragmentReader
+from reverie.errors import HomeInUseError, HomeReadOnlyError
+from reverie.llm.embeddings import open_embedder
+from reverie.llm.offline import OfflineModel
+from reverie.llm.openai_compatible import OpenAICompatibleModel
+from reverie.llm.tokens import TokenEstimator
+from reverie.memory.index import MemoryIndex
+from reverie.memory.recall import RecallEvidence
+from reverie.memory.tools import MEMORY_TOOLS
+from reverie.memory.workspace import create_workspace
+from reverie.sessions.queue import TurnQueue
+from reverie.sessions.store import SessionStore
+from reverie.storage import EMBEDDINGS, INDEX, STATE, Database
+from reverie.tasks import OwnedTasks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from pathlib import Path
+
+    from reverie.llm.client import Model
+    from reverie.llm.embeddings import Embedder
+
+
+class Unset:
+    """Stands for an argument that was not given, where None means something."""
+
+
+UNSET: Final = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMemory:
+    """A home whose memory is open: what `search`, `import` and the library need."""
+
+    home: Home
+    config: Config
+    clock: Clock
+    state: Database
+    index_db: Database
+    embeddings_db: Database
+    sessions: SessionStore
+    memory: MemoryIndex
+    evidence: RecallEvidence
+    embedder: Embedder | None
+    workspaces: Mapping[str, Path]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether turns can be served, and what is in the way; each reason is a word for machines."""
+
+    reasons: set[str] = field(default_factory=lambda: {"starting"})
+
+    @property
+    def ready(self) -> bool:
+        """True when nothing is in the way."""
+        return not self.reasons
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A running Reverie without its HTTP edge."""
+
+    open: OpenMemory
+    model: Model
+    queue: TurnQueue
+    background: Background
+    readiness: Readiness
+
+    @property
+    def config(self) -> Config:
+        """The settings it was opened with."""
+        return self.open.config
+
+    def agents(self) -> tuple[str, ...]:
+        """The agents of this home; the first is the default."""
+        return tuple(self.open.workspaces)
+
+
+@asynccontextmanager
+async def open_memory(
+    home: Home,
+    config: Config,
+    *,
+    exclusive: bool = True,
+    embedder: Embedder | Unset | None = UNSET,
+    clock: Clock | None = None,
+    tracer: Callable[[str, object], None] | None = None,
+) -> AsyncGenerator[OpenMemory]:
+    """Open a home's memory. `exclusive` takes the home for this process, which whoever indexes must.
+
+    Raises:
+        HomeInUseError: another process has taken the home.
+        HomeReadOnlyError: the home cannot be written.
+        DatabaseCorruptError, DatabaseTooNewError: a database cannot be used; nothing was changed.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        workspaces = await asyncio.to_thread(_prepare_home, home, config)
+        if exclusive:
+            lock = await asyncio.to_thread(_take, home)
+            stack.push_async_callback(asyncio.to_thread, lock.release)
+        databases: list[Database] = []
+        for path, schema in ((home.state_db, STATE), (home.index_db, INDEX), (home.embeddings_db, EMBEDDINGS)):
+            database = await Database.open(path, schema, now_ms=clock.now_ms(), tracer=tracer)
+            stack.push_async_callback(database.aclose)
+            databases.append(database)
+        state, index_db, embeddings_db = databases
+        chosen = open_embedder(config.memory) if isinstance(embedder, Unset) else embedder
+        if chosen is not None:
+            stack.push_async_callback(chosen.aclose)
+        sessions = SessionStore(state, clock)
+        memory = await MemoryIndex.open(
+            index_db=index_db,
+            embeddings_db=embeddings_db,
+            embedder=chosen,
+            workspaces=workspaces,
+            transcripts=sessions,
+            config=config.memory,
+            clock=clock,
+        )
+        stack.push_async_callback(memory.aclose)
+        evidence = RecallEvidence(state, clock, events_max=config.memory.recall_events_max)
+        yield OpenMemory(
+            home, config, clock, state, index_db, embeddings_db, sessions, memory, evidence, chosen, workspaces
+        )
+
+
+@asynccontextmanager
+async def open_app(
+    home: Home,
+    config: Config,
+    *,
+    model: Model | None = None,
+    embedder: Embedder | Unset | None = UNSET,
+    clock: Clock | None = None,
+    tracer: Callable[[str, object], None] | None = None,
+) -> AsyncGenerator[App]:
+    """Open a home and serve turns until the block is left. Raises what `open_memory` raises."""
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(
+            open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
+        )
+        model = model or choose_model(config)
+        stack.push_async_callback(model.aclose)
+        tasks = await stack.enter_async_context(OwnedTasks())
+        readiness = Readiness()
+        queue: TurnQueue
+        background = Background(
+            memory=opened.memory,
+            workspaces=opened.workspaces,
+            clock=opened.clock,
+            watch=config.memory.watch,
+            watch_debounce_ms=config.memory.watch_debounce_ms,
+            foreground_busy=lambda: queue.statistics().running > 0,
+        )
+        runner = _turn_runner(opened, model, background)
+        queue = TurnQueue(
+            opened.sessions,
+            runner.run_turn,
+            waiting_turns_max=config.sessions.waiting_turns_max,
+            turn_s_max=config.gateway.turn_s_max,
+            drain_s=config.gateway.drain_s,
+        )
+        await stack.enter_async_context(queue.running())
+        background.start(tasks)
+        readiness.reasons.discard("starting")
+        try:
+            yield App(opened, model, queue, background, readiness)
+        finally:
+            readiness.reasons.add("draining")
+
+
+def choose_model(config: Config) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder."""
+    upstream = config.upstream
+    if upstream.base_url is None:
+        return OfflineModel()
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+
+
+def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
+    config = opened.config
+    tools = MEMORY_TOOLS if config.memory.tools else ()
+    return TurnRunner(
+        sessions=opened.sessions,
+        memory=opened.memory,
+        evidence=opened.evidence,
+        fragments=FragmentReader(),
+        workspace=opened.workspaces.__getitem__,
+        runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),
+        estimator=TokenEstimator(),
+        settings=TurnSettings(
+            window_tokens=config.upstream.context_tokens,
+            output_tokens=config.upstream.output_tokens,
+            recall_hits=config.memory.recall_hits,
+            recall_tokens_max=config.memory.recall_tokens_max,
+            recall_ms_max=config.memory.recall_ms_max,
+            history_messages_max=config.sessions.history_messages_max,
+        ),
+        follow_up=background.transcripts.ring,
+    )
+
+
+def _prepare_home(home: Home, config: Config) -> dict[str, Path]:
+    """Create what is missing of a home; returns each agent's workspace, the default agent's first."""
+    try:
+        home.path.mkdir(parents=True, exist_ok=True)
+        names = dict.fromkeys([*config.agent_names(), *_agent_folders(home)])
+        workspaces = {name: home.workspace(config, name) for name in names}
+        for workspace in workspaces.values():
+            create_workspace(workspace)
+    except OSError as error:
+        message = f"the home {home.path} cannot be written ({error.strerror or error}): choose another with --home."
+        raise HomeReadOnlyError(message) from error
+    return workspaces
+
+
+def _agent_folders(home: Home) -> list[str]:
+    return sorted(folder.parent.name for folder in (home.path / "agents").glob("*/workspace") if folder.is_dir())
+
+
+def _take(home: Home) -> filelock.BaseFileLock:
+    """Take the home for this process; the lock ends with the process, however it ends."""
+    lock = filelock.FileLock(home.lock_file, thread_local=False)
+    owner = home.path / "reverie.pid"
+    try:
+        lock.acquire(timeout=0)
+        owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    except filelock.Timeout as error:
+        pid = _read_owner(owner)
+        message = (
+            f"{home.path} is in use by another Reverie{pid}: stop it first, or choose another home with --home. "
+            "`reverie search`, `status` and `import` work beside it."
+        )
+        raise HomeInUseError(message) from error
+    except OSError as error:
+        message = f"the home {home.path} cannot be written ({error.strerror or error}): choose another with --home."
+        raise HomeReadOnlyError(message) from error
+    return lock
+
+
+def _read_owner(path: Path) -> str:
+    try:
+        return f" (process {int(path.read_text(encoding='utf-8'))})"
+    except (OSError, ValueError):
+        return ""
+

@@ -1,0 +1,121 @@
+"""Every background edge of the system, on one screen.
+
+    loop          wakes on                         does
+    transcripts   a turn's end; every second       messages that are not indexed yet enter the index
+    vectors       the loop above; every 5 seconds  chunks without a vector get one
+    files         a change in a workspace          changed Markdown is indexed again
+    start         once                             the workspaces are compared with the index
+
+Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
+each time. Embedding gives way to turns: while one runs, it rests as long as it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from reverie.memory.watch import watch_workspaces
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from reverie.clock import Clock
+    from reverie.memory.index import MemoryIndex
+    from reverie.tasks import OwnedTasks
+
+log = structlog.get_logger(__name__)
+
+TRANSCRIPTS_POLL_S = 1.0
+VECTORS_POLL_S = 5.0
+VECTORS_BATCH = 16
+RETRY_S_FIRST = 0.5
+RETRY_S_MAX = 60.0
+
+
+@dataclass(slots=True)
+class Wake:
+    """A bell that a loop sleeps by: rung by whoever made work for it."""
+
+    _event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ring(self) -> None:
+        """There is work."""
+        self._event.set()
+
+    async def heard(self, within_s: float) -> None:
+        """Sleep until the bell rings, at most `within_s` seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._event.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What the loops work on."""
+
+    memory: MemoryIndex
+    workspaces: Mapping[str, Path]
+    clock: Clock
+    watch: bool
+    watch_debounce_ms: int
+    foreground_busy: Callable[[], bool]
+    transcripts: Wake = field(default_factory=Wake)
+    vectors: Wake = field(default_factory=Wake)
+
+    def start(self, tasks: OwnedTasks) -> None:
+        """Start every loop; they end with `tasks`."""
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("start", self._sync_workspaces),
+            ("transcripts", self._follow_transcripts),
+            ("vectors", self._embed),
+        ]
+        if self.watch:
+            loops.append(("files", self._watch_files))
+        for name, loop in loops:
+            tasks.start(retried(name, loop), name=name)
+
+    async def _sync_workspaces(self) -> None:
+        for agent in self.workspaces:
+            await self.memory.sync_workspace(agent)
+        self.vectors.ring()
+
+    async def _follow_transcripts(self) -> None:
+        while True:
+            while await self.memory.follow_transcripts():
+                self.vectors.ring()
+            await self.transcripts.heard(TRANSCRIPTS_POLL_S)
+
+    async def _embed(self) -> None:
+        while True:
+            started_s = self.clock.monotonic_s()
+            done = await self.memory.embed_backlog(VECTORS_BATCH)
+            if not done:
+                await self.vectors.heard(VECTORS_POLL_S)
+            elif self.foreground_busy():
+                await asyncio.sleep(self.clock.monotonic_s() - started_s)
+
+    async def _watch_files(self) -> None:
+        await watch_workspaces(self.memory, self.workspaces, debounce_ms=self.watch_debounce_ms, on_change=self.vectors.ring)
+
+
+async def retried(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop until it ends by itself; after a failure wait, longer each time, and start it again."""
+    wait_s = RETRY_S_FIRST
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("a background loop failed and will be tried again", action="loop_failed", loop=name)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_S_MAX)
+        else:
+            return

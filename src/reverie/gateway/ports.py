@@ -1,0 +1,126 @@
+"""What the gateway needs of the application, and nothing more.
+
+`reverie.app.App` fits these protocols as it is; tests give the gateway a small implementation of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reverie.clock import Clock
+    from reverie.config import Config
+    from reverie.sessions.events import TurnEvent
+    from reverie.types import SessionKey, TurnRequest
+
+
+class Feed(Protocol):
+    """An accepted turn: who it is, and what happens to it."""
+
+    @property
+    def turn_id(self) -> str:
+        """The turn, which is also the `id` of the OpenAI answer."""
+        ...
+
+    @property
+    def session_id(self) -> str:
+        """The transcript the turn is recorded in."""
+        ...
+
+    @property
+    def session_key(self) -> SessionKey:
+        """The routing bucket of that transcript."""
+        ...
+
+    def follow(self) -> AsyncIterator[TurnEvent]:
+        """Every event from the first to the terminal one. Leaving early does not stop the turn."""
+        ...
+
+
+class EmbedderIdentity(Protocol):
+    """Which embedder it is."""
+
+    @property
+    def model(self) -> str:
+        """Its model's name."""
+        ...
+
+    @property
+    def dims(self) -> int:
+        """The length of its vectors."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def identity(self) -> EmbedderIdentity:
+        """Which embedder it is."""
+        ...
+
+    async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One vector a row.
+
+        Raises:
+            EmbedderError: a text could not be embedded.
+        """
+        ...
+
+
+class Readiness(Protocol):
+    """Whether the application can take work."""
+
+    @property
+    def reasons(self) -> Collection[str]:
+        """What is in the way, in words for machines; empty when nothing is. Read on every probe, from memory.
+
+        `starting` and `draining` are known by these names; any other reason is shown as it is.
+        """
+        ...
+
+
+class GatewayApp(Protocol):
+    """The application, as the gateway sees it."""
+
+    @property
+    def config(self) -> Config:
+        """All settings; the gateway reads its own and how sessions are told apart."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What answers `/v1/embeddings`; None when embeddings are switched off."""
+        ...
+
+    @property
+    def readiness(self) -> Readiness:
+        """What answers `/readyz`."""
+        ...
+
+    def agents(self) -> tuple[str, ...]:
+        """The agents that can be addressed; the first is the default."""
+        ...
+
+    async def submit(self, request: TurnRequest) -> Feed:
+        """Accept a turn; when this returns, it is durable.
+
+        Raises:
+            QueueFullError: nothing was accepted; the caller may try later.
+            StorageError: it could not be made durable; nothing was accepted.
+        """
+        ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """Current figures for `/metrics` by name, for example `waiting_turns`. Read at each scrape from memory."""
+        ...

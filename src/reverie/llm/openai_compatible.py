@@ -1,0 +1,262 @@
+"""A model behind any server that speaks OpenAI's chat completions.
+
+One call is one `POST {base_url}/chat/completions`. A streamed answer is parsed as it comes, one event a delta; an
+answer in one piece gives the same events. The last event comes after the connection was given back, so whoever stops
+reading at `Completed` holds nothing.
+
+What is learned about a server is remembered for the life of the object: its first model, when none is configured,
+and whether it refuses `stream_options`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.to_thread
+
+from reverie.errors import ConfigError, UpstreamMalformedError, UpstreamRefusedError, UpstreamTimeoutError
+from reverie.llm.chat_request import body_size_estimate, request_body
+from reverie.llm.event_stream import EventStreamParser
+from reverie.llm.reply import ReplyAssembler
+from reverie.llm.upstream_failures import may_be_about_request_form, reported
+from reverie.llm.upstream_server import (
+    REPLY_BYTES_MAX,
+    Purpose,
+    ServerSettings,
+    UpstreamServer,
+    failures_translated,
+    read_body,
+    too_long,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    import httpx2
+
+    from reverie.clock import Clock
+    from reverie.config import UpstreamConfig
+    from reverie.llm.client import ModelEvent, ModelRequest, ReasoningText, TextDelta
+    from reverie.types import JsonObject
+
+LARGE_JSON_BYTES = 256 * 1024
+"""From this size on, JSON is rendered and parsed in a thread: it would hold the event loop for milliseconds."""
+
+MODELS_BYTES_MAX = 4 * 1024 * 1024
+LINGER_S_MAX = 0.05
+"""How long a stream may stay open after `[DONE]`. Read to its end, the connection can be used again."""
+
+
+class OpenAICompatibleModel:
+    """Calls a chat-completions server. Safe for any number of concurrent calls; `calls_max` of them run at a time.
+
+    `transport` replaces the network, for tests.
+
+    Raises:
+        ConfigError: `base_url` is not set, or the key holds characters that cannot be sent.
+    """
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        api_key: str | None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if config.base_url is None:
+            raise ConfigError("upstream.base_url", None, "the URL of an OpenAI-compatible API")
+        self._config = config
+        self._server = UpstreamServer(_server_settings(config, config.base_url, api_key), transport, clock)
+        self._first_listed: str | None = None
+        self._listing = anyio.Lock()
+        self._takes_stream_options: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """The configured model, else the first one the server listed, else `upstream` until it was asked."""
+        return self._config.model or self._first_listed or "upstream"
+
+    async def respond(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Call the model. The last event is `Completed`; leaving the iterator early closes the connection.
+
+        Raises:
+            UpstreamUnreachableError: no connection, after `retries_max` further tries.
+            UpstreamTimeoutError: the server was silent for `read_s`.
+            UpstreamRefusedError: it refused; `code` is `tools_unsupported` when it cannot be offered tools.
+            UpstreamMalformedError: its answer is not a chat completion, too long, or ended early. What had arrived
+                was already given out as events.
+        """
+        model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
+        purpose = Purpose(model, with_tools=bool(request.tools))
+        reply = ReplyAssembler(model)
+        async with AsyncExitStack() as held:
+            response = await self._open(held, request, purpose)
+            if _is_event_stream(response):
+                async with aclosing(self._streamed(response, purpose, reply)) as events:
+                    async for event in events:
+                        yield event
+            else:
+                for event in await self._at_once(response, purpose, reply):
+                    yield event
+        yield reply.completed()
+
+    async def list_models(self) -> list[str]:
+        """The ids of the models that the server offers, in its order.
+
+        Raises:
+            UpstreamError: as `respond`.
+        """
+        async with self._server.call("GET", "/models") as response:
+            body = await read_body(response, self._server.called, MODELS_BYTES_MAX)
+        return model_ids(await _parsed(body))
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._server.aclose()
+
+    async def _listed_model(self) -> str:
+        async with self._listing:
+            if self._first_listed is None:
+                models = await self.list_models()
+                if not models:
+                    message = f"{self._server.called.url} lists no models: load one there, or set upstream.model"
+                    raise UpstreamMalformedError(message)
+                self._first_listed = models[0]
+            return self._first_listed
+
+    # -- one call ------------------------------------------------------------------------------------------------
+
+    async def _open(self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose) -> httpx2.Response:
+        """The server's answer, status 2xx, held open by `held`. Asked once more if it may refuse `stream_options`."""
+        stream = request.stream and self._config.streaming
+        with_usage = stream and self._takes_stream_options is not False
+        try:
+            response = await self._post(held, request, purpose, stream=stream, with_usage=with_usage)
+        except UpstreamRefusedError as refusal:
+            if refusal.upstream_status == 404:  # noqa: PLR2004 (an HTTP status)
+                self._first_listed = None  # the server may have changed its model: ask again next time
+            # Only an untried server: one that has taken the options means something else by its refusal.
+            if not with_usage or self._takes_stream_options or not may_be_about_request_form(refusal):
+                raise
+            try:
+                response = await self._post(held, request, purpose, stream=stream, with_usage=False)
+            except UpstreamRefusedError:
+                raise refusal from None
+            self._takes_stream_options = False
+        else:
+            if with_usage:
+                self._takes_stream_options = True
+        return response
+
+    async def _post(
+        self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose, *, stream: bool, with_usage: bool
+    ) -> httpx2.Response:
+        def render() -> bytes:
+            return request_body(request, model=purpose.model, stream=stream, usage_in_stream=with_usage)
+
+        large = body_size_estimate(request) > LARGE_JSON_BYTES
+        body = await anyio.to_thread.run_sync(render) if large else render()
+        return await held.enter_async_context(self._server.call("POST", "/chat/completions", body, purpose))
+
+    async def _at_once(
+        self, response: httpx2.Response, purpose: Purpose, reply: ReplyAssembler
+    ) -> list[TextDelta | ReasoningText]:
+        completion = await _parsed(await read_body(response, self._server.called))
+        self._raise_reported(completion, purpose)
+        return reply.whole(completion)
+
+    async def _streamed(
+        self, response: httpx2.Response, purpose: Purpose, reply: ReplyAssembler
+    ) -> AsyncGenerator[TextDelta | ReasoningText]:
+        parser = EventStreamParser()
+        try:
+            async with aclosing(self._pieces(response)) as pieces:
+                async for piece in pieces:
+                    for chunk in parser.feed(piece):
+                        self._raise_reported(chunk, purpose)
+                        for event in reply.chunk(chunk):
+                            yield event
+                    if parser.done:
+                        with anyio.move_on_after(LINGER_S_MAX):
+                            await anext(pieces, None)
+                        return
+        except (UpstreamMalformedError, UpstreamTimeoutError):
+            if not reply.finished:  # broken off after the server had said why it stopped: nothing is missing
+                raise
+        for chunk in parser.end():
+            self._raise_reported(chunk, purpose)
+            for event in reply.chunk(chunk):
+                yield event
+        if not (reply.finished or parser.done):
+            called = self._server.called
+            raise UpstreamMalformedError(f"the reply of {called.what} at {called.url} ended early")
+
+    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+        received = 0
+        with failures_translated(self._server.called, answered=True):
+            async for piece in response.aiter_bytes():
+                received += len(piece)
+                if received > REPLY_BYTES_MAX:
+                    raise UpstreamMalformedError(too_long(self._server.called, REPLY_BYTES_MAX))
+                yield piece
+
+    def _raise_reported(self, chunk: JsonObject, purpose: Purpose) -> None:
+        """Raise if the server reports an error inside an answer that began well."""
+        report: Any = chunk.get("error")
+        if not report and chunk.get("object") == "error":
+            report = chunk
+        if report:
+            raise reported(self._server.called, report, model=purpose.model, with_tools=purpose.with_tools)
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    """Judged by what came, not by what was asked: a server may answer in one piece all the same."""
+    kind = response.headers.get("content-type", "")
+    return "event-stream" in kind or "json" not in kind
+
+
+def model_ids(listing: JsonObject) -> list[str]:
+    """The ids in the answer of `GET /models`; entries without one are left out."""
+    entries = listing.get("data")
+    if not isinstance(entries, list):
+        return []
+    found = [cast("JsonObject", entry).get("id") for entry in cast("list[Any]", entries) if isinstance(entry, dict)]
+    return [model for model in found if isinstance(model, str) and model]
+
+
+async def _parsed(body: bytes) -> JsonObject:
+    """The JSON object of a body, parsed in a thread if it is large.
+
+    Raises:
+        UpstreamMalformedError: it is something else.
+    """
+    return await anyio.to_thread.run_sync(_parse, body) if len(body) > LARGE_JSON_BYTES else _parse(body)
+
+
+def _parse(body: bytes) -> JsonObject:
+    try:
+        parsed: Any = json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        shown = body[:120].decode("utf-8", "replace")
+        raise UpstreamMalformedError(f"the model's server answered something that is not a JSON object: {shown!r}")
+    return cast("JsonObject", parsed)
+
+
+def _server_settings(config: UpstreamConfig, base_url: str, api_key: str | None) -> ServerSettings:
+    file = config.api_key_file
+    return ServerSettings(
+        what="the model's server",
+        base_url=base_url,
+        api_key=api_key,
+        key_source=f"the file {file}" if file else f"the environment variable {config.api_key_env}",
+        connect_s=config.connect_s,
+        read_s=config.read_s,
+        retries_max=config.retries_max,
+        retry_wait_s_max=config.retry_wait_s_max,
+        calls_max=config.calls_max,
+    )

@@ -1,0 +1,88 @@
+"""What the index writes for a piece of text: a chunk row, its full-text words, and the hash of what is embedded.
+
+One place decides this for files and transcripts alike, so that both are found the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reverie.memory.text import words_for_index
+
+if TYPE_CHECKING:
+    from reverie.types import Provenance, Source
+
+HASH_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk ready to be written; `body` and `header` are its full-text words.
+
+    `unit` is its running number: within the document for a file, within the batch for messages.
+    """
+
+    start_line: int
+    end_line: int
+    unit: int
+    part: int
+    content_hash: bytes
+    text: str
+    heading: str
+    speaker: str
+    said_on: str
+    provenance: Provenance
+    created_at_ms: int
+    body: str
+    header: str
+
+
+def make_passage(
+    *,
+    start_line: int,
+    end_line: int,
+    unit: int,
+    part: int,
+    text: str,
+    heading: str = "",
+    speaker: str = "",
+    said_on: str = "",
+    provenance: Provenance = "owner",
+    created_at_ms: int,
+) -> Passage:
+    """A passage with its words and its hash; CPU work, for a worker thread."""
+    named = speaker if speaker and not text.startswith(speaker) else ""
+    header = words_for_index(" ".join(filter(None, (heading, named))))
+    return Passage(
+        start_line=start_line,
+        end_line=end_line,
+        unit=unit,
+        part=part,
+        content_hash=content_hash(f"{heading}\x00{text}"),
+        text=text,
+        heading=heading,
+        speaker=speaker,
+        said_on=said_on,
+        provenance=provenance,
+        created_at_ms=created_at_ms,
+        body=words_for_index(text),
+        header=header,
+    )
+
+
+def embedded_text(heading: str, text: str) -> str:
+    """What the embedder reads: the text, under its headings."""
+    return f"{heading}\n{text}" if heading else text
+
+
+def content_hash(text: str | bytes) -> bytes:
+    """The key under which equal texts share one vector."""
+    data = text.encode("utf-8") if isinstance(text, str) else text
+    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
+
+
+def scope_word(agent_id: int, source: Source) -> str:
+    """The full-text word that names agent and source of a chunk."""
+    return f"scope{agent_id}{source}"

@@ -1,0 +1,78 @@
+"""What a search surfaced, and to whom: the evidence from which it is later learned what is worth keeping.
+
+One write per search. Bounded: at most `events_max` searches are kept, the oldest give way as new ones arrive.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+from reverie.memory.text import clean, collapse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reverie.clock import Clock
+    from reverie.storage.database import Database, Transaction
+    from reverie.types import JsonObject, SearchHit
+
+RecallKind = Literal["turn", "tool", "cli", "api"]
+
+QUERY_CHARS_MAX = 1_000
+SNIPPET_CHARS_MAX = 240
+HITS_MAX = 50
+
+
+class RecallEvidence:
+    """Records searches in state.db."""
+
+    def __init__(self, state_db: Database, clock: Clock, events_max: int) -> None:
+        self._state_db = state_db
+        self._clock = clock
+        self._events_max = events_max
+
+    async def record(
+        self,
+        kind: RecallKind,
+        agent: str,
+        query: str,
+        hits: Sequence[SearchHit],
+        *,
+        session_id: str | None = None,
+        turn_id: str | None = None,
+    ) -> None:
+        """Remember that a query surfaced these hits; a search without hits is remembered too.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        event: JsonObject = {
+            "at": self._clock.now_ms(),
+            "agent": agent,
+            "session_id": session_id,
+            "turn_id": turn_id,
+            "kind": kind,
+            "query": clean(collapse(query[:QUERY_CHARS_MAX])),
+            "hits": len(hits),
+        }
+        surfaced = json.dumps([_as_row(rank, hit) for rank, hit in enumerate(hits[:HITS_MAX], 1)])
+        await self._state_db.write(lambda tx: _record(tx, event, surfaced, self._events_max))
+
+
+def _record(tx: Transaction, event: JsonObject, surfaced: str, events_max: int) -> None:
+    event_id = tx.insert("add_recall_event", **event)
+    tx.execute("add_recall_hits", event_id=event_id, hits=surfaced)
+    tx.execute("prune_recall_events", oldest=event_id - events_max)
+
+
+def _as_row(rank: int, hit: SearchHit) -> JsonObject:
+    return {
+        "rank": rank,
+        "source": hit.source,
+        "path": hit.path,
+        "start_line": hit.start_line,
+        "end_line": hit.end_line,
+        "score": round(hit.score, 4),
+        "snippet": collapse(hit.text[: 2 * SNIPPET_CHARS_MAX])[:SNIPPET_CHARS_MAX],
+    }

@@ -1,0 +1,72 @@
+"""What a search may see, and what a scan of the vectors gives back.
+
+Values only: importing this module imports no numerics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reverie.types import Source
+
+SOURCE_NUMBERS: dict[Source, int] = {"memory": 0, "sessions": 1}
+OUT_OF_SCOPE = -2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a search may see: filters that hold before anything is scored.
+
+    `document_ids` None allows all; `hidden` is a document of which lines from a number on are left out.
+    """
+
+    agent_id: int
+    sources: frozenset[Source]
+    document_ids: frozenset[int] | None = None
+    hidden: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """A vector with the facts it is filtered by."""
+
+    chunk_id: int
+    agent_id: int
+    source: Source
+    document_id: int
+    start_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class VectorScan:
+    """The outcome of one scan: the best chunks with exact scores, and an estimate for any other chunk asked for.
+
+    `count`, `mean` and `spread` (standard deviation) describe the similarities of everything in scope.
+    """
+
+    best: tuple[tuple[int, float], ...]
+    count: int
+    mean: float
+    spread: float
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def estimate(self, chunk_ids: Sequence[int]) -> dict[int, float]:
+        """Similarities, accurate to about 0.002; chunks without a vector or out of scope are left out."""
+        if not len(self.ids) or not chunk_ids:
+            return {}
+        found: dict[int, float] = {}
+        positions = self.ids.searchsorted(chunk_ids)
+        for chunk_id, position in zip(chunk_ids, positions.tolist(), strict=True):
+            if position < len(self.ids) and self.ids[position] == chunk_id:
+                score = float(self.scores[position])
+                if score > OUT_OF_SCOPE:
+                    found[chunk_id] = score
+        return found

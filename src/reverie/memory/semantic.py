@@ -1,0 +1,154 @@
+"""Search by meaning: the embedder, the vectors of this index, and whether the two belong together.
+
+Invariant: vectors of two embedders never meet. When the running embedder is not the one the index was built with,
+search by meaning pauses and says why; only `rebuild` drops the old vectors, because embedding everything again may cost
+money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from reverie.errors import EmbedderError, StorageError
+from reverie.memory.store import EMBEDDER
+from reverie.memory.vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reverie.llm.embeddings import Embedder, EmbedderIdentity
+    from reverie.memory.scope import Scope, VectorScan
+    from reverie.storage.database import Database, Transaction
+
+
+class SemanticIndex:
+    """The vectors of one index and the embedder that made them.
+
+    `paused_reason` and `failure` are empty while all is well; `vectors` is None until the embedder's vector space is
+    known, which for a server may take its first answer.
+    """
+
+    def __init__(self, database: Database, embedder: Embedder) -> None:
+        self.vectors: VectorIndex | None = None
+        self.paused_reason = ""
+        self.failure = ""
+        self._database = database
+        self._embedder = embedder
+        self._turn = asyncio.Lock()
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def identity(self) -> EmbedderIdentity:
+        """The vector space of the running embedder."""
+        return self._embedder.identity
+
+    async def open(self) -> None:
+        """Start loading stored vectors if the vector space is known already; otherwise it happens with first use."""
+        if self.identity.dims:
+            await self.ready()
+
+    async def ready(self) -> VectorIndex | None:
+        """The vectors, loaded or loading; None while paused.
+
+        Raises:
+            EmbedderError: the embedder cannot say what it is.
+        """
+        if self.vectors is None:
+            async with self._turn:
+                if self.vectors is None:
+                    await self._attach()
+        return None if self.paused_reason else self.vectors
+
+    async def loaded(self) -> None:
+        """Wait until the stored vectors are in memory; returns at once when there is nothing to load."""
+        if self._loading is not None:
+            await asyncio.shield(self._loading)
+
+    async def scan(self, text: str, scope: Scope, count: int) -> VectorScan | None:
+        """The nearest chunks to a text; None while paused, or for a text that means nothing to the embedder.
+
+        Raises:
+            EmbedderError: the text could not be embedded.
+        """
+        vectors = await self.ready()
+        if vectors is None:
+            return None
+        query = await self._watched_query(text)
+        return await vectors.scan(query, scope, count) if query.any() else None
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of passages.
+
+        Raises:
+            EmbedderError: they could not be computed.
+        """
+        try:
+            vectors = await self._embedder.embed_passages(texts)
+        except EmbedderError as error:
+            self.failure = str(error)
+            raise
+        self.failure = ""
+        return vectors
+
+    async def rebuild(self) -> None:
+        """Drop all vectors, so that every chunk waits for one of the running embedder."""
+        await self._embedder.warm()
+        async with self._turn:
+            await self._database.write(_forget_vectors)
+            await self._release()
+            self.paused_reason = ""
+            await self._attach()
+
+    async def aclose(self) -> None:
+        """Stop loading and scanning. The embedder belongs to whoever opened it."""
+        await self._release()
+
+    async def _watched_query(self, text: str) -> NDArray[np.float32]:
+        try:
+            query = await self._embedder.embed_query(text)
+        except EmbedderError as error:
+            self.failure = str(error)
+            raise
+        self.failure = ""
+        return query
+
+    async def _attach(self) -> None:
+        """Compare the running embedder with the one the index was built with, and start loading."""
+        if not self.identity.dims:
+            await self._embedder.warm()
+        key = self.identity.key
+        built_with, count = await self._database.read(
+            lambda tx: (tx.value("get_meta", key=EMBEDDER), int(tx.value("count_vectors")))
+        )
+        if count and built_with != key:
+            self.paused_reason = (
+                f"paused: the index holds vectors of {built_with}, the running embedder is {key}; "
+                "`reverie index --rebuild` embeds everything again"
+            )
+        self.vectors = VectorIndex(self._database, self.identity.dims)
+        if not self.paused_reason:
+            self._loading = asyncio.create_task(self._load(self.vectors), name="load-vectors")
+
+    async def _load(self, vectors: VectorIndex) -> None:
+        try:
+            await vectors.load()
+        except StorageError as error:
+            self.failure = f"the stored vectors could not be loaded: {error}"
+
+    async def _release(self) -> None:
+        loading, vectors = self._loading, self.vectors
+        self._loading = self.vectors = None
+        if loading is not None:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+        if vectors is not None:
+            await vectors.aclose()
+
+
+def _forget_vectors(tx: Transaction) -> None:
+    tx.execute("forget_vectors")
+    tx.execute("mark_all_waiting")

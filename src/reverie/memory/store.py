@@ -1,0 +1,238 @@
+"""The transactions of index.db: what is written together stands or falls together.
+
+Every function takes an open `Transaction` and is short: one file, or one batch of messages. Chunks whose text did not
+change keep their row, and with it their words and their vector.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reverie.memory.passages import scope_word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reverie.memory.passages import Passage
+    from reverie.storage.database import Row, Transaction
+    from reverie.types import Source
+
+LOG_POSITION = "log_position"
+EMBEDDER = "embedder"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file as the index knows it."""
+
+    document_id: int
+    path: str
+    content_hash: bytes
+    mtime_ns: int
+    size_bytes: int
+    indexed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file as it was just read and cut."""
+
+    path: str
+    content_hash: bytes
+    mtime_ns: int
+    size_bytes: int
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptPassages:
+    """The passages of one session within a batch."""
+
+    agent: str
+    session_id: str
+    passages: tuple[Passage, ...]
+
+
+@dataclass(slots=True)
+class Change:
+    """What a transaction did, for those who follow: chunk ids, (id, first line) of moved ones, new names of speakers."""
+
+    added: int = 0
+    reused: int = 0
+    documents: int = 0
+    speakers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    removed_ids: list[int] = field(default_factory=list[int])
+    moved: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+def agent_number(tx: Transaction, name: str) -> int:
+    """An agent's number, given when it is first seen."""
+    known = tx.value("find_agent", name=name)
+    if known is None:
+        tx.execute("add_agent", name=name)
+        known = tx.value("find_agent", name=name)
+    return int(known)
+
+
+def known_files(tx: Transaction, agent_id: int, paths: Sequence[str]) -> dict[str, KnownFile]:
+    """What the index knows of some files."""
+    rows = tx.rows("find_documents", agent_id=agent_id, source="memory", paths=json.dumps(list(paths)))
+    return {row["path"]: _known(row) for row in rows}
+
+
+def _known(row: Row) -> KnownFile:
+    return KnownFile(
+        row["id"], row["path"], row["content_hash"], row["mtime_ns"], row["size_bytes"], row["indexed_at"]
+    )
+
+
+def touch_file(tx: Transaction, known: KnownFile, *, mtime_ns: int, size_bytes: int, now_ms: int) -> None:
+    """The file was read and its content is the same: remember that it was looked at."""
+    tx.execute(
+        "update_document",
+        id=known.document_id,
+        content_hash=known.content_hash,
+        mtime_ns=mtime_ns,
+        size_bytes=size_bytes,
+        indexed_at=now_ms,
+    )
+
+
+def write_file(tx: Transaction, agent_id: int, file: ReadFile, now_ms: int) -> Change:
+    """Bring the index to what the file holds now."""
+    change = Change()
+    facts = {
+        "content_hash": file.content_hash,
+        "mtime_ns": file.mtime_ns,
+        "size_bytes": file.size_bytes,
+        "indexed_at": now_ms,
+    }
+    known = known_files(tx, agent_id, [file.path]).get(file.path)
+    if known is None:
+        document_id = tx.insert(
+            "add_document", agent_id=agent_id, source="memory", path=file.path, session_id=None, **facts
+        )
+        change.documents = 1
+    else:
+        document_id = known.document_id
+        tx.execute("update_document", id=document_id, **facts)
+    _replace_chunks(tx, document_id, scope_word(agent_id, "memory"), file.passages, change)
+    return change
+
+
+def remove_file(tx: Transaction, document_id: int) -> Change:
+    """Forget a file and everything that stood in it."""
+    change = Change(documents=-1)
+    for row in tx.tuples("list_document_chunks", document_id=document_id):
+        change.removed_ids.append(row[0])
+    _delete_chunks(tx, change.removed_ids)
+    tx.execute("delete_document", id=document_id)
+    return change
+
+
+def write_transcripts(
+    tx: Transaction, batch: Sequence[TranscriptPassages], *, start: int, end: int, now_ms: int
+) -> Change | None:
+    """Add messages and move the log position from `start` to `end`; None when another run was faster."""
+    if log_position(tx) != start:
+        return None
+    change = Change()
+    for session in batch:
+        agent_id = agent_number(tx, session.agent)
+        document_id = _session_document(tx, agent_id, session.session_id, now_ms, change)
+        scope = scope_word(agent_id, "sessions")
+        last = int(tx.value("last_unit", document_id=document_id))
+        for passage in session.passages:
+            _add_chunk(tx, document_id, scope, passage, after_unit=last)
+        for name in sorted({passage.speaker for passage in session.passages if passage.speaker}):
+            if tx.execute("add_speaker", agent_id=agent_id, name=name):
+                change.speakers.append((agent_id, name))
+        change.added += len(session.passages)
+    tx.execute("set_meta", key=LOG_POSITION, value=str(end))
+    return change
+
+
+def log_position(tx: Transaction) -> int:
+    """How far the transcripts are indexed."""
+    return int(tx.value("get_meta", key=LOG_POSITION) or 0)
+
+
+def session_path(session_id: str) -> str:
+    """How a transcript is cited."""
+    return f"sessions/{session_id}"
+
+
+def _session_document(tx: Transaction, agent_id: int, session_id: str, now_ms: int, change: Change) -> int:
+    known = tx.value("find_session_document", agent_id=agent_id, path=session_path(session_id))
+    if known is not None:
+        return int(known)
+    change.documents += 1
+    source: Source = "sessions"
+    return tx.insert(
+        "add_document",
+        agent_id=agent_id,
+        source=source,
+        path=session_path(session_id),
+        session_id=session_id,
+        content_hash=b"",
+        mtime_ns=0,
+        size_bytes=0,
+        indexed_at=now_ms,
+    )
+
+
+def _replace_chunks(
+    tx: Transaction, document_id: int, scope: str, passages: Sequence[Passage], change: Change
+) -> None:
+    """Keep the chunks whose content stands in the new passages, in order; add and delete the rest."""
+    held: dict[bytes, list[tuple[int, ...]]] = {}
+    for row in tx.tuples("list_document_chunks", document_id=document_id):
+        held.setdefault(row[5], []).append(row[:5])
+    for passage in passages:
+        same = held.get(passage.content_hash)
+        if not same:
+            _add_chunk(tx, document_id, scope, passage)
+            change.added += 1
+            continue
+        change.reused += 1
+        chunk_id, *place = same.pop(0)
+        if place != [passage.start_line, passage.end_line, passage.unit, passage.part]:
+            tx.execute(
+                "move_chunk",
+                id=chunk_id,
+                start_line=passage.start_line,
+                end_line=passage.end_line,
+                unit=passage.unit,
+                part=passage.part,
+            )
+            change.moved.append((chunk_id, passage.start_line))
+    change.removed_ids.extend(row[0] for rows in held.values() for row in rows)
+    _delete_chunks(tx, change.removed_ids)
+
+
+def _add_chunk(tx: Transaction, document_id: int, scope: str, passage: Passage, after_unit: int = 0) -> None:
+    chunk_id = tx.insert(
+        "add_chunk",
+        document_id=document_id,
+        start_line=passage.start_line,
+        end_line=passage.end_line,
+        unit=after_unit + passage.unit,
+        part=passage.part,
+        content_hash=passage.content_hash,
+        text=passage.text,
+        heading=passage.heading,
+        speaker=passage.speaker,
+        said_on=passage.said_on,
+        provenance=passage.provenance,
+        created_at=passage.created_at_ms,
+    )
+    tx.execute("add_fulltext", id=chunk_id, body=passage.body, header=passage.header, scope=scope)
+
+
+def _delete_chunks(tx: Transaction, chunk_ids: Sequence[int]) -> None:
+    parameters = [{"id": chunk_id} for chunk_id in chunk_ids]
+    if parameters:
+        tx.execute_many("delete_fulltext", parameters)
+        tx.execute_many("delete_chunk", parameters)

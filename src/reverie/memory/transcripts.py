@@ -1,0 +1,77 @@
+"""Transcripts as the index reads them: a log of messages that only grows, followed by position.
+
+A message is one line of `sessions/<session id>`, numbered as in the transcript. A long message becomes several parts
+on the same line. What a person or the agent said is indexed; tool results are not, because they are neither's memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from reverie.memory.chunking import split_message
+from reverie.memory.passages import make_passage
+from reverie.memory.store import TranscriptPassages
+from reverie.memory.text import clean, collapse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reverie.memory.passages import Passage
+    from reverie.types import LoggedMessage, Provenance, Role
+
+FOLLOW_MESSAGES = 200
+PROVENANCE: dict[Role, Provenance] = {"user": "owner", "assistant": "agent", "tool": "untrusted", "system": "system"}
+INDEXED_ROLES = frozenset[str]({"user", "assistant"})
+_SPEAKERS: dict[Role, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
+
+
+class TranscriptLog(Protocol):
+    """Where the messages of all sessions stand, in the order they were written."""
+
+    async def messages_after(self, position: int, limit: int) -> list[LoggedMessage]:
+        """The next messages after a position of the log, in log order."""
+        ...
+
+    async def read_lines(self, session_id: str, start: int, count: int) -> list[LoggedMessage]:
+        """Messages of one session from number `start` on; empty when there is no such session."""
+        ...
+
+    async def last_position(self) -> int:
+        """The position of the newest message; 0 when there is none."""
+        ...
+
+
+def transcript_passages(messages: Sequence[LoggedMessage]) -> list[TranscriptPassages]:
+    """The passages of a batch of messages, by session; CPU work, for a worker thread."""
+    grouped: dict[tuple[str, str], list[Passage]] = {}
+    for message in messages:
+        if message.role in INDEXED_ROLES:
+            held = grouped.setdefault((message.agent, message.session_id), [])
+            held.extend(_passages(message, held[-1].unit + 1 if held else 1))
+    return [TranscriptPassages(agent, session, tuple(parts)) for (agent, session), parts in grouped.items() if parts]
+
+
+def _passages(message: LoggedMessage, unit: int) -> list[Passage]:
+    return [
+        make_passage(
+            start_line=message.seq,
+            end_line=message.seq,
+            unit=unit,
+            part=part,
+            text=text,
+            speaker=clean(message.speaker),
+            said_on=clean(message.said_on),
+            provenance=PROVENANCE[message.role],
+            created_at_ms=message.created_at_ms,
+        )
+        for part, text in enumerate(split_message(clean(message.text)))
+    ]
+
+
+def rendered(message: LoggedMessage) -> str:
+    """A message as one line of text. A tool's result is left out: it can be as long and as hostile as it likes."""
+    if message.role == "tool":
+        return f"Tool: (result of {len(message.text)} characters left out)"
+    text = collapse(message.text)
+    speaker = message.speaker.strip() or _SPEAKERS[message.role]
+    return text if text.startswith(f"{speaker}:") else f"{speaker}: {text}"

@@ -1,0 +1,182 @@
+"""Nearest vectors: an 8-bit matrix in memory for speed, the exact vectors in index.db for truth.
+
+A search computes the inner product of the query with every row that its scope allows, takes the best and scores those
+again with the exact vectors. There is nothing to build, so the matrix is ready as soon as its rows are read, and a new
+row is found at once.
+
+Invariants: the database is the truth and the matrix follows it, so a restart gives the same results; memory grows
+with the rows present and nothing else; no computation, no lock and no import of numerics happens on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from reverie.memory.scope import Scope, VectorRow, VectorScan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reverie.memory.vector_table import VectorTable
+    from reverie.storage.database import Database
+
+T = TypeVar("T")
+
+SCAN_THREADS = 2
+LOAD_ROWS = 500
+RESCORED_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStatistics:
+    """What the matrix holds."""
+
+    state: Literal["loading", "ready"]
+    rows: int
+    matrix_bytes: int
+
+
+class VectorIndex:
+    """The vectors of one index database, of one embedder with `dims` dimensions."""
+
+    def __init__(self, database: Database, dims: int) -> None:
+        self.dims = dims
+        self._database = database
+        self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="vector-scan")
+        self._lock = threading.Lock()
+        self._table: VectorTable | None = None
+        self._cursor = 0
+        self._loaded = False
+        self._arrived_while_loading = False
+        self._removed_while_loading: set[int] = set()
+
+    @property
+    def loaded(self) -> bool:
+        """True when every stored vector is in the matrix."""
+        return self._loaded
+
+    async def load(self) -> None:
+        """Read all stored vectors into the matrix, a slice at a time; searches go on meanwhile with what is there."""
+        while not self._loaded:
+            await self._database.read(lambda tx: self._load_slice(tx.tuples("list_vectors", **self._next_slice())))
+
+    async def add(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
+        """Follow vectors that were just committed."""
+        if rows:
+            await self._on_thread(lambda: self._add(rows, vectors))
+
+    async def remove(self, chunk_ids: Sequence[int]) -> None:
+        """Follow chunks that were just deleted."""
+        if chunk_ids:
+            await self._on_thread(lambda: self._remove(chunk_ids))
+
+    async def move(self, chunk_lines: Sequence[tuple[int, int]]) -> None:
+        """Follow chunks that now stand on other lines: pairs of chunk id and first line."""
+        if chunk_lines:
+            await self._on_thread(lambda: self._move(chunk_lines))
+
+    async def clear(self) -> None:
+        """Forget all rows, after the stored vectors were dropped."""
+        await self._on_thread(self._clear)
+
+    async def scan(self, query: NDArray[np.float32], scope: Scope, count: int) -> VectorScan:
+        """The `count` nearest chunks within the scope, best first; the first `RESCORED_MAX` with exact scores."""
+        rough = await self._on_thread(lambda: self._scan(query, scope, count))
+        ids = json.dumps([chunk_id for chunk_id, _ in rough.best[:RESCORED_MAX]])
+        exact = await self._database.read(lambda tx: self._exact_scores(list(tx.tuples("find_vectors", ids=ids)), query))
+        best = [(chunk_id, exact.get(chunk_id, score)) for chunk_id, score in rough.best]
+        best.sort(key=lambda pair: (-pair[1], pair[0]))
+        return replace(rough, best=tuple(best))
+
+    def statistics(self) -> VectorStatistics:
+        """A snapshot, without waiting for anything."""
+        table = self._table
+        state: Literal["loading", "ready"] = "ready" if self._loaded else "loading"
+        return VectorStatistics(state, table.rows if table else 0, table.matrix.nbytes if table else 0)
+
+    async def aclose(self) -> None:
+        """Let running scans end and give the threads back."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    # -- on worker threads ---------------------------------------------------------------------------------------
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _next_slice(self) -> dict[str, int]:
+        with self._lock:
+            self._arrived_while_loading = False
+            return {"after": self._cursor, "limit": LOAD_ROWS}
+
+    def _load_slice(self, found: Any) -> None:
+        """Take over one slice; an empty one ends the loading unless vectors arrived while it was read."""
+        from reverie.memory import kernel
+
+        read = [row for row in found if len(row[1]) == 4 * self.dims]
+        rows = [VectorRow(row[0], row[2], row[3], row[4], row[5]) for row in read]
+        vectors = kernel.from_blobs([row[1] for row in read], self.dims)
+        with self._lock:
+            keep = [i for i, row in enumerate(rows) if row.chunk_id not in self._removed_while_loading]
+            if keep:
+                self._insert([rows[i] for i in keep], vectors[keep])
+            if rows:
+                self._cursor = rows[-1].chunk_id
+            elif not self._arrived_while_loading:
+                self._loaded = True
+                self._removed_while_loading.clear()
+
+    def _add(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
+        with self._lock:
+            now = [i for i, row in enumerate(rows) if self._loaded or row.chunk_id <= self._cursor]
+            self._arrived_while_loading |= len(now) < len(rows)
+            if now:
+                self._insert([rows[i] for i in now], vectors[now])
+
+    def _insert(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
+        self._table = self._held_table().with_rows(rows, vectors)
+
+    def _held_table(self) -> VectorTable:
+        """The table, made when it is first needed; under the lock."""
+        from reverie.memory.vector_table import VectorTable
+
+        if self._table is None:
+            self._table = VectorTable(self.dims)
+        return self._table
+
+    def _remove(self, chunk_ids: Sequence[int]) -> None:
+        with self._lock:
+            if not self._loaded:
+                self._removed_while_loading.update(chunk_ids)
+            if self._table is not None:
+                self._table = self._table.without(chunk_ids)
+
+    def _move(self, chunk_lines: Sequence[tuple[int, int]]) -> None:
+        with self._lock:
+            if self._table is not None:
+                self._table.set_lines(chunk_lines)
+
+    def _clear(self) -> None:
+        with self._lock:
+            self._table = None
+            self._cursor = 0
+
+    def _scan(self, query: NDArray[np.float32], scope: Scope, count: int) -> VectorScan:
+        with self._lock:
+            view = self._held_table().view()
+        return view.scan(query, scope, count)
+
+    def _exact_scores(self, found: list[tuple[Any, ...]], query: NDArray[np.float32]) -> dict[int, float]:
+        from reverie.memory import kernel
+
+        if not found:
+            return {}
+        products = kernel.from_blobs([row[1] for row in found], self.dims) @ query
+        return {row[0]: float(score) for row, score in zip(found, products, strict=True)}

@@ -1,0 +1,199 @@
+"""The folder of Markdown that a person and the agent both edit: made, read and written without losing either's work.
+
+Invariant: a write is whole or not at all. The new text goes to a temporary file beside the target, is forced to disk,
+and takes the target's name in one step; a crash or a full disk leaves the old file.
+
+These functions block; callers run them on a worker thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from reverie.errors import HomeReadOnlyError, MemoryPathError, StorageError, StorageFullError
+from reverie.memory.documents import SkippedFile, read_file, split_lines
+from reverie.memory.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NOTE_FILE_BYTES_MAX = 64 * 1024 * 1024
+NOTE_RETRIES_MAX = 5
+_appending = threading.Lock()
+
+DEFAULT_FILES = {
+    "AGENTS.md": """\
+# How this agent works
+
+- Answer in the language of the question.
+- When memory is quoted to you, say where it stands, for example `memory/2026-05-04.md#L3`.
+- Say so when you do not know. Never invent a memory.
+""",
+    "USER.md": """\
+# About the user
+
+Write here what the agent should always know about you: name, language, time zone, preferences.
+""",
+    "MEMORY.md": """\
+# Memory
+
+Lasting facts, one per line. You can edit this file; changes are noticed within a second.
+""",
+}
+
+
+class AppendedNote(NamedTuple):
+    """Where a note was written: a workspace-relative path and its lines."""
+
+    path: str
+    start_line: int
+    end_line: int
+
+
+def create_workspace(workspace: Path) -> None:
+    """Make the folder and its first files; what exists already is left alone.
+
+    Raises:
+        HomeReadOnlyError: the place cannot be written.
+        StorageFullError: the disk is full.
+    """
+    try:
+        (workspace / "memory").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _translated(error, workspace) from error
+    for name, text in DEFAULT_FILES.items():
+        if not os.path.lexists(workspace / name):
+            write_atomic(workspace / name, text)
+
+
+def write_atomic(path: Path, text: str | bytes, *, sync: Callable[[int], None] = os.fsync) -> None:
+    """Replace a file's text, or create it: afterwards it holds the old text or the new one, never a mixture.
+
+    The file keeps its permissions. `sync` forces a descriptor's data to disk.
+
+    Raises:
+        HomeReadOnlyError: the place cannot be written.
+        StorageFullError: the disk is full; the old file stands.
+        MemoryPathError: the path is a symbolic link.
+    """
+    if path.is_symlink():
+        raise MemoryPathError(f"{path} is a symbolic link: not written, because it may point anywhere")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        data = clean(text).encode("utf-8") if isinstance(text, str) else text
+        _write_new(temporary, data, _mode_of(path), sync)
+        temporary.replace(path)
+        _sync_folder(path.parent, sync)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _translated(error, path) from error
+
+
+def append_note(workspace: Path, text: str, date: str) -> AppendedNote:
+    """Add a note to the daily file `memory/<date>.md`, as a paragraph of its own; the file is made when missing.
+
+    Notes appended at the same time all arrive. When a person saves the file meanwhile, their version is read again.
+
+    Raises:
+        HomeReadOnlyError: the workspace cannot be written.
+        StorageFullError: the disk is full; nothing was added.
+        MemoryPathError: the note is blank, or the file is a link or larger than `NOTE_FILE_BYTES_MAX`.
+    """
+    note = clean(text).strip()
+    if not note:
+        raise MemoryPathError("a note needs some text")
+    name = f"memory/{date}.md"
+    path = workspace / name
+    with _appending:
+        _make_folder(path.parent)
+        for _ in range(NOTE_RETRIES_MAX):
+            before = _identity(path)
+            joined, appended = _with_note(workspace, name, note, date)
+            if _identity(path) == before:
+                write_atomic(path, joined)
+                return appended
+    raise StorageError(f"{path} keeps changing: the note was not added, try again")
+
+
+def read_markdown(path: Path, bytes_max: int) -> str:
+    """The text of a Markdown file, empty when it is missing; at most `bytes_max` bytes, cut after a whole line.
+
+    Bytes that are not UTF-8 become the replacement character U+FFFD. A symbolic link is not followed: it is empty.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(bytes_max + 1)
+    except OSError:
+        return ""
+    if len(data) > bytes_max:
+        data = data[:bytes_max]
+        data = data[: data.rfind(b"\n") + 1] or data
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+def _with_note(workspace: Path, name: str, note: str, date: str) -> tuple[bytes, AppendedNote]:
+    """The daily file with the note at its end; what stands there stays byte for byte, damaged characters too."""
+    held = read_file(workspace, name, NOTE_FILE_BYTES_MAX)
+    if isinstance(held, SkippedFile):
+        raise MemoryPathError(f"{name}: {held.reason}")
+    data = held.data.rstrip(b"\r\n") if held is not None else b""
+    start = data + b"\n\n" if data else f"# {date}\n\n".encode()
+    first = start.count(b"\n") + 1
+    return start + f"{note}\n".encode(), AppendedNote(name, first, first + len(split_lines(note)) - 1)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _translated(error, folder) from error
+
+
+def _write_new(path: Path, data: bytes, mode: int | None, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        sync(descriptor)
+
+
+def _sync_folder(folder: Path, sync: Callable[[int], None]) -> None:
+    """Force the new name to disk; where folders cannot be opened (Windows) there is nothing to force."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        return None
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return (info.st_ino, info.st_mtime_ns, info.st_size)
+
+
+def _translated(error: OSError, path: Path) -> Exception:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return StorageFullError(f"no space left for {path}: free some space and try again. The old file stands.")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return HomeReadOnlyError(f"{path} cannot be written ({error.strerror}): check the permissions of its folder.")
+    return StorageError(f"{path} could not be written: {error.strerror or error}")

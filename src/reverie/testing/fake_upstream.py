@@ -1,0 +1,430 @@
+"""A model's server that behaves as told: a real HTTP application that speaks OpenAI's protocol.
+
+    upstream = FakeUpstream(Plan(text="Hello", fail_first=2, fail_status=503))
+    async with serve(upstream.app) as address:
+        ...                                             # the API is at f"{address}/v1"
+    upstream.requests[0].body["messages"]
+
+It also runs as a process, for benchmarks and for trying things by hand:
+
+    python -m reverie.testing.fake_upstream --port 0        # prints: listening on http://127.0.0.1:PORT
+
+What does not depend on the request is rendered once, so that a reply costs it little more than reading the request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import dataclasses
+import json
+import socket
+import sys
+import threading
+from collections import deque
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from reverie.types import JsonObject, ToolCall
+
+REQUESTS_KEPT_MAX = 1_000
+START_S_MAX = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a `FakeUpstream` answers.
+
+    `text` is the reply, or the last user message with `echo`; a stream cuts it into `chunks` pieces. `delay_s` passes
+    before anything is answered, `chunk_delay_s` before each chunk. The first `fail_first` chat calls get
+    `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
+    so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
+    something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
+    results.
+    """
+
+    text: str = "Hello from the fake upstream."
+    echo: bool = False
+    chunks: int = 4
+    delay_s: float = 0.0
+    chunk_delay_s: float = 0.0
+    fail_first: int = 0
+    fail_status: int = 503
+    fail_message: str = "made to fail"
+    fail_code: str | None = None
+    retry_after: str | None = None
+    die_after_chunks: int | None = None
+    end_after_chunks: int | None = None
+    malformed: bool = False
+    refuse_tools: bool = False
+    refuse_stream_options: bool = False
+    refuse_stream: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
+    models: tuple[str, ...] = ("fake-model",)
+    api_key: str | None = None
+    embedding_dims: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request as it arrived: header names are lower case, `body` is the parsed JSON."""
+
+    path: str
+    headers: dict[str, str]
+    body: JsonObject
+
+
+class _ConnectionCutError(Exception):
+    """Raised inside the server to make it drop the connection."""
+
+
+class FakeUpstream:
+    """A server's behaviour and what it was asked. `plan` may be replaced between calls.
+
+    `requests` keeps the last thousand; with `keep_requests=False` none, for benchmarks. `disconnects` counts the
+    streams whose client left before the end. `app` is the ASGI application.
+    """
+
+    def __init__(self, plan: Plan | None = None, *, keep_requests: bool = True) -> None:
+        self.requests: deque[ReceivedRequest] = deque(maxlen=REQUESTS_KEPT_MAX if keep_requests else 0)
+        self.disconnects = 0
+        self._failed = 0
+        self._keep = keep_requests
+        self.plan = plan or Plan()
+        self.app: ASGIApp = Starlette(
+            routes=[
+                Route("/v1/chat/completions", _Endpoint(self._chat), methods=["POST"]),
+                Route("/v1/embeddings", _Endpoint(self._embeddings), methods=["POST"]),
+                Route("/v1/models", _Endpoint(self._models), methods=["GET"]),
+            ]
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """How it answers now."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan = plan
+        self._failed = 0
+        self._frames = stream_frames(plan.text, plan.chunks, with_usage=False)
+        self._frames_with_usage = stream_frames(plan.text, plan.chunks, with_usage=True)
+        self._whole = _json(completion(plan.text))
+
+    # -- endpoints -----------------------------------------------------------------------------------------------
+
+    async def _chat(self, exchange: _Exchange) -> None:
+        plan = self._plan
+        body = await self._received(exchange)
+        if plan.delay_s:
+            await asyncio.sleep(plan.delay_s)
+        refusal = self._refusal(exchange, body)
+        if refusal is not None:
+            await exchange.answer(*refusal)
+            return
+        calls = plan.tool_calls if body.get("tools") and body["messages"][-1]["role"] != "tool" else ()
+        text = _last_user_text(body) if plan.echo else plan.text
+        if body.get("stream") and not plan.refuse_stream:
+            await self._stream(exchange, body, text, calls)
+        elif plan.malformed:
+            await exchange.answer(200, b'{"choices": [')
+        else:
+            varies = plan.echo or calls
+            await exchange.answer(200, _json(completion(text, calls)) if varies else self._whole)
+
+    async def _stream(self, exchange: _Exchange, body: JsonObject, text: str, calls: tuple[ToolCall, ...]) -> None:
+        plan = self._plan
+        options: Any = body.get("stream_options") or {}
+        with_usage = bool(options.get("include_usage"))
+        frames = self._frames_with_usage if with_usage else self._frames
+        if plan.echo or calls:
+            frames = stream_frames(text, plan.chunks, with_usage=with_usage, calls=calls)
+        if plan.malformed:
+            frames = [*frames[:2], b"data: {not json}\n\n"]
+        if plan.end_after_chunks is not None:
+            frames = frames[: plan.end_after_chunks]
+        await exchange.start(200, b"text/event-stream; charset=utf-8")
+        for sent, frame in enumerate(frames):
+            if sent == plan.die_after_chunks:
+                raise _ConnectionCutError
+            if plan.chunk_delay_s and not await self._waited(exchange, plan.chunk_delay_s):
+                return
+            await exchange.piece(frame)
+        if plan.die_after_chunks is not None:
+            raise _ConnectionCutError
+        await exchange.end()
+
+    async def _waited(self, exchange: _Exchange, delay_s: float) -> bool:
+        """Let a delay pass; False if the client left meanwhile."""
+        try:
+            async with asyncio.timeout(delay_s):
+                await exchange.disconnected()
+        except TimeoutError:
+            return True
+        self.disconnects += 1
+        return False
+
+    async def _models(self, exchange: _Exchange) -> None:
+        await self._received(exchange)
+        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in self._plan.models]
+        await exchange.answer(200, _json({"object": "list", "data": entries}))
+
+    async def _embeddings(self, exchange: _Exchange) -> None:
+        body = await self._received(exchange)
+        from reverie.testing.fake_embedder import FakeEmbedder
+
+        refusal = self._refusal(exchange, body)
+        if refusal is not None:
+            await exchange.answer(*refusal)
+            return
+        embedder = FakeEmbedder(self._plan.embedding_dims)
+        texts: list[str] = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        entries: list[JsonObject] = []
+        for number, text in enumerate(texts):
+            vector = embedder.vector(text) * 3  # not of length 1: whoever needs that must see to it
+            as_base64 = body.get("encoding_format") == "base64"
+            written = base64.b64encode(vector.tobytes()).decode() if as_base64 else [float(each) for each in vector]
+            entries.append({"object": "embedding", "index": number, "embedding": written})
+        await exchange.answer(200, _json({"object": "list", "data": entries, "model": body.get("model")}))
+
+    # -- what is common ------------------------------------------------------------------------------------------
+
+    async def _received(self, exchange: _Exchange) -> JsonObject:
+        raw = await exchange.body()
+        body: JsonObject = json.loads(raw) if raw else {}
+        if self._keep:
+            self.requests.append(ReceivedRequest(exchange.path, exchange.headers(), body))
+        return body
+
+    def _refusal(self, exchange: _Exchange, body: JsonObject) -> tuple[int, bytes, str | None] | None:
+        """Status, body and Retry-After of a call that is not to be answered."""
+        plan = self._plan
+        if plan.api_key is not None and exchange.headers().get("authorization") != f"Bearer {plan.api_key}":
+            return 401, _error("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"), None
+        if self._failed < plan.fail_first:
+            self._failed += 1
+            return plan.fail_status, _error(plan.fail_message, "server_error", plan.fail_code), plan.retry_after
+        if plan.refuse_tools and body.get("tools"):
+            return 400, _error("fake-model does not support tools", "api_error", None), None
+        if plan.refuse_stream_options and "stream_options" in body:
+            return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
+        return None
+
+
+# -- bytes ---------------------------------------------------------------------------------------------------------
+
+
+def stream_frames(text: str, chunks: int, *, with_usage: bool, calls: tuple[ToolCall, ...] = ()) -> list[bytes]:
+    """The events of a stream: role, the text in pieces, tool calls, finish, usage where asked, `[DONE]`."""
+    frames = [_frame({"role": "assistant", "content": ""})]
+    frames += [_frame({"content": piece}) for piece in _pieces(text, chunks)]
+    for index, call in enumerate(calls):
+        head = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+        frames.append(_frame({"tool_calls": [head]}))
+        for piece in _pieces(call.arguments, 2):
+            frames.append(_frame({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
+    frames.append(_frame({}, "tool_calls" if calls else "stop"))
+    if with_usage:
+        frames.append(_event({"choices": [], "usage": usage(text)}))
+    return [*frames, b"data: [DONE]\n\n"]
+
+
+def completion(text: str, calls: tuple[ToolCall, ...] = ()) -> JsonObject:
+    """An answer in one piece."""
+    message: JsonObject = {"role": "assistant", "content": text}
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    return {**_HEAD, "object": "chat.completion", "choices": [choice], "usage": usage(text)}
+
+
+def usage(text: str) -> JsonObject:
+    """Token counts that depend on the reply alone: 100 for any prompt, one for each word."""
+    words = len(text.split())
+    return {"prompt_tokens": 100, "completion_tokens": words, "total_tokens": 100 + words}
+
+
+_HEAD: JsonObject = {"id": "chatcmpl-fake", "created": 1_767_225_600, "model": "fake-model"}
+
+
+def _frame(delta: JsonObject, finish: str | None = None) -> bytes:
+    return _event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def _event(fields: JsonObject) -> bytes:
+    return b"data: " + _json({**_HEAD, "object": "chat.completion.chunk", **fields}) + b"\n\n"
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _error(message: str, kind: str, code: str | None) -> bytes:
+    return _json({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def _pieces(text: str, count: int) -> list[str]:
+    size = max(1, -(-len(text) // max(1, count)))
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _last_user_text(body: JsonObject) -> str:
+    for message in reversed(body["messages"]):
+        if message["role"] == "user":
+            content = message["content"]
+            return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+    return ""
+
+
+# -- the HTTP side -------------------------------------------------------------------------------------------------
+
+
+class _Exchange:
+    """One request and its answer, on the bare ASGI interface: cheaper than request and response objects."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    @property
+    def path(self) -> str:
+        return self._scope["path"]
+
+    def headers(self) -> dict[str, str]:
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._scope["headers"]}
+
+    async def body(self) -> bytes:
+        pieces: list[bytes] = []
+        while True:
+            message = await self._receive()
+            pieces.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return b"".join(pieces)
+
+    async def disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, kind: bytes, *more: tuple[bytes, bytes]) -> None:
+        headers = [(b"content-type", kind), *more]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def piece(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def answer(self, status: int, data: bytes, retry_after: str | None = None) -> None:
+        more = [(b"content-length", str(len(data)).encode())]
+        if retry_after is not None:
+            more.append((b"retry-after", retry_after.encode()))
+        await self.start(status, b"application/json", *more)
+        await self.end(data)
+
+
+class _Endpoint:
+    """An ASGI application out of a function of an exchange."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handle(_Exchange(scope, receive, send))
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that tells when it is ready and leaves the process's signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@contextmanager
+def serve_in_thread(app: ASGIApp) -> Generator[str]:
+    """Serve an application on a free port of this machine; gives its address, `http://127.0.0.1:PORT`.
+
+    The server has a thread and an event loop of its own, so synchronous clients and other processes can use it.
+    Leaving the block drops the connections that are still open.
+    """
+    listening = _listening_socket(0)
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=0)
+    server = _QuietServer(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="fake-upstream")
+    thread.start()
+    try:
+        if not server.ready.wait(START_S_MAX):
+            raise RuntimeError(f"the fake upstream did not start within {START_S_MAX:.0f} s")
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(START_S_MAX)
+        listening.close()
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp) -> AsyncGenerator[str]:
+    """As `serve_in_thread`, for `async with`: the caller's event loop is not blocked while it starts and stops."""
+    running = serve_in_thread(app)
+    address = await asyncio.to_thread(running.__enter__)
+    try:
+        yield address
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+def _listening_socket(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    return listening
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m reverie.testing.fake_upstream", description="A fake model server.")
+    parser.add_argument("--port", type=int, default=0, help="TCP port; 0 picks a free one (default)")
+    for field in dataclasses.fields(Plan):
+        option = "--" + field.name.replace("_", "-")
+        if field.type == "bool":
+            parser.add_argument(option, action="store_true")
+        elif field.type in {"str", "int", "float", "str | None", "int | None"}:
+            kind = {"int": int, "float": float}.get(str(field.type).split(" ", maxsplit=1)[0], str)
+            parser.add_argument(option, type=kind, default=field.default)
+    options = vars(parser.parse_args(arguments))
+    listening = _listening_socket(options.pop("port"))
+    upstream = FakeUpstream(Plan(**options), keep_requests=False)
+    listening.listen()  # a client may connect from now on; its request waits for the loop
+    sys.stdout.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
+    sys.stdout.flush()
+    config = uvicorn.Config(upstream.app, log_level="critical", lifespan="off", access_log=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

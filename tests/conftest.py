@@ -1,0 +1,33 @@
+"""What every test runs under: asyncio, and a guard that fails it when our code blocks the event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+from blockbuster import BlockBuster, blockbuster_ctx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Tests that are coroutines run on asyncio, the loop the server runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """A blocking call of `reverie` on the event loop is an error. A logged traceback may read its source lines."""
+    with blockbuster_ctx("reverie") as guard:
+        for name in ("io.TextIOWrapper.read", "io.BufferedReader.read", "os.stat"):
+            guard.functions[name].can_block_in("linecache.py", {"updatecache", "checkcache"})
+        yield guard
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_logs() -> None:
+    """Logs as plain lines, without the coloured tracebacks that read every source file they mention."""
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])

@@ -1,0 +1,308 @@
+"""The queue: durable acceptance, one turn at a time in a session, turns that outlive their callers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reverie.errors import QueueFullError, ReverieError, TurnCancelledError, UpstreamTimeoutError, UpstreamUnreachableError
+from reverie.sessions.events import ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.sessions.queue import INTERRUPTED, TurnFeed, TurnQueue
+from reverie.sessions.store import RecordedMessage, SessionStore
+from reverie.storage import STATE, Database
+from reverie.testing import FakeClock
+from reverie.types import Message, SessionKey, Turn, TurnRequest, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
+
+    from reverie.sessions.events import TurnEvent
+
+pytestmark = pytest.mark.anyio
+
+
+def request(turn_id: str, text: str = "hello", session: str = "agent:main:main") -> TurnRequest:
+    return TurnRequest(turn_id, SessionKey("main", session), (Message("user", text),))
+
+
+@dataclass
+class Echo:
+    """A `run_turn` that echoes, waits at a gate when told to, and remembers what it ran."""
+
+    store: SessionStore
+    order: list[str] = field(default_factory=list[str])
+    gate: asyncio.Event | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    together: int = 0
+    together_max: int = 0
+
+    async def __call__(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+        self.together += 1
+        self.together_max = max(self.together_max, self.together)
+        try:
+            return await self._run(turn, emit)
+        finally:
+            self.together -= 1
+
+    async def _run(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+        await self.store.begin(turn, history_max=100)
+        self.order.append(turn.id)
+        self.started.set()
+        emit(TurnStarted(turn.id))
+        text = turn.request.messages[-1].text
+        emit(ReplyDelta(text[:2]))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        emit(ReplyDelta(text[2:]))
+        await self.store.finish(
+            turn, [RecordedMessage(Message("assistant", text))], model="echo", finish_reason="stop", usage=Usage()
+        )
+        return TurnFinished(turn.id, text, (), "stop", Usage(), "echo")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await Database.open(tmp_path / "state.db", STATE, now_ms=1)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def store(database: Database) -> SessionStore:
+    return SessionStore(database, FakeClock())
+
+
+@asynccontextmanager
+async def queue_of(store: SessionStore, run: Echo, **limits: float) -> AsyncGenerator[TurnQueue]:
+    queue = TurnQueue(
+        store,
+        run,
+        waiting_turns_max=int(limits.get("waiting", 20)),
+        turn_s_max=limits.get("turn_s", 30),
+        drain_s=limits.get("drain_s", 5),
+    )
+    async with queue.running():
+        yield queue
+
+
+async def events(feed: TurnFeed) -> list[TurnEvent]:
+    return [event async for event in feed.follow()]
+
+
+async def transcript(store: SessionStore) -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in await store.messages_after(0, 100)]
+
+
+async def test_a_turn_is_answered_and_recorded(store: SessionStore) -> None:
+    """Its events end in one terminal event, and the transcript holds both sides."""
+    async with queue_of(store, Echo(store)) as queue:
+        feed = await queue.submit(request("t1"))
+
+        assert await events(feed) == [
+            TurnStarted("t1"),
+            ReplyDelta("he"),
+            ReplyDelta("llo"),
+            TurnFinished("t1", "hello", (), "stop", Usage(), "echo"),
+        ]
+        assert await store.turn_state("t1") == ("answered", None)
+        assert await transcript(store) == [("user", "hello"), ("assistant", "hello")]
+
+
+async def test_a_session_runs_one_turn_at_a_time_in_order_of_arrival(store: SessionStore) -> None:
+    """However many come at once, none overtakes another."""
+    run = Echo(store)
+    async with queue_of(store, run) as queue:
+        feeds = await asyncio.gather(*(queue.submit(request(f"t{n}", f"m{n}")) for n in range(15)))
+        await asyncio.gather(*(feed.result() for feed in feeds))
+
+    assert run.order == [f"t{n}" for n in range(15)]
+    assert run.together_max == 1
+    assert await transcript(store) == [(role, f"m{n}") for n in range(15) for role in ("user", "assistant")]
+
+
+async def test_sessions_run_side_by_side(store: SessionStore) -> None:
+    """A slow session does not hold up another."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run) as queue:
+        feeds = [await queue.submit(request(f"t{n}", session=f"s{n}")) for n in range(5)]
+        while run.together < 5:
+            await asyncio.sleep(0)
+        assert run.gate is not None
+        run.gate.set()
+        await asyncio.gather(*(feed.result() for feed in feeds))
+
+    assert run.together_max == 5
+
+
+async def test_a_turn_is_durable_before_it_runs(store: SessionStore) -> None:
+    """When submit returns, a restart would find the turn."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run) as queue:
+        await queue.submit(request("t1"))
+        await queue.submit(request("t2"))
+        turns, _ = await store.unfinished()
+        assert run.gate is not None
+        run.gate.set()
+
+    assert [turn.id for turn in turns] == ["t1", "t2"]
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_turn(store: SessionStore) -> None:
+    """The turn belongs to the session's queue."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run) as queue:
+        feed = await queue.submit(request("t1"))
+        follower = asyncio.create_task(events(feed))
+        await run.started.wait()
+        follower.cancel()
+        assert run.gate is not None
+        run.gate.set()
+
+        assert (await feed.result()).text == "hello"
+
+
+async def test_a_caller_who_leaves_while_being_accepted_does_not_stop_the_turn(store: SessionStore) -> None:
+    """Acceptance is finished for them."""
+    run = Echo(store)
+    async with queue_of(store, run) as queue:
+        submitting = asyncio.create_task(queue.submit(request("t1")))
+        await asyncio.sleep(0)
+        submitting.cancel()
+        await run.started.wait()
+
+    assert await store.turn_state("t1") == ("answered", None)
+
+
+async def test_followers_join_late_and_see_everything(store: SessionStore) -> None:
+    """A feed tells its whole story to each follower."""
+    async with queue_of(store, Echo(store)) as queue:
+        feed = await queue.submit(request("t1"))
+        await feed.result()
+        first, second = await asyncio.gather(events(feed), events(feed))
+
+    assert first == second
+    assert len(first) == 4
+
+
+async def test_a_full_lane_refuses_before_anything_is_written(store: SessionStore) -> None:
+    """The caller is told when to come back."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run, waiting=2) as queue:
+        await queue.submit(request("t0"))
+        await run.started.wait()
+        for n in (1, 2):
+            await queue.submit(request(f"t{n}"))
+        with pytest.raises(QueueFullError, match="2 turns wait") as caught:
+            await queue.submit(request("t3"))
+        assert run.gate is not None
+        run.gate.set()
+
+    assert caught.value.retry_after_s == 5
+    assert await store.turn_state("t3") is None
+
+
+async def test_a_failure_is_recorded_with_its_cause_and_the_lane_goes_on(store: SessionStore) -> None:
+    """What was said until then is kept in the transcript."""
+    run = Echo(store, error=UpstreamUnreachableError("no connection"))
+    async with queue_of(store, run) as queue:
+        failed = await queue.submit(request("t1"))
+        assert (await events(failed))[-1] == TurnFailed("t1", run.error, "he")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UpstreamUnreachableError):
+            await failed.result()
+        run.error = None
+        assert (await (await queue.submit(request("t2"))).result()).text == "hello"
+
+    assert await store.turn_state("t1") == ("failed", "no connection")
+    assert (await transcript(store))[:2] == [("user", "hello"), ("assistant", "he")]
+
+
+async def test_a_defect_fails_its_turn_only(store: SessionStore) -> None:
+    """An unexpected exception is recorded, not leaked."""
+    run = Echo(store, error=KeyError("secret detail"))
+    async with queue_of(store, run) as queue:
+        with pytest.raises(ReverieError, match="internal error: KeyError"):
+            await (await queue.submit(request("t1"))).result()
+
+    assert await store.turn_state("t1") == ("failed", "internal error: KeyError")
+
+
+async def test_a_turn_that_takes_too_long_is_ended(store: SessionStore) -> None:
+    """Its session is free again afterwards."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run, turn_s=0.05) as queue:
+        with pytest.raises(UpstreamTimeoutError, match="longer than 0.05 s"):
+            await (await queue.submit(request("t1"))).result()
+
+    assert (await store.turn_state("t1") or ("",))[0] == "failed"
+
+
+async def test_stopping_lets_the_running_turn_finish_and_keeps_the_waiting_ones(store: SessionStore) -> None:
+    """A waiting caller is told that its message is kept; it is answered after the restart, once."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run) as queue:
+        running = await queue.submit(request("t1", "one"))
+        waiting = await queue.submit(request("t2", "two"))
+        await run.started.wait()
+        assert run.gate is not None
+        asyncio.get_running_loop().call_later(0.02, run.gate.set)
+
+    assert (await running.result()).text == "one"
+    with pytest.raises(TurnCancelledError, match="kept"):
+        await waiting.result()
+    assert await store.turn_state("t2") == ("accepted", None)
+
+    again = Echo(store)
+    async with queue_of(store, again):
+        await again.started.wait()
+    assert again.order == ["t2"]
+    assert await transcript(store) == [("user", "one"), ("assistant", "one"), ("user", "two"), ("assistant", "two")]
+
+
+async def test_a_turn_cut_off_by_stopping_is_marked_never_rerun(store: SessionStore) -> None:
+    """It may have had effects already."""
+    run = Echo(store, gate=asyncio.Event())
+    async with queue_of(store, run, drain_s=0.01) as queue:
+        feed = await queue.submit(request("t1"))
+        await run.started.wait()
+
+    assert isinstance((await events(feed))[-1], TurnFailed)
+    assert await store.turn_state("t1") == ("cancelled", INTERRUPTED)
+
+
+async def test_a_turn_that_ran_when_the_process_died_is_marked_failed(store: SessionStore) -> None:
+    """A restart finishes the books: running turns failed with their cause, waiting ones run in order."""
+    for n in range(3):
+        await store.accept(request(f"t{n}", f"m{n}"))
+    turns, _ = await store.unfinished()
+    await store.begin(turns[0], history_max=10)
+
+    run = Echo(store)
+    async with queue_of(store, run) as queue:
+        while queue.statistics().lanes:
+            await asyncio.sleep(0.005)
+
+    assert await store.turn_state("t0") == ("failed", INTERRUPTED)
+    assert run.order == ["t1", "t2"]
+    assert await transcript(store) == [
+        ("user", "m0"),
+        ("user", "m1"),
+        ("assistant", "m1"),
+        ("user", "m2"),
+        ("assistant", "m2"),
+    ]
+
+
+async def test_a_storage_failure_at_acceptance_reaches_the_caller(store: SessionStore, database: Database) -> None:
+    """Nothing was accepted, and the caller knows."""
+    async with queue_of(store, Echo(store)) as queue:
+        await database.aclose()
+        with pytest.raises(ReverieError, match="closed"):
+            await queue.submit(request("t1"))

@@ -1,0 +1,126 @@
+"""An application for the gateway that answers by script: each turn replays the steps a test wrote down."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx2
+
+from reverie.config import Config
+from reverie.gateway.server import create_gateway
+from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.testing import FakeClock, FakeEmbedder
+from reverie.types import PromptContext, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from reverie.errors import ReverieError
+    from reverie.sessions.events import TurnEvent
+    from reverie.types import FinishReason, SessionKey, TurnRequest
+
+Step = "TurnEvent | anyio.Event | Exception"
+
+TURN_ID = "chatcmpl_1"
+STARTED = TurnStarted(TURN_ID)
+ASSEMBLED = ContextAssembled(PromptContext((), 0, {}, 1, "first turn", 1, 1000, 10))
+
+
+def finished(
+    text: str = "",
+    *calls: ToolCall,
+    reason: FinishReason = "stop",
+    usage: Usage = Usage(3, 2, 5),  # noqa: B008 (a frozen value)
+) -> TurnFinished:
+    """The end of a turn that was answered."""
+    return TurnFinished(TURN_ID, text, calls, reason, usage, "some-model")
+
+
+def failed(error: ReverieError) -> TurnFailed:
+    """The end of a turn that was not."""
+    return TurnFailed(TURN_ID, error)
+
+
+def says(*deltas: str) -> tuple[TurnEvent, ...]:
+    """A whole turn that says these pieces, one after the other."""
+    return (STARTED, ASSEMBLED, *(ReplyDelta(delta) for delta in deltas), finished("".join(deltas)))
+
+
+@dataclass
+class ScriptedFeed:
+    """Replays steps: an event is told, `anyio.Event` is waited for, an exception is raised."""
+
+    turn_id: str
+    session_id: str
+    session_key: SessionKey
+    steps: Sequence[TurnEvent | anyio.Event | Exception]
+    left: anyio.Event = field(default_factory=anyio.Event)
+
+    async def follow(self) -> AsyncIterator[TurnEvent]:
+        """The events of the script; `left` is set when nobody follows any more."""
+        try:
+            for step in self.steps:
+                if isinstance(step, anyio.Event):
+                    await step.wait()
+                elif isinstance(step, Exception):
+                    raise step
+                else:
+                    yield step
+        finally:
+            self.left.set()
+
+
+@dataclass
+class ScriptedReadiness:
+    """What is in the way, as the test says."""
+
+    reasons: set[str] = field(default_factory=set[str])
+
+
+@dataclass
+class ScriptedApp:
+    """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one."""
+
+    config: Config = field(default_factory=Config)
+    clock: FakeClock = field(default_factory=FakeClock)
+    embedder: FakeEmbedder | None = None
+    readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
+    steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
+    refusal: Exception | None = None
+    requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
+    feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
+    figures: dict[str, float] = field(default_factory=dict[str, float])
+
+    def agents(self) -> tuple[str, ...]:
+        """Those of the configuration."""
+        return self.config.agent_names()
+
+    async def submit(self, request: TurnRequest) -> ScriptedFeed:
+        """Take a turn and replay the script for it."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.requests.append(request)
+        self.feeds.append(ScriptedFeed(TURN_ID, "session-1", request.session, self.steps))
+        return self.feeds[-1]
+
+    def gauges(self) -> dict[str, float]:
+        """The figures of the test."""
+        return self.figures
+
+
+@asynccontextmanager
+async def client_of(
+    app: ScriptedApp, *, token: str | None = None, address: str = "127.0.0.1", **options: Any
+) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client that speaks to the gateway of an application, from an address."""
+    transport = httpx2.ASGITransport(create_gateway(app, token=token), client=(address, 50_000), **options)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+
+
+def config(**sections: Any) -> Config:
+    """A configuration that differs from the defaults in these sections."""
+    return Config.model_validate(sections)
