@@ -29,7 +29,7 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MEMORY_TOOLS
 from reverie.memory.workspace import create_workspace
-from reverie.sessions.queue import TurnQueue
+from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
 from reverie.storage import EMBEDDINGS, INDEX, STATE, Database
 from reverie.tasks import OwnedTasks
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
+    from reverie.types import TurnRequest
 
 
 class Unset:
@@ -93,9 +94,37 @@ class App:
         """The settings it was opened with."""
         return self.open.config
 
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.open.clock
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What turns text into vectors; None when memory is full text only."""
+        return self.open.embedder
+
     def agents(self) -> tuple[str, ...]:
         """The agents of this home; the first is the default."""
         return tuple(self.open.workspaces)
+
+    async def submit(self, request: TurnRequest) -> TurnFeed:
+        """Accept a turn; when this returns, it is durable. Raises what `TurnQueue.submit` raises."""
+        return await self.queue.submit(request)
+
+    def gauges(self) -> dict[str, float]:
+        """Current figures by name, for metrics."""
+        queue, index = self.queue.statistics(), self.open.memory.statistics()
+        databases = (self.open.state, self.open.index_db, self.open.embeddings_db)
+        return {
+            "running_turns": queue.running,
+            "waiting_turns": queue.waiting,
+            "answered_turns": queue.answered,
+            "failed_turns": queue.failed,
+            "indexed_chunks": index.chunks,
+            "vectors": index.vectors,
+            **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
+        }
 
 
 @asynccontextmanager
@@ -215,6 +244,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
             window_tokens=config.upstream.context_tokens,
             output_tokens=config.upstream.output_tokens,
             recall_hits=config.memory.recall_hits,
+            recall_score_min=config.memory.recall_score_min,
             recall_tokens_max=config.memory.recall_tokens_max,
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,

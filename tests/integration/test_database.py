@@ -170,9 +170,12 @@ async def test_damage_inside_a_file_is_found_when_it_is_read(tmp_path: Path) -> 
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
 
-    with pytest.raises(DatabaseCorruptError, match="restore it from a backup"):
+    async def open_and_read() -> None:
         reopened = await Database.open(path, STATE, now_ms=1)
         await reopened.read(lambda tx: tx.rows("list_sessions", limit=500))
+
+    with pytest.raises(DatabaseCorruptError, match="restore it from a backup"):
+        await open_and_read()
 
 
 async def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -305,7 +308,8 @@ async def main():
     db = await Database.open(Path({str(path)!r}), STATE, now_ms=1)
     n = 0
     while True:
-        await db.write(lambda tx: tx.execute("insert_session", id=str(n), key=str(n), agent="m", origin="live", title="", now=1))
+        row = dict(id=str(n), key=str(n), agent="m", origin="live", title="", now=1)
+        await db.write(lambda tx: tx.execute("insert_session", **row))
         print(n, flush=True)
         n += 1
 asyncio.run(main())

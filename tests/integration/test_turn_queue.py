@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.errors import QueueFullError, ReverieError, TurnCancelledError, UpstreamTimeoutError, UpstreamUnreachableError
+from reverie.errors import (
+    QueueFullError,
+    ReverieError,
+    TurnCancelledError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
 from reverie.sessions.events import ReplyDelta, TurnFailed, TurnFinished, TurnStarted
 from reverie.sessions.queue import INTERRUPTED, TurnFeed, TurnQueue
 from reverie.sessions.store import RecordedMessage, SessionStore

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from reverie.context.engine import Inputs, Limits, PrefixState, assemble
-from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tools import run_memory_tool
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.agent.runtimes.chat import ChatRuntime, Reply
-    from reverie.context.fragments import FragmentReader
+    from reverie.context.fragments import Fragment, FragmentReader
     from reverie.llm.tokens import TokenEstimator
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
@@ -47,6 +46,7 @@ class TurnSettings:
     window_tokens: int
     output_tokens: int
     recall_hits: int
+    recall_score_min: float
     recall_tokens_max: int
     recall_ms_max: int
     history_messages_max: int
@@ -105,8 +105,7 @@ class TurnRunner:
             recalled = await recall
         finally:
             recall.cancel()
-        unseen = tuple(hit for hit in recalled if not _is_in_view(hit, begun))
-        return begun, unseen[: self._settings.recall_hits]
+        return begun, recalled
 
     async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
         """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
@@ -117,12 +116,13 @@ class TurnRunner:
             text=text,
             agent=turn.request.session.agent,
             limit=self._settings.recall_hits * 2,
+            min_score=self._settings.recall_score_min,
             deadline_ms=self._settings.recall_ms_max,
         )
         try:
             result = await self._memory.search(query)
-        except ReverieError as error:
-            log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, cause=str(error))
+        except Exception as error:  # a named border: whatever is wrong with memory, the question is answered
+            log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, cause=repr(error))
             return ()
         return result.hits
 
@@ -130,13 +130,15 @@ class TurnRunner:
 
     async def _assemble(self, request: TurnRequest, begun: BegunTurn, recalled: tuple[SearchHit, ...]) -> PromptContext:
         session = begun.session
+        fragments = await self._fragments.read(self._workspace(session.agent))
+        unseen = [hit for hit in recalled if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
-            fragments=await self._fragments.read(self._workspace(session.agent)),
+            fragments=fragments,
             client_instructions=request.instructions,
             tools=(*self._runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
-            recalled=recalled,
+            recalled=tuple(unseen[: self._settings.recall_hits]),
         )
         state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
         settings = self._settings
@@ -207,6 +209,8 @@ def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:
     return min(asked, settings.output_tokens) if isinstance(asked, int) else settings.output_tokens
 
 
-def _is_in_view(hit: SearchHit, begun: BegunTurn) -> bool:
-    """A memory that stands in the history of this very prompt is not quoted a second time."""
+def _is_in_view(hit: SearchHit, begun: BegunTurn, fragments: tuple[Fragment, ...]) -> bool:
+    """A memory that stands in this very prompt, in its history or its prefix, is not quoted a second time."""
+    if hit.source == "memory":
+        return any(fragment.name == hit.path and fragment.whole for fragment in fragments)
     return hit.session_id == begun.session.id and bool(begun.history) and hit.end_line >= begun.history[0].seq

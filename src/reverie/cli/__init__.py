@@ -1,0 +1,8 @@
+"""The `reverie` command.
+
+Purpose: everything a person does at a terminal: serve, chat, search, index, import, look, configure.
+
+Invariant: `--help` loads nothing but the command line itself; a failure is one line and an exit code, never a trace.
+
+Start reading at `main.py`, which declares every command; `commands/` has one module for the work of each.
+"""

@@ -24,11 +24,12 @@ FRAGMENT_BYTES_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of the stable prefix: the file's name, its text (perhaps cut at the end), its fingerprint."""
+    """A piece of the stable prefix: the file's name, its text, its fingerprint. `whole` is False when it was cut."""
 
     name: str
     text: str
     fingerprint: str
+    whole: bool = True
 
 
 def text_fingerprint(text: str) -> str:
@@ -73,4 +74,4 @@ def _load(path: Path) -> Fragment | None:
     text = raw[:FRAGMENT_BYTES_MAX].decode("utf-8", "replace").strip()
     if len(raw) > FRAGMENT_BYTES_MAX:
         text += f"\n[the rest of {path.name} is not shown: it is larger than {FRAGMENT_BYTES_MAX // 1024} KiB]"
-    return Fragment(path.name, text, text_fingerprint(text)) if text else None
+    return Fragment(path.name, text, text_fingerprint(text), len(raw) <= FRAGMENT_BYTES_MAX) if text else None

@@ -30,7 +30,9 @@ INLINE_BYTES_MAX = 128 * 1024
 """Bodies up to this size are decoded on the event loop (well under 5 ms); larger ones on a thread."""
 
 COMMAS_MAX = 500_000
-"""More elements than this would hold the interpreter for over 100 ms, whichever thread decodes them."""
+BRACKETS_MAX = 150_000
+"""A body with more elements would hold the interpreter for about 100 ms, whichever thread decodes it. Commas and
+opening brackets bound their number; those within text count too, which only megabytes of it would notice."""
 
 _ESCAPE = re.compile(
     rb"\\(?:"
@@ -117,14 +119,20 @@ def decode_object(body: bytes) -> JsonObject:
     body = body.removeprefix(b"\xef\xbb\xbf")
     if not body:
         raise RequestError("The request body is empty; send a JSON object.")
-    if len(body) > COMMAS_MAX and body.count(b",") > COMMAS_MAX:
-        raise RequestError(f"The request body has too many elements: more than {COMMAS_MAX} commas.")
+    if len(body) > BRACKETS_MAX:
+        _check_elements(body)
     if b"\\u0000" in body:
         body = _mend(body)
     value = _decode(body)
     if not isinstance(value, dict):
         raise RequestError(f"The request body must be a JSON object, not {_kind(value)}.")
     return value  # pyright: ignore[reportUnknownVariableType] (a JSON object's keys are strings)
+
+
+def _check_elements(body: bytes) -> None:
+    if body.count(b",") > COMMAS_MAX or body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
+        limits = f"more than {COMMAS_MAX} commas or {BRACKETS_MAX} opening brackets"
+        raise RequestError(f"The request body has too many elements: {limits}.")
 
 
 def _decode(body: bytes) -> object:

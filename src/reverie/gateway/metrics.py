@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.sessions.events import TurnEvent
 
-Gauges = "Callable[[], Mapping[str, float]]"
-
 _TURN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ADDED_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)

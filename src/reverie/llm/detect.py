@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.to_thread
 import httpx2
 
 from reverie.llm.openai_compatible import model_ids
@@ -56,16 +57,19 @@ async def detect_local_upstreams(
             if upstream is not None:
                 found[server] = upstream
 
-    # The calls are plain HTTP: a context that trusts nobody loads no certificates, which would take longer than they.
-    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    limit_s = probe_ms_max / 1000
     async with (
-        httpx2.AsyncClient(trust_env=False, verify=nobody, timeout=limit_s) as client,
+        await anyio.to_thread.run_sync(_client, probe_ms_max / 1000) as client,
         anyio.create_task_group() as probes,
     ):
         for server in servers:
             probes.start_soon(probe, server)
     return [found[server] for server in servers if server in found]
+
+
+def _client(limit_s: float) -> httpx2.AsyncClient:
+    """A client for plain HTTP. Made in a thread, because it reads files; trusting nobody, it loads no certificates."""
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx2.AsyncClient(trust_env=False, verify=nobody, timeout=limit_s)
 
 
 async def _ask(client: httpx2.AsyncClient, server: LocalServer) -> LocalUpstream | None:

@@ -13,7 +13,7 @@ from reverie.llm.client import Completed, TextDelta
 from reverie.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from reverie.llm.client import ModelEvent, ModelRequest
     from reverie.types import SearchHit
@@ -49,7 +49,7 @@ class OfflineModel:
         """`offline`."""
         return "offline"
 
-    async def respond(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Quote the memories recalled for the last message, each with where it stands."""
         question = _question(request)
         for part in answer_parts(question, request.recalled):

@@ -33,7 +33,7 @@ from reverie.llm.upstream_server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     import httpx2
 
@@ -79,7 +79,7 @@ class OpenAICompatibleModel:
         """The configured model, else the first one the server listed, else `upstream` until it was asked."""
         return self._config.model or self._first_listed or "upstream"
 
-    async def respond(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Call the model. The last event is `Completed`; leaving the iterator early closes the connection.
 
         Raises:

@@ -27,7 +27,10 @@ CALIBRATION_TOKENS_MIN = 200
 """Smaller prompts say more about a chat template's overhead than about the vocabulary."""
 
 # Kana, Hangul, ideographs with their extensions, and full-width forms.
-_WIDE = re.compile(r"[ᄀ-ᇿ⺀-〿぀-ヿ㄰-㆏ㇰ-ㇿ㐀-䶿一-鿿가-힯豈-﫿＀-￯\U00020000-\U0003FFFF]+")
+_WIDE = re.compile(
+    "[\u1100-\u11ff\u2e80-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+"
+)
 
 
 def raw_tokens(text: str) -> int:

@@ -6,7 +6,7 @@ another try can help. The rules:
     upstream            answered to the caller             another try
     ─────────────────── ────────────────────────────────── ─────────────────────────────
     400 413 422         400 invalid_request_error          no
-    "… tools" of those  the same, code tools_unsupported   no: the turn goes on without tools
+    "no tools" in 4xx   400, code tools_unsupported        no: the turn goes on without tools
     401 403             502 authentication_error           no: the operator's key is wrong
     402, no quota left  429 insufficient_quota             no
     404                 502 naming the model               no
@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from reverie.types import JsonObject
 
 QUOTE_CHARS_MAX = 500
+SECRET_CHARS_MIN = 8
+"""Shorter keys are placeholders such as `ollama`: taking those words out would only garble the message."""
+
 TOOLS_UNSUPPORTED = "tools_unsupported"
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 529})
 _BAD_REQUEST = frozenset({400, 413, 422})
+_LASTING = frozenset({400, 404, 422, 500, 501})  # older llama.cpp refuses a parameter with 500
 _TOO_MANY = 429
 _NO_QUOTA = "insufficient_quota"
 
@@ -45,7 +49,7 @@ _NO_QUOTA = "insufficient_quota"
 # '"auto" tool choice requires --enable-auto-tool-choice', "No endpoints found that support tool use".
 _TOOLS_UNSUPPORTED = re.compile(
     r"""(?:not|n't|no\b.{0,40})\ support(?:ed|s)?\b.{0,40}\b(?:tool|function)
-      | \b(?:tool|function)s?\b[\w\s"'`:-]{0,40}\b(?:not\ (?:\w+\ )?supported|unsupported|not\ (?:enabled|available))
+      | \b(?:tool|function)s?\b[\w\s"'`:-]{0,40}\b(?:not\ (?:\w+\ )?supported|unsupported|not\ enabled)
       | \bunsupported\b.{0,40}\b(?:tool|function)
       | \btool[\w\s"'-]{0,20}\brequires\ --""",
     re.IGNORECASE | re.VERBOSE,
@@ -64,23 +68,28 @@ class CalledServer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer with an error status, as received: `body` is the start of its text."""
+    """An answer with an error status, as received: `body` is the start of its text.
+
+    `within_answer` marks an error object inside an answer that began with status 200; its status is then our reading.
+    """
 
     status: int
     body: str
     retry_after: str | None = None
     location: str | None = None
+    within_answer: bool = False
 
 
 def refused(server: CalledServer, refusal: Refusal, *, model: str, with_tools: bool) -> UpstreamRefusedError:
     """The error that tells the caller, or the operator, what to do about a refusal."""
     said, code = _said(refusal.body)
-    if with_tools and refusal.status != _TOO_MANY and _TOOLS_UNSUPPORTED.search(refusal.body):
+    if with_tools and refusal.status in _LASTING and _TOOLS_UNSUPPORTED.search(refusal.body):
         meaning = _Meaning(400, "invalid_request_error", TOOLS_UNSUPPORTED)
     else:
         meaning = _meaning(refusal.status, code)
     quote = _quote(said, server.secret)
-    told = f"{server.what} at {server.url} answered HTTP {refusal.status}" + (f": {quote}" if quote else "")
+    did = "reported an error in its answer" if refusal.within_answer else f"answered HTTP {refusal.status}"
+    told = f"{server.what} at {server.url} {did}" + (f": {quote}" if quote else "")
     return UpstreamRefusedError(
         told + _advice(server, refusal, model),
         upstream_status=refusal.status,
@@ -108,7 +117,7 @@ def reported(server: CalledServer, report: Any, *, model: str, with_tools: bool)
         status = 400
     else:
         status = 502
-    return refused(server, Refusal(status, body), model=model, with_tools=with_tools)
+    return refused(server, Refusal(status, body, within_answer=True), model=model, with_tools=with_tools)
 
 
 def retry_wait(error: Exception, now_ms: int, wait_s_max: float) -> float | bool:
@@ -214,7 +223,7 @@ def _said(body: str) -> tuple[str, str | None]:
 
 
 def _quote(text: str, secret: str | None) -> str:
-    if secret:
+    if secret and len(secret) >= SECRET_CHARS_MIN:
         text = text.replace(secret, "***")
     line = " ".join(text.split())
     return line if len(line) <= QUOTE_CHARS_MAX else line[: QUOTE_CHARS_MAX - 1] + "…"

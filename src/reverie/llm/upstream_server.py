@@ -60,8 +60,18 @@ class ServerSettings:
     calls_max: int
 
     def called(self) -> CalledServer:
-        """The server in words; never its key, nor anything secret in its URL."""
-        return CalledServer(self.what, public_url(self.base_url), self.key_source, self.api_key)
+        """The server in words; never its key, nor anything secret in its URL.
+
+        Raises:
+            ConfigError: the URL or the key cannot be used. The message shows neither.
+        """
+        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ConfigError(self.key_source, "…", "an API key of printable ASCII characters")
+        try:
+            url = public_url(self.base_url)
+        except ValueError as error:
+            raise ConfigError(f"the URL of {self.what}", "…", f"such as http://127.0.0.1:8080/v1 ({error})") from error
+        return CalledServer(self.what, url, self.key_source, self.api_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +91,6 @@ class UpstreamServer:
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if settings.api_key and not (settings.api_key.isascii() and settings.api_key.isprintable()):
-            raise ConfigError(settings.key_source, "***", "an API key of printable ASCII characters")
         self.called = settings.called()
         self._settings = settings
         self._transport = transport
@@ -257,8 +265,14 @@ def too_long(server: CalledServer, bytes_max: int) -> str:
 
 
 def public_url(url: str) -> str:
-    """A URL as it may be shown: without user, password and query, any of which can hold a secret."""
+    """A URL as it may be shown: without user, password and query, any of which can hold a secret.
+
+    Raises:
+        ValueError: it is not a URL of a server.
+    """
     parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else (parts.hostname or "")
     port = f":{parts.port}" if parts.port else ""
+    if not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError("a URL names a host, without spaces")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}{parts.path}"

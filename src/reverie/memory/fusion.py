@@ -6,7 +6,7 @@ want opposite things:
 * Where one unit clearly matches the words best, the words are right; where many match equally, meaning decides. So the
   weight of meaning follows how flat the top of the word scores is.
 * An answer often stands next to the words of the question: a unit inherits from the one before it (half) and from the
-  one after it (a third).
+  one after it (a third). A long unit speaks for itself: beyond `SHORT_CHARS` it inherits less the longer it is.
 * A question about a person is mostly answered by what that person said.
 
 Word scores are divided by the best one; similarities become z-scores among everything the search may see. The order
@@ -15,6 +15,7 @@ comes from their sum; the published score says in addition how sure the search i
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-FLAT_WEIGHT = 0.4
+WEIGHT_MIN = 0.05
+FLAT_WEIGHT = 0.3
 FLAT_RANKS = 10
 WEIGHT_WITHOUT_WORDS = 1.0
 PREVIOUS_SHARE = 0.5
 NEXT_SHARE = 0.3
+SHORT_CHARS = 400
 OTHER_SPEAKER_FACTOR = 0.7
 Z_MAX = 6.0
 SPREAD_MIN = 0.03
@@ -45,21 +48,27 @@ _ABOUT_ASSISTANT = re.compile(
 )
 
 
-class Unit(NamedTuple):
-    """A place by document and running number: its neighbours are the numbers beside it."""
+Unit = int
+"""A place by document and running number, in one integer: its neighbours are the integers beside it."""
 
-    document_id: int
-    number: int
+_NUMBER_BITS = 32
 
-    @property
-    def previous(self) -> Unit:
-        """The unit before it, if there is one."""
-        return Unit(self.document_id, self.number - 1)
 
-    @property
-    def next(self) -> Unit:
-        """The unit after it, if there is one."""
-        return Unit(self.document_id, self.number + 1)
+def unit_of(document_id: int, number: int) -> Unit:
+    """The unit with a running number (from 1) in a document."""
+    return document_id << _NUMBER_BITS | number
+
+
+def place_of(unit: Unit) -> tuple[int, int]:
+    """Document and running number of a unit."""
+    return unit >> _NUMBER_BITS, unit & ((1 << _NUMBER_BITS) - 1)
+
+
+class UnitFacts(NamedTuple):
+    """What fusion knows of a unit besides its scores: who said it (a name, `user`, `assistant`, or empty), how long."""
+
+    speaker: str
+    chars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def weigh(lexical: Mapping[Unit, float]) -> Weights:
         return Weights(WEIGHT_WITHOUT_WORDS, 0.0, "no word of the question occurs: meaning alone")
     flat = flatness(lexical)
     kind = "one clear match of words" if flat < 0.35 else "many equal matches of words" if flat > 0.65 else "mixed"  # noqa: PLR2004 (thirds, named beside them)
-    return Weights(FLAT_WEIGHT * flat, flat, f"{kind} (flatness {flat:.2f})")
+    return Weights(WEIGHT_MIN + FLAT_WEIGHT * flat, flat, f"{kind} (flatness {flat:.2f})")
 
 
 def z_score(similarity: float, mean: float, spread: float, count: int) -> float:
@@ -155,24 +164,28 @@ def own_scores(
 def fuse(
     lexical: Mapping[Unit, float],
     semantic: Mapping[Unit, float],
-    weights: Weights,
-    speakers: Mapping[Unit, str],
+    own: Mapping[Unit, float],
+    facts: Mapping[Unit, UnitFacts],
     subject: str | None,
+    limit: int,
 ) -> list[Fused]:
-    """All units of `speakers` that score, best first; equal scores in reading order.
+    """The best units of `facts` that score, best first; equal scores in reading order.
 
-    `lexical` is max-normalised, `semantic` holds z-scores; `speakers` names who said each unit that may be a hit.
+    `lexical` is max-normalised, `semantic` holds z-scores, `own` what `own_scores` makes of both; `facts` holds every
+    unit that may be a hit.
     """
-    own = own_scores(lexical, semantic, weights)
-    fused: list[Fused] = []
-    for unit, speaker in speakers.items():
-        context = PREVIOUS_SHARE * own.get(unit.previous, 0.0) + NEXT_SHARE * own.get(unit.next, 0.0)
+    scored: list[tuple[float, Unit, float, float]] = []
+    for unit, (speaker, chars) in facts.items():
+        context = PREVIOUS_SHARE * own.get(unit - 1, 0.0) + NEXT_SHARE * own.get(unit + 1, 0.0)
+        if chars > SHORT_CHARS:
+            context *= SHORT_CHARS / chars
         factor = speaker_factor(speaker, subject)
-        score = (own.get(unit, 0.0) + context) * factor
-        if score > 0:
-            fused.append(Fused(unit, score, lexical.get(unit, 0.0), semantic.get(unit, 0.0), context, factor))
-    fused.sort(key=lambda one: (-one.score, one.unit))
-    return fused
+        scored.append((-(own.get(unit, 0.0) + context) * factor, unit, context, factor))
+    return [
+        Fused(unit, -negative, lexical.get(unit, 0.0), semantic.get(unit, 0.0), context, factor)
+        for negative, unit, context, factor in heapq.nsmallest(limit, scored)
+        if negative < 0
+    ]
 
 
 def term_weight(rows_with_term: int, rows: int) -> float:

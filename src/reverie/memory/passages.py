@@ -28,10 +28,12 @@ class Passage:
     end_line: int
     unit: int
     part: int
+    unit_chars: int
     content_hash: bytes
     text: str
     heading: str
     speaker: str
+    said_by: str
     said_on: str
     provenance: Provenance
     created_at_ms: int
@@ -46,13 +48,15 @@ def make_passage(
     unit: int,
     part: int,
     text: str,
+    unit_chars: int | None = None,
     heading: str = "",
     speaker: str = "",
+    said_by: str = "",
     said_on: str = "",
     provenance: Provenance = "owner",
     created_at_ms: int,
 ) -> Passage:
-    """A passage with its words and its hash; CPU work, for a worker thread."""
+    """A passage with its words and its hash; CPU work, for a worker thread. `unit_chars` None: the text is all of it."""
     named = speaker if speaker and not text.startswith(speaker) else ""
     header = words_for_index(" ".join(filter(None, (heading, named))))
     return Passage(
@@ -60,10 +64,12 @@ def make_passage(
         end_line=end_line,
         unit=unit,
         part=part,
+        unit_chars=len(text) if unit_chars is None else unit_chars,
         content_hash=content_hash(f"{heading}\x00{text}"),
         text=text,
         heading=heading,
         speaker=speaker,
+        said_by=said_by,
         said_on=said_on,
         provenance=provenance,
         created_at_ms=created_at_ms,

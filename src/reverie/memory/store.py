@@ -57,22 +57,23 @@ class TranscriptPassages:
 
 @dataclass(slots=True)
 class Change:
-    """What a transaction did, for those who follow: chunk ids, (id, first line) of moved ones, new names of speakers."""
+    """What a transaction did, for those who follow: chunk ids, (id, first line) of moved ones, new agents and speakers."""
 
     added: int = 0
     reused: int = 0
     documents: int = 0
+    agents: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     speakers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     removed_ids: list[int] = field(default_factory=list[int])
     moved: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
 
-def agent_number(tx: Transaction, name: str) -> int:
+def agent_number(tx: Transaction, agent: str, change: Change) -> int:
     """An agent's number, given when it is first seen."""
-    known = tx.value("find_agent", name=name)
+    known = tx.value("find_agent", agent=agent)
     if known is None:
-        tx.execute("add_agent", name=name)
-        known = tx.value("find_agent", name=name)
+        known = tx.insert("add_agent", agent=agent)
+        change.agents.append((agent, known))
     return int(known)
 
 
@@ -140,14 +141,14 @@ def write_transcripts(
         return None
     change = Change()
     for session in batch:
-        agent_id = agent_number(tx, session.agent)
+        agent_id = agent_number(tx, session.agent, change)
         document_id = _session_document(tx, agent_id, session.session_id, now_ms, change)
         scope = scope_word(agent_id, "sessions")
         last = int(tx.value("last_unit", document_id=document_id))
         for passage in session.passages:
             _add_chunk(tx, document_id, scope, passage, after_unit=last)
         for name in sorted({passage.speaker for passage in session.passages if passage.speaker}):
-            if tx.execute("add_speaker", agent_id=agent_id, name=name):
+            if tx.execute("add_speaker", agent_id=agent_id, speaker=name):
                 change.speakers.append((agent_id, name))
         change.added += len(session.passages)
     tx.execute("set_meta", key=LOG_POSITION, value=str(end))
@@ -220,10 +221,12 @@ def _add_chunk(tx: Transaction, document_id: int, scope: str, passage: Passage, 
         end_line=passage.end_line,
         unit=after_unit + passage.unit,
         part=passage.part,
+        unit_chars=passage.unit_chars,
         content_hash=passage.content_hash,
         text=passage.text,
         heading=passage.heading,
         speaker=passage.speaker,
+        said_by=passage.said_by,
         said_on=passage.said_on,
         provenance=passage.provenance,
         created_at=passage.created_at_ms,

@@ -128,7 +128,7 @@ class WorkspaceSync:
         """Sync the whole workspace, or the given files and folders of it (workspace-relative)."""
         started = self._clock.monotonic_s()
         tally = _Tally()
-        agent_id = await self._database.write(lambda tx: agent_number(tx, self._agent))
+        agent_id = await self._number()
         targets = await asyncio.to_thread(_targets, self._workspace, paths)
         for start in range(0, len(targets), FILES_AT_ONCE):
             await self._sync_files(agent_id, targets[start : start + FILES_AT_ONCE], tally, forced=paths is not None)
@@ -140,6 +140,12 @@ class WorkspaceSync:
             broken=tuple(tally.broken[:REASONS_MAX]),
             took_ms=took_ms,
         )
+
+    async def _number(self) -> int:
+        change = Change()
+        agent_id = await self._database.write(lambda tx: agent_number(tx, self._agent, change))
+        await self._follow(change)
+        return agent_id
 
     async def _sync_files(self, agent_id: int, paths: Sequence[str], tally: _Tally, *, forced: bool) -> None:
         async with self._turn:

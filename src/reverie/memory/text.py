@@ -100,3 +100,8 @@ def _expanded(match: re.Match[str]) -> str:
 def _emoji_word(char: str) -> str:
     """An emoji as a word of letters and digits, because the tokenizer drops symbols; other characters stay."""
     return char if unicodedata.category(char)[0] == "L" or char in "\u3005\u3006\u3007" else f"emoji{ord(char):x}"
+
+
+def words_of_name(name: str) -> frozenset[str]:
+    """The words by which a question names someone."""
+    return frozenset(words_for_query(name))

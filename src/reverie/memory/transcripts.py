@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from reverie.memory.chunking import split_message
+from reverie.memory.fusion import ASSISTANT, USER
 from reverie.memory.passages import make_passage
 from reverie.memory.store import TranscriptPassages
 from reverie.memory.text import clean, collapse
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 FOLLOW_MESSAGES = 200
 PROVENANCE: dict[Role, Provenance] = {"user": "owner", "assistant": "agent", "tool": "untrusted", "system": "system"}
 INDEXED_ROLES = frozenset[str]({"user", "assistant"})
+GENERIC_SPEAKERS = frozenset({"user", "assistant", "human", "ai", "system", "bot", "me", "you"})
+"""Names that say a role. They name nobody a question could be about."""
+
 _SPEAKERS: dict[Role, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 
 
@@ -59,13 +63,21 @@ def _passages(message: LoggedMessage, unit: int) -> list[Passage]:
             unit=unit,
             part=part,
             text=text,
+            unit_chars=len(message.text),
             speaker=clean(message.speaker),
+            said_by=said_by(message.speaker, message.role),
             said_on=clean(message.said_on),
             provenance=PROVENANCE[message.role],
             created_at_ms=message.created_at_ms,
         )
         for part, text in enumerate(split_message(clean(message.text)))
     ]
+
+
+def said_by(speaker: str, role: Role) -> str:
+    """Who said a message, for ranking: a folded name, else `user` or `assistant`."""
+    name = clean(speaker).casefold()
+    return name if name and name not in GENERIC_SPEAKERS else ASSISTANT if role == "assistant" else USER
 
 
 def rendered(message: LoggedMessage) -> str:

@@ -153,6 +153,8 @@ class _View:
 
     def _blocks(self, rows: NDArray[np.intp]) -> Iterator[slice | NDArray[np.intp]]:
         """All rows in place when most are wanted; otherwise the wanted ones, copied a block at a time."""
+        if not len(rows):
+            return
         if len(rows) * 2 >= len(self.ids):
             yield slice(0, len(self.ids))
             return

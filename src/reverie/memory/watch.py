@@ -13,6 +13,7 @@ import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +23,7 @@ import watchfiles
 from reverie.memory.documents import MEMORY_FOLDER, ROOT_FILES, is_generated, is_ignored_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from watchfiles.main import FileChange
 
@@ -49,18 +50,22 @@ async def watch_workspaces(
     index: SyncsWorkspaces,
     workspaces: Mapping[str, Path],
     debounce_ms: int,
-    stop: asyncio.Event,
+    stop: asyncio.Event | None = None,
     *,
+    on_change: Callable[[], None] | None = None,
     polling: bool = False,
 ) -> None:
-    """Keep the index in step with the workspaces (by agent) until `stop` is set.
+    """Keep the index in step with the workspaces (by agent) until `stop` is set, or the task is cancelled.
 
     A change is synced once nothing has changed for `debounce_ms`, and at the latest after a few times that.
+    `on_change` is called after each sync.
     """
+    stop = stop or asyncio.Event()
+    watched = _Watched(index, workspaces, on_change)
     wait_s = RESTART_WAIT_S_MIN
     while not stop.is_set():
         try:
-            await _watch(index, workspaces, debounce_ms, stop, polling=polling)
+            await _watch(watched, debounce_ms, stop, polling=polling)
             wait_s = RESTART_WAIT_S_MIN
         except Exception as error:  # noqa: BLE001 (a named border: this background loop; it logs and starts again)
             polling = polling or _is_out_of_handles(error)
@@ -72,19 +77,31 @@ async def watch_workspaces(
             wait_s = min(wait_s * 2, RESTART_WAIT_S_MAX)
 
 
-async def _watch(
-    index: SyncsWorkspaces, workspaces: Mapping[str, Path], debounce_ms: int, stop: asyncio.Event, *, polling: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What is kept in step with what."""
+
+    index: SyncsWorkspaces
+    workspaces: Mapping[str, Path]
+    on_change: Callable[[], None] | None
+
+    async def sync(self, agent: str, paths: Collection[str] | None) -> None:
+        await self.index.sync_workspace(agent, paths)
+        if self.on_change is not None:
+            self.on_change()
+
+
+async def _watch(watched: _Watched, debounce_ms: int, stop: asyncio.Event, *, polling: bool) -> None:
     """Watch until `stop` is set, a memory folder appears, or something fails."""
     ended = threading.Event()
     pool = ThreadPoolExecutor(2, thread_name_prefix="watch")
-    top = [str(path) for path in workspaces.values()]
-    deep = await asyncio.to_thread(_memory_folders, workspaces)
+    top = [str(path) for path in watched.workspaces.values()]
+    deep = await asyncio.to_thread(_memory_folders, watched.workspaces)
     tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
     for folders, recursive in ((top, False), (deep, True)):
         changes = _changes(pool, folders, ended, debounce_ms, recursive=recursive, polling=polling)
         compare = None if recursive else ROOT_FILES
-        tasks.append(asyncio.create_task(_follow(index, workspaces, changes, compare)))
+        tasks.append(asyncio.create_task(_follow(watched, changes, compare)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -126,27 +143,24 @@ async def _changes(
 
 
 async def _follow(
-    index: SyncsWorkspaces,
-    workspaces: Mapping[str, Path],
-    found: AsyncIterator[set[FileChange]],
-    compare: Collection[str] | None,
+    watched: _Watched, found: AsyncIterator[set[FileChange]], compare: Collection[str] | None
 ) -> None:
     """Once the watch stands, sync `compare` (None: everything), then what changes.
 
     Ends when a memory folder appears or disappears, because then other folders are to be watched.
     """
     compared = False
-    folders = {str(workspace / MEMORY_FOLDER) for workspace in workspaces.values()}
+    folders = {str(workspace / MEMORY_FOLDER) for workspace in watched.workspaces.values()}
     async for changes in found:
         if not compared:
-            for agent in workspaces:
-                await index.sync_workspace(agent, compare)
+            for agent in watched.workspaces:
+                await watched.sync(agent, compare)
             compared = True
         paths = {path for _, path in changes}
-        for agent, workspace in workspaces.items():
+        for agent, workspace in watched.workspaces.items():
             relevant = relevant_paths(workspace, paths)
             if relevant:
-                await index.sync_workspace(agent, relevant)
+                await watched.sync(agent, relevant)
         if any(path in folders and change != watchfiles.Change.modified for change, path in changes):
             return
 

@@ -19,7 +19,7 @@ from reverie.llm.client import Completed, ReasoningText, TextDelta
 from reverie.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
 
     from reverie.errors import ReverieError
@@ -94,7 +94,7 @@ class ScriptedModel:
         """Write down further answers."""
         self._script.extend(_as_reply(each) for each in replies)
 
-    async def respond(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """The next answer of the script.
 
         Raises:

@@ -11,9 +11,7 @@ from reverie.errors import ContextTooLongError
 
 
 def entries(*tokens: int) -> list[HistoryEntryCost]:
-    return [
-        HistoryEntryCost(seq, "user" if seq % 2 else "assistant", cost) for seq, cost in enumerate(tokens, start=1)
-    ]
+    return [HistoryEntryCost(seq, "user" if seq % 2 else "assistant", cost) for seq, cost in enumerate(tokens, start=1)]
 
 
 @pytest.mark.parametrize(

@@ -110,12 +110,13 @@ def test_history_that_exceeds_its_room_is_cut_once_and_then_stays() -> None:
     words = "word " * 400
     texts = [words] * 41
     narrow = Limits(window=16_384, output=2_048, recall=0)
-    first = assemble(inputs(*texts), state_after(assemble(inputs(), NEW, narrow, TokenEstimator())), narrow, TokenEstimator())
+    first = assemble(
+        inputs(*texts), state_after(assemble(inputs(), NEW, narrow, TokenEstimator())), narrow, TokenEstimator()
+    )
     start = first.history_start
     later = (*history(*texts, words, words),)
-    second = assemble(
-        inputs(history=tuple(e for e in later if e.seq >= start), input_seq=43), state_after(first), narrow, TokenEstimator()
-    )
+    in_view = inputs(history=tuple(e for e in later if e.seq >= start), input_seq=43)
+    second = assemble(in_view, state_after(first), narrow, TokenEstimator())
 
     assert start > 1
     assert first.epoch_reason.startswith("history of about")

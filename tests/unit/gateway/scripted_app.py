@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from reverie.sessions.events import TurnEvent
     from reverie.types import FinishReason, SessionKey, TurnRequest
 
-Step = "TurnEvent | anyio.Event | Exception"
-
 TURN_ID = "chatcmpl_1"
 STARTED = TurnStarted(TURN_ID)
 ASSEMBLED = ContextAssembled(PromptContext((), 0, {}, 1, "first turn", 1, 1000, 10))

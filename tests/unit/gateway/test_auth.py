@@ -18,10 +18,12 @@ UNAUTHORIZED = b'{"error":{"message":"Unauthorized","type":"unauthorized"}}'
 
 
 def guarded() -> ScriptedApp:
+    """An application in mode `token`."""
     return ScriptedApp(config=config(gateway={"auth": "token"}))
 
 
 def scope_of(address: str = "10.0.0.9", **headers: str) -> dict[str, Any]:
+    """The ASGI scope of a request."""
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return {"client": (address, 1), "headers": pairs}
 
@@ -82,8 +84,10 @@ async def test_guessing_is_stopped() -> None:
     assert statuses == [401] * 20
     assert (refused.status_code, refused.content, refused.headers["retry-after"]) == (
         429,
-        b'{"error":{"message":"Too many failed authentication attempts. Please try again later.",'
-        b'"type":"rate_limited"}}',
+        (
+            b'{"error":{"message":"Too many failed authentication attempts. Please try again later.",'
+            b'"type":"rate_limited"}}'
+        ),
         "45",
     )
     assert allowed.status_code == 200

@@ -51,8 +51,8 @@ BODY = st.fixed_dictionaries(
         "tools": st.lists(CALL | VALUE, max_size=2) | VALUE,
         "tool_choice": st.sampled_from(["auto", "none", "required"]) | CALL | VALUE,
         "model": st.just("reverie") | VALUE,
-        **{name: VALUE for name in sorted(OWNED - {"messages", "tools", "tool_choice", "model"})},
-        **{name: VALUE for name in ("temperature", "seed", "max_tokens", "response_format", "stop", "input")},
+        **dict.fromkeys(sorted(OWNED - {"messages", "tools", "tool_choice", "model"}), VALUE),
+        **dict.fromkeys(("temperature", "seed", "max_tokens", "response_format", "stop", "input"), VALUE),
     },
 )
 HEADERS = st.dictionaries(
@@ -70,7 +70,7 @@ async def post(path: str, body: bytes, headers: dict[str, bytes]) -> tuple[int, 
     async def receive() -> Any:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def send(message: Any) -> None:  # noqa: RUF029 (ASGI's signature)
+    async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {

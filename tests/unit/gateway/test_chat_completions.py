@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import httpx2
 import pytest
 
 from reverie.errors import (
@@ -25,7 +24,9 @@ from reverie.types import ImagePart, Message, SessionKey, ToolCall, TurnRequest,
 from tests.unit.gateway.scripted_app import STARTED, ScriptedApp, client_of, config, failed, finished, says
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+
+    import httpx2
 
 pytestmark = pytest.mark.anyio
 
@@ -116,8 +117,10 @@ async def test_tool_calls() -> None:
     app = ScriptedApp(steps=[finished("", call, reason="tool_calls")])
     response = await ask(app, HI)
     assert response.content == completion(
-        '{"role":"assistant","content":"","tool_calls":[{"id":"call_1","type":"function","function":'
-        '{"name":"weather","arguments":"{\\"city\\":\\"Köln\\"}"}}]}',
+        (
+            '{"role":"assistant","content":"","tool_calls":[{"id":"call_1","type":"function","function":'
+            '{"name":"weather","arguments":"{\\"city\\":\\"Köln\\"}"}}]}'
+        ),
         "tool_calls",
     )
 
@@ -129,8 +132,10 @@ async def test_tool_calls() -> None:
         (Usage(7, 3, 99), '{"prompt_tokens":7,"completion_tokens":3,"total_tokens":99}'),
         (
             Usage(7, 3, 10, cached_tokens=5, reasoning_tokens=2),
-            '{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,'
-            '"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":2}}',
+            (
+                '{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,'
+                '"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":2}}'
+            ),
         ),
     ],
 )
@@ -240,8 +245,10 @@ async def test_tool_calls_in_a_stream() -> None:
     [
         (
             failed(UpstreamTimeoutError("The model did not answer within 120 s.")),
-            '{"message":"The model did not answer within 120 s.","type":"api_error","param":null,'
-            '"code":"upstream_timeout"}',
+            (
+                '{"message":"The model did not answer within 120 s.","type":"api_error","param":null,'
+                '"code":"upstream_timeout"}'
+            ),
         ),
         (RuntimeError("secret"), '{"message":"internal error","type":"api_error"}'),
         (None, '{"message":"internal error","type":"api_error"}'),
@@ -267,8 +274,10 @@ async def test_a_stream_that_breaks(last: Any, error: str) -> None:
         (
             ContextTooLongError("The message is too long.", param="messages", code="context_length_exceeded"),
             400,
-            b'{"error":{"message":"The message is too long.","type":"invalid_request_error","param":"messages",'
-            b'"code":"context_length_exceeded"}}',
+            (
+                b'{"error":{"message":"The message is too long.","type":"invalid_request_error","param":"messages",'
+                b'"code":"context_length_exceeded"}}'
+            ),
         ),
         (
             UpstreamUnreachableError("No connection."),
@@ -295,14 +304,18 @@ async def test_a_stream_that_breaks(last: Any, error: str) -> None:
         (
             StorageFullError("/secret/state.db"),
             507,
-            b'{"error":{"message":"The server\'s disk is full; nothing was recorded.","type":"api_error",'
-            b'"param":null,"code":"storage_full"}}',
+            (
+                b'{"error":{"message":"The server\'s disk is full; nothing was recorded.","type":"api_error",'
+                b'"param":null,"code":"storage_full"}}'
+            ),
         ),
         (
             StorageError("/secret/state.db"),
             500,
-            b'{"error":{"message":"The server\'s storage failed; its log says why.","type":"api_error",'
-            b'"param":null,"code":"storage_failed"}}',
+            (
+                b'{"error":{"message":"The server\'s storage failed; its log says why.","type":"api_error",'
+                b'"param":null,"code":"storage_failed"}}'
+            ),
         ),
         (ReverieError("a defect"), 500, b'{"error":{"message":"internal error","type":"api_error"}}'),
     ],
@@ -506,7 +519,7 @@ async def test_bodies_are_bounded() -> None:
     """More than the configured size is refused, whether it is declared or not, and the connection ends."""
     app = ScriptedApp(config=config(gateway={"body_bytes_max": 2048}))
 
-    async def undeclared() -> Any:
+    async def undeclared() -> AsyncIterator[bytes]:
         for _ in range(5):
             yield b" " * 1024
 
@@ -525,7 +538,7 @@ async def test_a_slow_body_is_not_waited_for() -> None:
     """After the configured time the request is refused."""
     never = anyio.Event()
 
-    async def slow() -> Any:
+    async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await never.wait()
 

@@ -18,6 +18,7 @@ URL = "/v1/embeddings"
 
 
 async def embed(body: Any, *, embedder: FakeEmbedder | None = None, headers: dict[str, str] | None = None) -> Any:
+    """Send one request."""
     app = ScriptedApp(embedder=embedder or FakeEmbedder(dims=4))
     async with client_of(app) as client:
         return await client.post(URL, json=body, headers=headers)
@@ -102,8 +103,10 @@ async def test_an_embedder_that_fails() -> None:
     response = await embed({"model": "reverie", "input": "x"}, embedder=FakeEmbedder(error=EmbedderError("secret")))
     assert (response.status_code, response.content) == (
         502,
-        b'{"error":{"message":"The texts could not be embedded.","type":"api_error","param":null,'
-        b'"code":"embedder_failed"}}',
+        (
+            b'{"error":{"message":"The texts could not be embedded.","type":"api_error","param":null,'
+            b'"code":"embedder_failed"}}'
+        ),
     )
 
 

@@ -14,6 +14,7 @@ DATA = b64encode(b"123456789").decode()
 
 
 def data_uri(data: str = DATA, kind: str = "image/png") -> str:
+    """An image as it is sent."""
     return f"data:{kind};base64,{data}"
 
 
@@ -36,7 +37,7 @@ def test_images_in_base64_pass_as_they_are(part: object, image: ImagePart) -> No
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ([{}], "no url"),
+        ([None], "no url"),
         ([{"url": 1}], "no url"),
         (["http://example.com/a.png"], "not a base64 data URI"),
         ([f"data:image/png,{DATA}"], "not a base64 data URI"),

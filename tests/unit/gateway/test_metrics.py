@@ -84,7 +84,9 @@ async def test_unknown_paths() -> None:
         response = await client.post("/v1/chat/completions/")
     assert (response.status_code, response.content) == (
         404,
-        b'{"error":{"message":"Invalid URL (POST /v1/chat/completions/)","type":"invalid_request_error",'
-        b'"param":null,"code":"unknown_url"}}',
+        (
+            b'{"error":{"message":"Invalid URL (POST /v1/chat/completions/)","type":"invalid_request_error",'
+            b'"param":null,"code":"unknown_url"}}'
+        ),
     )
     assert response.headers["x-content-type-options"] == "nosniff"

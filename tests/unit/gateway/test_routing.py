@@ -41,11 +41,13 @@ class Case:
 
 
 def routed(case: Case) -> Route:
+    """Where a case goes."""
     rules = RoutingRules(AGENTS, case.main_key, case.user_field)
     return route(case.headers, model=case.model, user=case.user, rules=rules, request_id=FRESH)
 
 
 def where(headers: dict[str, str] | None = None, **request: Any) -> Route:
+    """Where a request goes."""
     return routed(Case("", "", headers=headers or {}, **request))
 
 
@@ -203,14 +205,18 @@ def test_an_unknown_agent_is_not_found(headers: dict[str, str], model: str, para
         (
             {SCOPE: "Main"},
             None,
-            "Invalid `x-openclaw-dm-scope`. Use one of `main`, `per-peer`, `per-channel-peer`, "
-            "`per-account-channel-peer`, `request`.",
+            (
+                "Invalid `x-openclaw-dm-scope`. Use one of `main`, `per-peer`, `per-channel-peer`, "
+                "`per-account-channel-peer`, `request`."
+            ),
         ),
         (
             {KEY: "k", OUR_SCOPE: "nonsense"},
             None,
-            "Invalid `x-reverie-dm-scope`. Use one of `main`, `per-peer`, `per-channel-peer`, "
-            "`per-account-channel-peer`, `request`.",
+            (
+                "Invalid `x-reverie-dm-scope`. Use one of `main`, `per-peer`, `per-channel-peer`, "
+                "`per-account-channel-peer`, `request`."
+            ),
         ),
         ({SCOPE: "per-peer"}, None, "`x-openclaw-dm-scope: per-peer` needs `user`."),
         ({KEY: "a\x07b"}, None, "`x-openclaw-session-key` must not contain control characters."),

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 def stream_of(feed: ScriptedFeed, *, ping_s: float = 15.0, stall_s: float = 60.0) -> TurnStream:
+    """The stream of a feed."""
     return TurnStream(
         feed,
         Envelope(TURN_ID, 0, "reverie", "reverie"),
@@ -32,6 +33,7 @@ def stream_of(feed: ScriptedFeed, *, ping_s: float = 15.0, stall_s: float = 60.0
 
 
 def feed_of(*steps: Any) -> ScriptedFeed:
+    """A feed that replays these steps."""
     return ScriptedFeed(TURN_ID, "session-1", SessionKey("main", "k"), steps)
 
 

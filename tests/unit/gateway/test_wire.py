@@ -25,22 +25,33 @@ from reverie.types import ImagePart, JsonObject, Message, ToolCall
 LIMITS = ImageLimits(parts_max=8, bytes_max=1024, total_bytes_max=4096)
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
 MISSING = "Missing user message in `messages`."
+BAD_CALLS = "`messages[0].tool_calls` must hold objects with `id` and `function` (`name`, and `arguments` as a string)."
+NOTHING: JsonObject = {}
 
 
 def said(*messages: object) -> Conversation:
+    """What is read from these messages."""
     return read_conversation({"messages": list(messages)}, LIMITS)
 
 
 def user(content: object, **fields: object) -> JsonObject:
+    """A user's message."""
     return {"role": "user", "content": content, **fields}
 
 
 def assistant(content: object = None, **fields: object) -> JsonObject:
+    """An assistant's message."""
     return {"role": "assistant", "content": content, **fields}
 
 
 def image(url: str = PICTURE) -> JsonObject:
+    """An image part."""
     return {"type": "image_url", "image_url": {"url": url}}
+
+
+def text_part(text: object) -> JsonObject:
+    """A text part."""
+    return {"type": "text", "text": text}
 
 
 def refusal(call: Any, *arguments: Any) -> tuple[str, str | None]:
@@ -166,14 +177,14 @@ def test_tools(body: JsonObject, tools: Tools) -> None:
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [
-        ({"tools": {}}, "tools must be an array", "tools"),
+        ({"tools": NOTHING}, "tools must be an array", "tools"),
         ({"tools": [WEATHER] * (TOOLS_MAX + 1)}, "at most 1024 tools", "tools"),
         ({"tools": ["x"]}, "tools[0] must be an object with type 'function'", "tools"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type 'web_search' is not supported", "tools"),
         ({"tools": [WEATHER, {"type": "function"}]}, "tools[1].function.name is required", "tools"),
         ({"tools": [{"type": "function", "function": {"name": " "}}]}, "tools[0].function.name is required", "tools"),
         (
-            {"tools": [{"type": "function", "function": {"name": "x", "parameters": []}}]},
+            {"tools": [{"type": "function", "function": {"name": "x", "parameters": 1}}]},
             "tools[0].function.parameters has the wrong type",
             "tools",
         ),
@@ -218,15 +229,10 @@ def test_the_old_form_of_tools_is_refused() -> None:
         pytest.param([user(" hi\n")], Conversation("", (Message("user", " hi\n"),)), id="text is kept as sent"),
         pytest.param(
             [
-                user(
-                    [
-                        {"type": "text", "text": "a"},
-                        {"type": "input_text", "text": "b"},
-                        {"type": "x", "input_text": "c"},
-                    ]
-                )
-            ]
-            + [assistant("ok"), user("d")],
+                user([text_part("a"), {"type": "input_text", "text": "b"}, {"type": "x", "input_text": "c"}]),
+                assistant("ok"),
+                user("d"),
+            ],
             Conversation("", (Message("user", "a\nb\nc"), Message("assistant", "ok"), Message("user", "d"))),
             id="parts are lines",
         ),
@@ -337,7 +343,7 @@ def test_conversation(messages: list[JsonObject], conversation: Conversation) ->
             "messages[0].content",
         ),
         (
-            [user("a"), assistant("b"), user([{"type": "input_audio", "input_audio": {}}])],
+            [user("a"), assistant("b"), user([{"type": "input_audio", "input_audio": NOTHING}])],
             "`messages[2].content` has a part of type 'input_audio', which is not supported.",
             "messages",
         ),
@@ -348,8 +354,8 @@ def test_conversation(messages: list[JsonObject], conversation: Conversation) ->
             "messages[0].tool_calls",
         ),
         (
-            [assistant(tool_calls=[{"id": "c", "function": {"name": "w", "arguments": {}}}]), user("x")],
-            "`messages[0].tool_calls` must hold objects with `id` and `function` (`name`, and `arguments` as a string).",
+            [assistant(tool_calls=[{"id": "c", "function": {"name": "w", "arguments": NOTHING}}]), user("x")],
+            BAD_CALLS,
             "messages[0].tool_calls",
         ),
         (

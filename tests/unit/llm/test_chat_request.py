@@ -15,6 +15,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 def body(request: ModelRequest, *, stream: bool = True, usage: bool = True) -> dict[str, Any]:
+    """The body of a request, parsed again."""
     return json.loads(request_body(request, model="m", stream=stream, usage_in_stream=usage))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,16 +11,22 @@ from reverie.llm.client import Completed, ReasoningText, TextDelta
 from reverie.llm.reply import ReplyAssembler, read_usage
 from reverie.types import ToolCall, Usage
 
+if TYPE_CHECKING:
+    from reverie.types import FinishReason
+
 
 def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a stream with one choice."""
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
 
 
 def call(function: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A chunk with a delta of one tool call."""
     return chunk({"tool_calls": [{**more, "function": function}]})
 
 
 def assemble(*chunks: dict[str, Any]) -> list[TextDelta | ReasoningText | Completed]:
+    """All events that these chunks give."""
     reply = ReplyAssembler("asked")
     events: list[TextDelta | ReasoningText | Completed] = []
     for each in chunks:
@@ -29,6 +35,7 @@ def assemble(*chunks: dict[str, Any]) -> list[TextDelta | ReasoningText | Comple
 
 
 def calls(*chunks: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """The tool calls that these chunks give."""
     last = assemble(*chunks)[-1]
     assert isinstance(last, Completed)
     return last.tool_calls
@@ -63,19 +70,28 @@ def test_a_server_that_says_little() -> None:
 
 @pytest.mark.parametrize(
     ("said", "finish"),
-    [("stop", "stop"), ("length", "length"), ("content_filter", "content_filter"), ("max_tokens", "length")]
-    + [("eos", "stop"), ("tool_calls", "stop"), ("function_call", "stop")],
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("content_filter", "content_filter"),
+        ("max_tokens", "length"),
+        ("eos", "stop"),
+        ("tool_calls", "stop"),
+        ("function_call", "stop"),
+    ],
 )
-def test_finish_reasons_without_calls(said: str, finish: str) -> None:
+def test_finish_reasons_without_calls(said: str, finish: FinishReason) -> None:
     """Unknown reasons become `stop`, and so does a promise of tool calls that did not come."""
-    assert assemble(chunk({}, said)) == [Completed(finish, (), None, "asked")]  # type: ignore[arg-type]
+    assert assemble(chunk({}, said)) == [Completed(finish, (), None, "asked")]
 
 
-@pytest.mark.parametrize(("said", "finish"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")])
-def test_finish_reasons_with_calls(said: str, finish: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "finish"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")]
+)
+def test_finish_reasons_with_calls(said: str, finish: FinishReason) -> None:
     """With calls a plain `stop` becomes `tool_calls`; calls cut off by the length stay recognisable."""
     completed = assemble(call({"name": "f", "arguments": "{}"}, index=0, id="a"), chunk({}, said))
-    assert completed == [Completed(finish, (ToolCall("a", "f", "{}"),), None, "asked")]  # type: ignore[arg-type]
+    assert completed == [Completed(finish, (ToolCall("a", "f", "{}"),), None, "asked")]
 
 
 class TestToolCalls:
@@ -189,7 +205,10 @@ def test_a_completion_in_one_piece() -> None:
     assert reply.completed() == Completed("tool_calls", (ToolCall("a", "f", "{}"),), Usage(), "m")
 
 
-@pytest.mark.parametrize("broken", [{}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": "text"}]}])
+NO_MESSAGE: list[dict[str, Any]] = [{}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": "text"}]}]
+
+
+@pytest.mark.parametrize("broken", NO_MESSAGE)
 def test_a_completion_without_a_message(broken: dict[str, Any]) -> None:
     """An answer without a message is an error, not an empty reply."""
     with pytest.raises(UpstreamMalformedError, match="no message"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,26 @@ SERVER = CalledServer("the model's server", "https://api.example/v1", "the envir
 NOW_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 
 
-def refusal(status: int, body: str = "", *, tools: bool = False, retry_after: str | None = None) -> UpstreamRefusedError:
+def refusal(
+    status: int, body: str = "", *, tools: bool = False, retry_after: str | None = None
+) -> UpstreamRefusedError:
+    """The error for an answer with this status and body."""
     return refused(SERVER, Refusal(status, body, retry_after), model="gpt-x", with_tools=tools)
 
 
 def error_body(message: str, code: str | None = None, kind: str = "invalid_request_error") -> str:
+    """An error in OpenAI's form."""
     return json.dumps({"error": {"message": message, "type": kind, "code": code}})
 
 
 @pytest.mark.parametrize(
     ("upstream", "body", "answer"),
     [
-        (400, error_body("too long", "context_length_exceeded"), (400, "invalid_request_error", "context_length_exceeded")),
+        (
+            400,
+            error_body("too long", "context_length_exceeded"),
+            (400, "invalid_request_error", "context_length_exceeded"),
+        ),
         (413, "", (400, "invalid_request_error", None)),
         (422, '{"detail": "no"}', (400, "invalid_request_error", None)),
         (401, error_body("bad key", "invalid_api_key"), (502, "authentication_error", "upstream_auth")),
@@ -90,6 +99,13 @@ def test_a_wrong_key_says_where_the_key_is_and_not_what_it_is() -> None:
     said = str(refusal(401, error_body(f"Incorrect API key provided: {KEY}")))
     assert said.endswith("Incorrect API key provided: ***; check the API key in the environment variable KEY")
     assert KEY not in said
+
+
+def test_a_placeholder_for_a_key_is_not_taken_out() -> None:
+    """A key like `ollama`, set because some key is needed, leaves the message readable."""
+    server = CalledServer("the model's server", "http://127.0.0.1:11434/v1", "the environment variable KEY", "ollama")
+    said = str(refused(server, Refusal(400, "ollama says no"), model="m", with_tools=False))
+    assert said.endswith("ollama says no")
 
 
 def test_a_missing_key_says_so() -> None:
@@ -156,12 +172,12 @@ def test_other_refusals_are_not_taken_for_that(message: str) -> None:
         ("just text", (502, 502, "api_error")),
     ],
 )
-def test_errors_inside_an_answer(report: object, answer: tuple[int, int, str]) -> None:
+def test_errors_inside_an_answer(report: dict[str, Any] | str, answer: tuple[int, int, str]) -> None:
     """An error object in a stream is understood by its code or type, and quoted."""
     error = reported(SERVER, report, model="m", with_tools=False)
     assert (error.upstream_status, error.status, error.type) == answer
-    message = report["message"] if isinstance(report, dict) else report
-    assert str(error).endswith(str(message))
+    said = report if isinstance(report, str) else report["message"]
+    assert str(error) == f"the model's server at https://api.example/v1 reported an error in its answer: {said}"
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
@@ -200,7 +216,7 @@ def test_a_failed_connection_is_tried_again() -> None:
     ("header", "wait"),
     [("7", 7.0), ("30", 30.0), ("31", False), ("Thu, 01 Jan 2026 00:00:12 GMT", 12.0), ("soon", True), ("-5", 0.0)],
 )
-def test_retry_after_is_honoured_up_to_the_longest_wait(header: str, wait: float | bool) -> None:
+def test_retry_after_is_honoured_up_to_the_longest_wait(header: str, wait: float) -> None:
     """The server's wait is taken as given; one beyond the bound means no further try."""
     assert retry_wait(refusal(429, retry_after=header), NOW_MS, 30) == wait
 
@@ -220,3 +236,8 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(header: str, wait: float
 def test_retry_after_forms(header: str | None, seconds: float | None) -> None:
     """Seconds and HTTP dates are read; dates that have passed ask for no wait."""
     assert retry_after_s(header, NOW_MS) == seconds
+
+
+def test_overload_that_mentions_tools_is_overload() -> None:
+    """A passing failure does not take the tools away for good."""
+    assert refusal(503, "tools are not supported while loading", tools=True).code == "upstream_error"

@@ -60,7 +60,7 @@ class ChatRuntime:
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
         """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""
-        if self._tools_refused or request.tool_choice not in {None, "auto"}:
+        if self._tools_refused or request.tool_choice not in (None, "auto"):
             return ()
         theirs = {_name(tool) for tool in request.client_tools}
         return tuple(tool for tool in self._tools if _name(tool) not in theirs)

@@ -1,0 +1,1 @@
+"""The work of each command, one module a command; loaded when the command runs."""

@@ -15,11 +15,11 @@ SELECT id, name FROM agents ORDER BY id LIMIT 10000;
 
 -- name: add_agent
 -- Give an agent its number, once.
-INSERT INTO agents (name) VALUES (:name) ON CONFLICT (name) DO NOTHING;
+INSERT INTO agents (name) VALUES (:agent);
 
 -- name: find_agent
 -- An agent's number.
-SELECT id FROM agents WHERE name = :name;
+SELECT id FROM agents WHERE name = :agent;
 
 -- name: list_speakers
 -- Who ever spoke, by name.
@@ -27,7 +27,7 @@ SELECT agent_id, name FROM speakers ORDER BY agent_id, name LIMIT :limit;
 
 -- name: add_speaker
 -- Someone who spoke.
-INSERT INTO speakers (agent_id, name) VALUES (:agent_id, :name) ON CONFLICT DO NOTHING;
+INSERT INTO speakers (agent_id, name) VALUES (:agent_id, :speaker) ON CONFLICT DO NOTHING;
 
 -- name: count_documents
 -- Documents per source.
@@ -80,10 +80,10 @@ SELECT coalesce(max(unit), 0) FROM chunks WHERE document_id = :document_id;
 
 -- name: add_chunk
 -- A new piece of a document.
-INSERT INTO chunks (document_id, start_line, end_line, unit, part, content_hash, text, heading, speaker, said_on,
-  provenance, created_at)
-VALUES (:document_id, :start_line, :end_line, :unit, :part, :content_hash, :text, :heading, :speaker, :said_on,
-  :provenance, :created_at);
+INSERT INTO chunks (document_id, start_line, end_line, unit, part, unit_chars, content_hash, text, heading,
+  speaker, said_by, said_on, provenance, created_at)
+VALUES (:document_id, :start_line, :end_line, :unit, :part, :unit_chars, :content_hash, :text, :heading,
+  :speaker, :said_by, :said_on, :provenance, :created_at);
 
 -- name: move_chunk
 -- The same text on other lines: its full-text row and vector stay.
@@ -130,20 +130,19 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND path >= :low AND path < 
 
 -- name: find_places
 -- Where some chunks stand and who said them, without their texts.
-SELECT c.id, c.document_id, c.unit, c.speaker, c.provenance, d.source, c.start_line
-FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
+SELECT c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line
+FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 
 -- name: find_units
 -- The first chunk of some units, given as a list of [document, unit].
-SELECT c.id, c.document_id, c.unit, c.speaker, c.provenance, d.source, c.start_line
+SELECT c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line
 FROM json_each(:units) j
-JOIN chunks c ON c.document_id = j.value ->> 0 AND c.unit = j.value ->> 1 AND c.part = 0
-JOIN documents d ON d.id = c.document_id;
+JOIN chunks c ON c.document_id = j.value ->> 0 AND c.unit = j.value ->> 1 AND c.part = 0;
 
 -- name: find_chunks
 -- Some chunks with everything a hit shows.
 SELECT c.id, d.source, d.path, d.session_id, c.start_line, c.end_line, c.part, c.text, c.heading, c.speaker,
-  c.said_on, c.provenance, c.created_at
+  c.said_by, c.said_on, c.provenance, c.created_at
 FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
 
 -- name: list_waiting_chunks

@@ -1,0 +1,237 @@
+"""The whole command line on one screen: every command, its options and what they mean.
+
+A command's work is in `commands/`, and is loaded only when the command runs: `--help` must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from reverie import __version__
+from reverie.cli.border import reported, run
+
+app = typer.Typer(
+    name="reverie",
+    help="A memory and session runtime for AI agents: point any OpenAI-compatible client at it, and it remembers.",
+    epilog="\b\nStart with:\n  reverie serve --sample      a server with a small memory to ask about\n"
+    "  reverie chat                talk to it here\n  reverie COMMAND --help      examples for each command",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+importing = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(importing, name="import", help="Bring in what was said elsewhere.")
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="Where everything is kept. [REVERIE_HOME, or ~/.reverie]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
+AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory. [main]", show_default=False)]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"reverie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def reverie(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """The options of `reverie` itself."""
+
+
+@app.command(
+    epilog="\b\nExamples:\n  reverie serve --sample\n"
+    "  reverie serve --upstream http://127.0.0.1:11434/v1 --model llama3.2\n"
+    "  REVERIE_UPSTREAM_API_KEY=… reverie serve --upstream https://api.openai.com/v1 --model gpt-5-mini"
+)
+def serve(
+    home: HomeOption = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="H", help="Address to listen on; others than this machine's need a token.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="TCP port; 0 picks a free one. [8377]")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="The model's server, up to and including /v1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model to ask there. [its first]")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Put a small sample memory into a new home.")] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(metavar="LEVEL", help="How much to log.")
+    ] = "info",
+    as_json: JsonOption = False,
+) -> None:
+    """Start the server: OpenAI-compatible, with memory, until Ctrl-C.
+
+    Without --upstream it looks for Ollama, llama.cpp and LM Studio on this machine; without any of them it answers
+    from memory alone and says so.
+    """
+    with reported(as_json=as_json):
+        from reverie.cli.commands.serve import ServeFlags, serve_home
+
+        serve_home(ServeFlags(home, host, port, upstream, model, sample, log_level, as_json))
+
+
+@app.command(
+    epilog="\b\nExamples:\n  reverie chat\n  reverie chat --session agent:main:recipes\n"
+    '  echo "What did we decide about the beans?" | reverie chat --json'
+)
+def chat(
+    home: HomeOption = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Which conversation to go on with. [the agent's main one]")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="A running server. [the one on this home, else none is needed]")
+    ] = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Talk in the terminal, and see which memories each answer used.
+
+    /new begins a new conversation, /quit or Ctrl-D ends the chat. Ctrl-C stops showing an answer; it is recorded all
+    the same.
+    """
+    with reported(as_json=as_json):
+        from reverie.cli.commands.chat import chat_here
+
+        chat_here(home, session=session, url=url, agent=agent, as_json=as_json)
+
+
+@app.command(
+    epilog='\b\nExamples:\n  reverie search "when is the service due"\n'
+    "  reverie search launch --source memory --explain"
+)
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    home: HomeOption = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="How many places to show.")] = 10,
+    agent: AgentOption = "main",
+    source: Annotated[
+        Literal["memory", "sessions"] | None,
+        typer.Option(metavar="SOURCE", help="Only `memory` (notes) or `sessions` (conversations)."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show why each place was found.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find places in memory, best first, with file and line. Works beside a running server."""
+
+    async def work() -> None:
+        from reverie.cli.commands.search import search_memory
+
+        await search_memory(home, query, limit=limit, agent=agent, source=source, explain=explain, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@app.command(epilog="\b\nExamples:\n  reverie index\n  reverie index --rebuild")
+def index(
+    home: HomeOption = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Throw the index away first. Notes and conversations are not touched.")
+    ] = False,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's notes. [all]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the index up to date with every note and conversation. A running server does this by itself."""
+
+    async def work() -> None:
+        from reverie.cli.commands.index import index_home
+
+        await index_home(home, rebuild=rebuild, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@app.command(
+    short_help="Show what a home holds and what runs.",
+    epilog="\b\nExamples:\n  reverie status\n  reverie status --json",
+)
+def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what a home holds, which model answers, and whether a server runs."""
+
+    async def work() -> None:
+        from reverie.cli.commands.status import show_status
+
+        await show_status(home, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@importing.command(
+    epilog="\b\nEach line of the file is one of:\n"
+    '  {"name": "…", "turns": [{"session": "…", "speaker": "…", "text": "…", "when": "…"}, …]}\n'
+    '  {"name": "…", "messages": [{"role": "user", "content": "…"}, …]}\n'
+    "\n\b\nExample:\n  reverie import conversation chats.jsonl.gz"
+)
+def conversation(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, one history a line, plain or gzipped.")],
+    home: HomeOption = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Add past conversations, so that they can be found. Importing a file again adds nothing twice."""
+
+    async def work() -> None:
+        from reverie.cli.commands.import_conversation import import_file
+
+        await import_file(home, file, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@app.command(epilog='\b\nExample:\n  reverie remember "The roaster\'s service is due in March."')
+def remember(
+    text: Annotated[str, typer.Argument(help="The note, in Markdown.")],
+    home: HomeOption = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a note into today's file of the memory. It can be found at once."""
+
+    async def work() -> None:
+        from reverie.cli.commands.remember import remember_note
+
+        await remember_note(home, text, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@app.command(
+    short_help="Show or change the settings.",
+    epilog="\b\nExamples:\n  reverie config\n  reverie config gateway.port\n  reverie config set gateway.port 9000\n"
+    "  reverie config unset gateway.port",
+)
+def config(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY | set KEY VALUE | unset KEY]")] = None,
+    home: HomeOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the configuration is valid.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or change the settings: value, where it comes from, what is allowed, what it is for.
+
+    Values come from the environment (REVERIE_GATEWAY__PORT), then config.toml in the home, then the defaults.
+    """
+    with reported(as_json=as_json):
+        from reverie.cli.commands.config import config_command
+
+        config_command(home, words or [], check=check, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another one
+    app(prog_name="reverie")

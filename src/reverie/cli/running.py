@@ -1,0 +1,74 @@
+"""How other commands find the server that runs on a home.
+
+The server writes `server.json` into the home once it listens, and removes it when it stops. A file that a crash left
+behind misleads nobody: the server counts as running only if it answers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from reverie.memory.workspace import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from reverie.config import Home
+
+ANSWER_S_MAX = 1.0
+FILE_BYTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server on a home: its process, and the address under which this machine reaches it."""
+
+    pid: int
+    url: str
+
+
+@contextmanager
+def announced(home: Home, url: str) -> Generator[None]:
+    """While the block runs, other commands find the server of this process under `url`."""
+    path = _path(home)
+    write_atomic(path, json.dumps(asdict(RunningServer(os.getpid(), url))) + "\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_server(home: Home) -> RunningServer | None:
+    """The server that runs on a home and answers; None when there is none. Takes at most `ANSWER_S_MAX`; blocks."""
+    try:
+        with _path(home).open(encoding="utf-8") as file:
+            held: Any = json.loads(file.read(FILE_BYTES_MAX))
+        server = RunningServer(int(held["pid"]), str(held["url"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return server if answers(server.url) else None
+
+
+def answers(url: str) -> bool:
+    """True when a server says at `url` that it is alive. Blocks for at most `ANSWER_S_MAX`."""
+    parts = urlsplit(url)
+    try:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S_MAX)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.client.OK
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
+def _path(home: Home) -> Path:
+    return home.path / "server.json"

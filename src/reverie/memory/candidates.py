@@ -1,0 +1,310 @@
+"""Where the candidates of a search stand, how they rank, and what is shown of the best.
+
+These functions run on a reader thread, inside one transaction each.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from reverie.clock import iso_minute
+from reverie.memory import fusion
+from reverie.memory.fusion import Fused, Unit, UnitFacts, Weights
+from reverie.memory.passages import scope_word
+from reverie.memory.scope import Scope
+from reverie.memory.store import session_path
+from reverie.memory.text import TERMS_MAX, quoted
+from reverie.types import SearchHit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from reverie.memory.scope import VectorScan
+    from reverie.storage.database import Row, Transaction
+    from reverie.types import Source
+
+LEXICAL_CANDIDATES = 200
+COMMON_SHARE = 0.50
+COMMON_ROWS_MIN = 10
+COMMON_ROWS_MAX = 20_000
+HEADER_WEIGHT = 0.5
+SPARE_HITS = 10
+SCOPED_DOCUMENTS_MAX = 10_000
+NO_SIMILARITY = -1.0
+HIGHEST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchScope:
+    """What a search may see. `everything`: the agent and sources exclude nothing that the index holds.
+
+    `hidden` is a document of which lines from a number on are left out; `paths` a range of paths, with the documents
+    in it.
+    """
+
+    agent_id: int
+    sources: frozenset[Source]
+    everything: bool = False
+    hidden: tuple[int, int] | None = None
+    paths: tuple[str, str] | None = None
+    document_ids: frozenset[int] | None = None
+
+    def for_vectors(self) -> Scope:
+        """The same, for a scan of the vectors."""
+        return Scope(self.agent_id, self.sources, self.document_ids, self.hidden)
+
+    def hides(self, document_id: int, line: int) -> bool:
+        """Whether a line is one the asker has before their eyes."""
+        return self.hidden is not None and document_id == self.hidden[0] and line >= self.hidden[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Lexical:
+    """What the words found: chunks with positive scores, best first.
+
+    `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each.
+    """
+
+    chunks: tuple[tuple[int, float], ...] = ()
+    words: tuple[str, ...] = ()
+    rows_with: dict[str, int] = field(default_factory=dict[str, int])
+    rows: int = 0
+
+    def weight_of(self, words: Iterable[str]) -> float:
+        """How much some of the words tell, together."""
+        return sum(fusion.term_weight(self.rows_with.get(word, 0), self.rows) for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The hits of a search and the weights they were fused with."""
+
+    hits: tuple[SearchHit, ...]
+    weights: Weights
+
+
+@dataclass(slots=True)
+class _Units:
+    """The candidates by unit: their signals, what is known of them, and the chunk that shows each best."""
+
+    lexical: dict[Unit, float] = field(default_factory=dict[Unit, float])
+    similarity: dict[Unit, float] = field(default_factory=dict[Unit, float])
+    facts: dict[Unit, UnitFacts] = field(default_factory=dict[Unit, UnitFacts])
+    chunks: dict[Unit, int] = field(default_factory=dict[Unit, int])
+
+
+def find_scope(
+    tx: Transaction, scope: SearchScope, *, path_prefix: str | None, exclude_session: tuple[str, int] | None
+) -> SearchScope:
+    """The scope with its places looked up."""
+    if exclude_session is not None:
+        session_id, from_line = exclude_session
+        document = tx.value("find_document", agent_id=scope.agent_id, path=session_path(session_id))
+        scope = scope if document is None else replace(scope, hidden=(int(document), from_line))
+    if path_prefix is None:
+        return scope
+    low, high = path_prefix, path_prefix + HIGHEST
+    rows = tx.tuples(
+        "find_documents_below", agent_id=scope.agent_id, low=low, high=high, limit=SCOPED_DOCUMENTS_MAX
+    )
+    return replace(scope, paths=(low, high), document_ids=frozenset(row[0] for row in rows))
+
+
+def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int) -> Lexical:
+    """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
+    bound = max(COMMON_ROWS_MIN, min(int(rows * COMMON_SHARE), COMMON_ROWS_MAX))
+    counts = {word: int(tx.value("count_rows_with", match=_anywhere([word]), bound=bound + 1)) for word in words}
+    known = [word for word in words if counts[word]]
+    rare = [word for word in known if counts[word] <= bound] or known
+    chosen = sorted(rare, key=lambda word: counts[word])[:TERMS_MAX]
+    if not chosen:
+        return Lexical(words=tuple(words), rows_with=counts, rows=rows)
+    low, high = scope.paths or ("", "")
+    hidden_document, hidden_from = scope.hidden or (0, 0)
+    found = tx.tuples(
+        "rank_fulltext",
+        match=_scoped(chosen, scope),
+        header_weight=HEADER_WEIGHT,
+        hidden_document=hidden_document,
+        hidden_from=hidden_from,
+        agent_id=scope.agent_id,
+        low=low,
+        high=high,
+        limit=LEXICAL_CANDIDATES,
+    )
+    chunks = tuple((row[0], -row[1]) for row in found)
+    asked = tuple(word for word in words if word in chosen or not counts[word])
+    return Lexical(chunks, asked, counts, rows)
+
+
+def rank(
+    tx: Transaction,
+    lexical: Lexical,
+    scan: VectorScan | None,
+    scope: SearchScope,
+    *,
+    subject: str | None,
+    limit: int,
+    min_score: float,
+) -> Places:
+    """Fuse both signals and show the best hits."""
+    units = _gathered(tx, lexical, scan)
+    normal = fusion.max_normalised(units.lexical)
+    semantic = _stand_out(units.similarity, scan)
+    weights = fusion.weigh(normal)
+    own = fusion.own_scores(normal, semantic, weights)
+    _add_neighbours(tx, units, own, scope, of=2 * limit + SPARE_HITS)
+    ranked = fusion.fuse(normal, semantic, own, units.facts, subject, limit + SPARE_HITS)
+    hits = _shown(tx, units, ranked, weights)
+    best = scan.best[0][1] if scan is not None and scan.best else 0.0
+    return Places(_scored(tx, hits[:limit], lexical, best, min_score), weights)
+
+
+def _anywhere(words: Iterable[str]) -> str:
+    """An expression for any of the words, outside the scope column."""
+    return f"{{body header}} : ({' OR '.join(map(quoted, words))})"
+
+
+def _scoped(words: Iterable[str], scope: SearchScope) -> str:
+    if scope.everything:
+        return _anywhere(words)
+    allowed = " OR ".join(quoted(scope_word(scope.agent_id, source)) for source in sorted(scope.sources))
+    return f"scope : ({allowed}) AND {_anywhere(words)}"
+
+
+def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None) -> _Units:
+    """The candidates of both signals by unit. Of a unit's chunks the best one counts for each signal, and the one with
+    the best words is shown.
+    """
+    words = dict(lexical.chunks)
+    similar = {} if scan is None else scan.estimate(list(words)) | dict(scan.best)
+    units = _Units()
+    shown: dict[Unit, tuple[float, float]] = {}
+    for chunk_id, document_id, number, said_by, chars, _ in tx.tuples(
+        "find_places", ids=json.dumps(list(words.keys() | similar.keys()))
+    ):
+        unit = fusion.unit_of(document_id, number)
+        units.facts[unit] = UnitFacts(said_by, chars)
+        merit = (words.get(chunk_id, 0.0), similar.get(chunk_id, NO_SIMILARITY))
+        if unit not in shown or merit > shown[unit]:
+            shown[unit] = merit
+            units.chunks[unit] = chunk_id
+        if merit[0] > units.lexical.get(unit, 0.0):
+            units.lexical[unit] = merit[0]
+        if merit[1] > units.similarity.get(unit, NO_SIMILARITY):
+            units.similarity[unit] = merit[1]
+    return units
+
+
+def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dict[Unit, float]:
+    """How far each unit's similarity stands out, where it does."""
+    if scan is None:
+        return {}
+    z_scores = {
+        unit: fusion.z_score(value, scan.mean, scan.spread, scan.count) for unit, value in similarity.items()
+    }
+    return {unit: z for unit, z in z_scores.items() if z > 0}
+
+
+def _add_neighbours(
+    tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int
+) -> None:
+    """Let the units beside the best ones be hits too."""
+    best = heapq.nlargest(of, own, key=lambda unit: (own[unit], -unit))
+    beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in units.facts}
+    wanted = json.dumps([fusion.place_of(unit) for unit in sorted(beside)])
+    for chunk_id, document_id, number, said_by, chars, line in tx.tuples("find_units", units=wanted):
+        if not scope.hides(document_id, line):
+            unit = fusion.unit_of(document_id, number)
+            units.facts[unit] = UnitFacts(said_by, chars)
+            units.chunks[unit] = chunk_id
+
+
+def _shown(
+    tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights
+) -> list[tuple[SearchHit, int]]:
+    """The hits with their texts, and the chunk of each; of equal texts only the best hit stays."""
+    rows = {row["id"]: row for row in tx.rows("find_chunks", ids=json.dumps([units.chunks[f.unit] for f in ranked]))}
+    shown: dict[str, tuple[SearchHit, int]] = {}
+    for fused in ranked:
+        row = rows.get(units.chunks[fused.unit])
+        if row is not None and row["text"] not in shown:
+            hit = _hit(row, fused, weights, units.similarity.get(fused.unit))
+            shown[row["text"]] = (hit, row["id"])
+    return list(shown.values())
+
+
+def _hit(row: Row, fused: Fused, weights: Weights, similarity: float | None) -> SearchHit:
+    source: Source = row["source"]
+    parts = {
+        "lexical": round(fused.lexical, 4),
+        "semantic": round(fused.semantic, 4),
+        "semantic_weight": round(weights.semantic, 4),
+        "context": round(fused.context, 4),
+        "speaker_factor": fused.speaker_factor,
+        "fused": fused.score,
+    }
+    if similarity is not None:
+        parts["similarity"] = round(similarity, 4)
+    when = row["said_on"] or (iso_minute(row["created_at"]) if source == "sessions" else "")
+    return SearchHit(
+        source=source,
+        path=row["path"],
+        start_line=row["start_line"],
+        end_line=row["end_line"],
+        text=row["text"],
+        score=fused.score,
+        parts=parts,
+        when=when,
+        speaker=row["speaker"] or row["said_by"],
+        session_id=row["session_id"],
+        provenance=row["provenance"],
+    )
+
+
+def _scored(
+    tx: Transaction, hits: Sequence[tuple[SearchHit, int]], lexical: Lexical, similarity: float, min_score: float
+) -> tuple[SearchHit, ...]:
+    """Publish scores from 0 to 1: the fused score beside the best one's, times how sure the search is of that."""
+    if not hits:
+        return ()
+    found = _words_found(tx, lexical, [chunk_id for _, chunk_id in hits])
+    covered = max(lexical.weight_of(words) for words in found.values())
+    sure = fusion.confidence(covered, lexical.weight_of(lexical.words), similarity)
+    top = hits[0][0].score
+    published = [
+        replace(hit, score=sure * hit.score / top, reason=_reason(hit, found[chunk_id])) for hit, chunk_id in hits
+    ]
+    published.sort(key=lambda hit: (-hit.score, hit.path, hit.start_line))
+    return tuple(hit for hit in published if hit.score >= min_score)
+
+
+def _words_found(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Which of the question's words each hit holds."""
+    found: dict[int, list[str]] = {chunk_id: [] for chunk_id in chunk_ids}
+    if not lexical.chunks:
+        return found
+    ids = json.dumps(list(chunk_ids))
+    for word in lexical.words[:TERMS_MAX]:
+        if lexical.rows_with.get(word):
+            for row in tx.tuples("rows_with_word", match=_anywhere([word]), ids=ids):
+                found[row[0]].append(word)
+    return found
+
+
+def _reason(hit: SearchHit, words: Sequence[str]) -> str:
+    """The parts of a score in words."""
+    parts: dict[str, Any] = hit.parts
+    said: list[str] = []
+    if words:
+        said.append(f"words {', '.join(words)} ({parts['lexical']:.2f})")
+    if parts["semantic"]:
+        said.append(f"meaning {parts['semantic']:.1f} × {parts['semantic_weight']:.2f}")
+    if parts["context"]:
+        said.append(f"neighbours {parts['context']:.2f}")
+    if parts["speaker_factor"] != 1:
+        said.append(f"another speaker × {parts['speaker_factor']:.1f}")
+    return " + ".join(said)

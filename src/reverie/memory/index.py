@@ -1,0 +1,291 @@
+"""The memory index: everything an agent may remember, kept in step with files and transcripts, and searched.
+
+What is written is findable by its words as soon as the call returns; vectors follow through `embed_backlog`. Nothing
+here calls a language model. index.db is derived: it can be deleted, and is rebuilt from files and transcripts.
+
+Invariants: a file or a batch of messages enters in one transaction together with the mark that it did, so a crash
+leaves nothing half-indexed and repeats nothing; reading, hashing, cutting and scoring happen off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from reverie.errors import MemoryPathError
+from reverie.memory import store
+from reverie.memory.backlog import EmbeddingBacklog
+from reverie.memory.chunking import ChunkLimits
+from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
+from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
+from reverie.memory.figures import IndexFigures
+from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
+from reverie.memory.semantic import SemanticIndex
+from reverie.memory.sync import SyncReport, WorkspaceSync
+from reverie.memory.transcripts import FOLLOW_MESSAGES, transcript_passages
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from reverie.clock import Clock
+    from reverie.config import MemoryConfig
+    from reverie.llm.embeddings import Embedder
+    from reverie.memory.documents import SkippedFile
+    from reverie.memory.store import Change
+    from reverie.memory.transcripts import TranscriptLog
+    from reverie.storage.database import Database
+    from reverie.types import Source
+
+__all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "SearchQuery", "SearchResult", "SyncReport"]
+
+BACKLOG_CHUNKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """The state of the index, without asking the disk.
+
+    `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
+    `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
+    last success. `skipped` are the files that the last full comparison of each agent left out.
+    """
+
+    memory_documents: int
+    session_documents: int
+    chunks: int
+    log_position: int
+    embedder: str
+    vectors: int
+    vectors_state: Literal["off", "unknown", "loading", "ready", "paused"]
+    vectors_reason: str
+    matrix_bytes: int
+    embedder_failure: str
+    cache: CacheStatistics
+    skipped: tuple[SkippedFile, ...]
+
+
+class MemoryIndex:
+    """The index of all agents of one home. Build it with `await MemoryIndex.open(...)`, end it with `aclose()`."""
+
+    def __init__(
+        self,
+        *,
+        index_db: Database,
+        embeddings_db: Database,
+        embedder: Embedder | None,
+        workspaces: Mapping[str, Path],
+        transcripts: TranscriptLog,
+        config: MemoryConfig,
+        clock: Clock,
+        figures: IndexFigures,
+    ) -> None:
+        self._database = index_db
+        self._workspaces = dict(workspaces)
+        self._transcripts = transcripts
+        self._config = config
+        self._clock = clock
+        self._figures = figures
+        self._cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
+        self._semantic = None if embedder is None else SemanticIndex(index_db, embedder)
+        self._backlog = (
+            None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
+        )
+        self._search = MemorySearch(index_db, self._semantic, figures, clock)
+        self._following = asyncio.Lock()
+        self._syncs: dict[str, WorkspaceSync] = {}
+        self._skipped: dict[str, tuple[SkippedFile, ...]] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        index_db: Database,
+        embeddings_db: Database,
+        embedder: Embedder | None,
+        workspaces: Mapping[str, Path],
+        transcripts: TranscriptLog,
+        config: MemoryConfig,
+        clock: Clock,
+    ) -> MemoryIndex:
+        """An index over open databases, which stay the caller's. Stored vectors load in the background.
+
+        Raises:
+            StorageError: the index could not be read.
+        """
+        figures = await index_db.read(lambda tx: IndexFigures.read(tx, store.log_position(tx)))
+        index = cls(
+            index_db=index_db,
+            embeddings_db=embeddings_db,
+            embedder=embedder,
+            workspaces=workspaces,
+            transcripts=transcripts,
+            config=config,
+            clock=clock,
+            figures=figures,
+        )
+        if index._semantic is not None:
+            await index._semantic.open()
+        return index
+
+    async def sync_workspace(self, agent: str, paths: Collection[str] | None = None) -> SyncReport:
+        """Bring the index in step with an agent's files: all of them, or the given workspace-relative paths.
+
+        When it returns, what the files held is findable by its words. A given folder stands for the files in it.
+
+        Raises:
+            MemoryPathError: there is no such agent.
+            StorageError: the index could not be written.
+        """
+        report = await self._sync_of(agent).run(paths)
+        if paths is None:
+            self._skipped[agent] = report.skipped
+        return report
+
+    async def follow_transcripts(self) -> int:
+        """Index the messages written since the last time; returns how many were read, 0 when there was nothing new.
+
+        Raises:
+            StorageError: the index could not be written; the next call goes on where this one stopped.
+        """
+        total = 0
+        async with self._following:
+            while messages := await self._next_messages():
+                total += messages
+        return total
+
+    async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
+        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+
+        Raises:
+            EmbedderError: the embedder failed; what was embedded before is kept.
+            StorageError: the index could not be written.
+        """
+        return 0 if self._backlog is None else await self._backlog.run(limit)
+
+    async def settle(self) -> None:
+        """Return once everything written so far is indexed and embedded.
+
+        Raises:
+            EmbedderError: the embedder failed.
+            StorageError: the index could not be written.
+        """
+        await self.follow_transcripts()
+        while await self.embed_backlog():
+            pass
+        if self._semantic is not None:
+            await self._semantic.loaded()
+        await self._cache.flush()
+
+    async def rebuild_vectors(self) -> None:
+        """Drop all vectors, also those of another embedder; `embed_backlog` makes new ones.
+
+        Raises:
+            EmbedderError: the embedder cannot say what it is; nothing was dropped.
+            StorageError: the index could not be written.
+        """
+        if self._backlog is not None:
+            await self._backlog.rebuild()
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        """The best hits for a query, best first. A signal that is missing is named in the result's reasons.
+
+        Raises:
+            StorageError: the index could not be read.
+        """
+        return await self._search.search(query)
+
+    async def get(
+        self, agent: str, path: str, from_line: int | None = None, lines: int | None = None
+    ) -> MemoryExcerpt:
+        """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
+
+        Raises:
+            MemoryPathError: not a path of this agent's memory, or not readable as such.
+            StorageError: the transcript could not be read.
+        """
+        if path.startswith(SESSIONS_PREFIX):
+            self._workspace(agent)
+            return await read_transcript_excerpt(self._transcripts, agent, path, from_line, lines)
+        return await read_file_excerpt(
+            self._workspace(agent), path, from_line, lines, bytes_max=self._config.file_bytes_max
+        )
+
+    def statistics(self) -> IndexStatistics:
+        """A snapshot, without waiting for anything."""
+        semantic = self._semantic
+        vectors = None if semantic is None or semantic.vectors is None else semantic.vectors.statistics()
+        return IndexStatistics(
+            memory_documents=self._figures.documents.get("memory", 0),
+            session_documents=self._figures.documents.get("sessions", 0),
+            chunks=self._figures.chunks,
+            log_position=self._figures.position,
+            embedder="none" if semantic is None else semantic.identity.key,
+            vectors=0 if vectors is None else vectors.rows,
+            vectors_state=self._vectors_state(),
+            vectors_reason="" if semantic is None else semantic.paused_reason,
+            matrix_bytes=0 if vectors is None else vectors.matrix_bytes,
+            embedder_failure="" if semantic is None else semantic.failure,
+            cache=self._cache.statistics(),
+            skipped=tuple(file for files in self._skipped.values() for file in files),
+        )
+
+    async def aclose(self) -> None:
+        """Stop loading and searching. Databases and embedder belong to whoever opened them."""
+        if self._semantic is not None:
+            await self._semantic.aclose()
+
+    def _vectors_state(self) -> Literal["off", "unknown", "loading", "ready", "paused"]:
+        semantic = self._semantic
+        if semantic is None:
+            return "off"
+        if semantic.paused_reason:
+            return "paused"
+        return "unknown" if semantic.vectors is None else semantic.vectors.statistics().state
+
+    async def _next_messages(self) -> int:
+        """Index one batch; the position moves with it in the same transaction."""
+        start = self._figures.position
+        messages = await self._transcripts.messages_after(start, FOLLOW_MESSAGES)
+        if not messages:
+            return 0
+        batch = await asyncio.to_thread(transcript_passages, messages)
+        end, now_ms = messages[-1].position, self._clock.now_ms()
+        change = await self._database.write(
+            lambda tx: store.write_transcripts(tx, batch, start=start, end=end, now_ms=now_ms)
+        )
+        if change is None:  # another process was faster
+            self._figures.position = await self._database.read(store.log_position)
+            return len(messages)
+        self._figures.position = end
+        await self._followed(change, "sessions")
+        return len(messages)
+
+    async def _followed(self, change: Change, source: Source) -> None:
+        """Let everything in memory follow a committed change."""
+        self._figures.follow(change, source)
+        vectors = None if self._semantic is None else self._semantic.vectors
+        if vectors is not None:
+            await vectors.remove(change.removed_ids)
+            await vectors.move(change.moved)
+
+    def _workspace(self, agent: str) -> Path:
+        workspace = self._workspaces.get(agent)
+        if workspace is None:
+            raise MemoryPathError(f"there is no agent {agent!r}: known are {', '.join(sorted(self._workspaces))}")
+        return workspace
+
+    def _sync_of(self, agent: str) -> WorkspaceSync:
+        known = self._syncs.get(agent)
+        if known is None:
+            known = self._syncs[agent] = WorkspaceSync(
+                self._database,
+                agent,
+                self._workspace(agent),
+                file_bytes_max=self._config.file_bytes_max,
+                clock=self._clock,
+                limits=ChunkLimits(),
+                follow=lambda change: self._followed(change, "memory"),
+            )
+        return known

