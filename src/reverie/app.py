@@ -296,4 +296,3 @@ def _read_owner(path: Path) -> str:
         return f" (process {int(path.read_text(encoding='utf-8'))})"
     except (OSError, ValueError):
         return ""
-

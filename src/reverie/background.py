@@ -104,7 +104,8 @@ class Background:
                 await asyncio.sleep(self.clock.monotonic_s() - started_s)
 
     async def _watch_files(self) -> None:
-        await watch_workspaces(self.memory, self.workspaces, debounce_ms=self.watch_debounce_ms, on_change=self.vectors.ring)
+        rings = self.vectors.ring
+        await watch_workspaces(self.memory, self.workspaces, self.watch_debounce_ms, on_change=rings)
 
 
 async def retried(name: str, loop: Callable[[], Awaitable[None]]) -> None:

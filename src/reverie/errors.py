@@ -22,6 +22,7 @@
     ├── EmbedderError               a text could not be embedded
     ├── MemoryPathError             a path is outside the memory, or not a memory file
     ├── ImportFileError             a file to import is not in a known format
+    ├── ListenError                 the server's address cannot be taken
     └── TurnCancelledError          the turn was stopped before it finished
 
 The message says what happened and what to do about it. Errors are raised, not logged and swallowed; the broad
@@ -172,6 +173,10 @@ class MemoryPathError(ReverieError):
 
 class ImportFileError(ReverieError):
     """A file to import is not in a known format."""
+
+
+class ListenError(ReverieError):
+    """The server's address cannot be taken, for example because the port is in use."""
 
 
 class TurnCancelledError(ReverieError):

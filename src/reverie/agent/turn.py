@@ -19,7 +19,7 @@ from reverie.context.engine import Inputs, Limits, PrefixState, assemble
 from reverie.memory.index import SearchQuery
 from reverie.memory.tools import run_memory_tool
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
-from reverie.sessions.replay import input_start
+from reverie.sessions.replay import fingerprint, input_start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,12 +86,12 @@ class TurnRunner:
             UpstreamError: the model did not answer.
             StorageError: its answer could not be recorded.
         """
-        begun, recalled = await self._begin(turn)
+        begun, found = await self._begin(turn)
         emit(TurnStarted(turn.id))
-        context = await self._assemble(turn.request, begun, recalled)
+        context = await self._assemble(turn.request, begun, found)
         emit(ContextAssembled(context))
-        reply = await self._runtime.respond(turn.request, context, emit, self._tool_runner(turn, begun))
-        finished = await self._finish(turn, context, reply)
+        reply = await self._runtime.respond(turn.request, context, found, emit, self._tool_runner(turn, begun))
+        finished = await self._finish(turn, context, found, reply)
         self._follow_up()
         return finished
 
@@ -102,10 +102,10 @@ class TurnRunner:
         recall = asyncio.create_task(self._recall(turn))
         try:
             begun = await self._sessions.begin(turn, history_max=self._settings.history_messages_max)
-            recalled = await recall
+            found = await recall
         finally:
             recall.cancel()
-        return begun, recalled
+        return begun, tuple(hit for hit in found if not _is_echo(hit, begun))
 
     async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
         """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
@@ -121,17 +121,17 @@ class TurnRunner:
         )
         try:
             result = await self._memory.search(query)
-        except Exception as error:  # a named border: whatever is wrong with memory, the question is answered
+        except Exception as error:  # noqa: BLE001 (a named border: the question is answered without memory)
             log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, cause=repr(error))
             return ()
         return result.hits
 
     # -- assemble ------------------------------------------------------------------------------------------------
 
-    async def _assemble(self, request: TurnRequest, begun: BegunTurn, recalled: tuple[SearchHit, ...]) -> PromptContext:
+    async def _assemble(self, request: TurnRequest, begun: BegunTurn, found: tuple[SearchHit, ...]) -> PromptContext:
         session = begun.session
         fragments = await self._fragments.read(self._workspace(session.agent))
-        unseen = [hit for hit in recalled if not _is_in_view(hit, begun, fragments)]
+        unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
             fragments=fragments,
             client_instructions=request.instructions,
@@ -171,27 +171,29 @@ class TurnRunner:
 
     # -- finish --------------------------------------------------------------------------------------------------
 
-    async def _finish(self, turn: Turn, context: PromptContext, reply: Reply) -> TurnFinished:
-        """Record the answer and what was recalled for it, then learn how this model counts tokens."""
+    async def _finish(
+        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
+    ) -> TurnFinished:
+        """Record the answer and what was found for it, then learn how this model counts tokens."""
         writes = [
             self._sessions.finish(
                 turn, reply.records, model=reply.model, finish_reason=reply.finish_reason, usage=reply.usage
             )
         ]
-        if context.recalled:
-            writes.append(self._record_recall(turn, context.recalled))
+        if found:
+            writes.append(self._record_recall(turn, found))
         await asyncio.gather(*writes)  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         return TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
 
-    async def _record_recall(self, turn: Turn, recalled: tuple[SearchHit, ...]) -> None:
-        """Keep what was quoted to the model as evidence of use."""
+    async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
+        """Keep what the search for this turn returned as evidence."""
         await self._evidence.record(
             "turn",
             turn.request.session.agent,
             _query_text(turn.request),
-            recalled,
+            found[: self._settings.recall_hits],
             session_id=turn.session_id,
             turn_id=turn.id,
         )
@@ -207,6 +209,16 @@ def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:
     """The reply's share of the window: what the client asked for, within what is configured."""
     asked = request.sampling.get("max_completion_tokens") or request.sampling.get("max_tokens")
     return min(asked, settings.output_tokens) if isinstance(asked, int) else settings.output_tokens
+
+
+def _is_echo(hit: SearchHit, begun: BegunTurn) -> bool:
+    """The question itself, or the same words asked before, is no answer to it."""
+    asked = next((entry.message for entry in begun.history if entry.seq >= begun.input_seq), None)
+    return (
+        asked is not None
+        and hit.source == "sessions"
+        and fingerprint("user", hit.text) == fingerprint("user", asked.text)
+    )
 
 
 def _is_in_view(hit: SearchHit, begun: BegunTurn, fragments: tuple[Fragment, ...]) -> bool:

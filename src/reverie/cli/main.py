@@ -95,7 +95,9 @@ def chat(
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="A running server. [the one on this home, else none is needed]")
     ] = None,
-    agent: AgentOption = "main",
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Whom to talk to. [main, or the session's]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Talk in the terminal, and see which memories each answer used.

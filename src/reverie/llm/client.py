@@ -20,8 +20,8 @@ class ModelRequest:
     """One call of a model.
 
     `sampling` is merged into the request body as the client sent it. `stream` says how to ask the server; the
-    events are the same either way. `recalled` are the memories already quoted in `messages`, for a model that
-    answers from them alone.
+    events are the same either way. `found` is what memory holds on the input, whether it is quoted in `messages` or
+    stands in the history anyway: for a model that answers from memory alone.
     """
 
     messages: tuple[Message, ...]
@@ -30,7 +30,7 @@ class ModelRequest:
     sampling: JsonObject = field(default_factory=dict[str, Any])
     model_override: str | None = None
     stream: bool = True
-    recalled: tuple[SearchHit, ...] = ()
+    found: tuple[SearchHit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,17 @@ class ReasoningText:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The end of a call. `tool_calls` are whole; `usage` is None when the server did not say."""
+    """The end of a call.
+
+    `tool_calls` are whole; `usage` is None when the server did not say. `only_quotes` marks an answer made of memories,
+    which must not become a memory itself.
+    """
 
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...]
     usage: Usage | None
     model: str
+    only_quotes: bool = False
 
 
 ModelEvent = TextDelta | ReasoningText | Completed

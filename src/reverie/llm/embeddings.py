@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from reverie.errors import EmbedderError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -93,3 +95,17 @@ def open_embedder(config: MemoryConfig) -> Embedder | None:
     from reverie.llm.embeddings_bundled import BundledEmbedder
 
     return BundledEmbedder()
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows scaled to length 1; a row of zeros stays one.
+
+    Raises:
+        EmbedderError: a number is infinite or not a number.
+    """
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all():
+        raise EmbedderError("the embedder gave a vector that is not finite")
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 import anyio
 
 from reverie.errors import EmbedderError
-from reverie.llm.embeddings import EmbedderIdentity
+from reverie.llm.embeddings import EmbedderIdentity, unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,17 +167,3 @@ def _joined(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     import numpy as np
 
     return np.concatenate(rows)
-
-
-def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows scaled to length 1; a row of zeros stays one.
-
-    Raises:
-        EmbedderError: a number is infinite or not a number.
-    """
-    import numpy as np
-
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all():
-        raise EmbedderError("the embedder gave a vector that is not finite")
-    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)

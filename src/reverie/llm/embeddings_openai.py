@@ -16,8 +16,7 @@ import anyio.to_thread
 
 from reverie.config import read_secret
 from reverie.errors import ConfigError, EmbedderError, UpstreamError, UpstreamRefusedError
-from reverie.llm.embeddings import EmbedderIdentity
-from reverie.llm.embeddings_bundled import unit_length
+from reverie.llm.embeddings import EmbedderIdentity, unit_length
 from reverie.llm.tokens import BYTES_PER_TOKEN
 from reverie.llm.upstream_failures import may_be_about_request_form
 from reverie.llm.upstream_server import Purpose, ServerSettings, UpstreamServer, read_body

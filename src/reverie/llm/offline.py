@@ -31,7 +31,8 @@ FROM_MEMORY = "From memory:"
 _FENCE_END = "</recalled_memory>"
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
-_MARKUP = re.compile(r"^\s*(?:#{1,6}\s+|[-*+>]\s+|\d+[.)]\s+)", re.MULTILINE)
+_HEADINGS = re.compile(r"^ {0,3}#{1,6}(?:\s.*)?$\n?", re.MULTILINE)
+_MARKUP = re.compile(r"^\s*(?:#{1,6}\s+|[-*+>]\s+|\d+[.)]\s+|[|:\s-]+$)|\*\*|__", re.MULTILINE)
 _COMMON = frozenset(
     _WORD.findall(
         "a about am an and are as at be been but by can could did do does for from had has have he her his how i in is "
@@ -52,9 +53,9 @@ class OfflineModel:
     async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Quote the memories recalled for the last message, each with where it stands."""
         question = _question(request)
-        for part in answer_parts(question, request.recalled):
+        for part in answer_parts(question, request.found):
             yield TextDelta(part)
-        yield Completed("stop", (), Usage(), self.name)
+        yield Completed("stop", (), Usage(), self.name, only_quotes=True)
 
     async def aclose(self) -> None:
         """Nothing to release."""
@@ -108,7 +109,8 @@ def _quotation(hit: SearchHit, question: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    plain = _MARKUP.sub("", text)
+    """The sentences without Markdown's marks, each on one line. Headings count only where there is nothing else."""
+    plain = _MARKUP.sub("", _HEADINGS.sub("", text)) or _MARKUP.sub("", text)
     return [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(plain) if sentence.strip()]
 
 

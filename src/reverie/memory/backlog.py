@@ -43,10 +43,11 @@ class EmbeddingBacklog:
         """
         done = 0
         async with self._turn:
-            while done < limit and await self._semantic.ready() is not None:
+            while done < limit and (vectors := await self._semantic.ready()) is not None:
                 size = min(CHUNKS_AT_ONCE, limit - done)
                 rows = await self._database.read(lambda tx, size=size: tx.rows("list_waiting_chunks", limit=size))
                 if not rows:
+                    await vectors.catch_up()
                     break
                 await self._embed(rows)
                 done += len(rows)

@@ -32,6 +32,7 @@ COMMON_ROWS_MIN = 10
 COMMON_ROWS_MAX = 20_000
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
+RARE_ROWS_MAX = 500
 SCOPED_DOCUMENTS_MAX = 10_000
 NO_SIMILARITY = -1.0
 HIGHEST = "\U0010ffff"
@@ -107,9 +108,7 @@ def find_scope(
     if path_prefix is None:
         return scope
     low, high = path_prefix, path_prefix + HIGHEST
-    rows = tx.tuples(
-        "find_documents_below", agent_id=scope.agent_id, low=low, high=high, limit=SCOPED_DOCUMENTS_MAX
-    )
+    rows = tx.tuples("find_documents_below", agent_id=scope.agent_id, low=low, high=high, limit=SCOPED_DOCUMENTS_MAX)
     return replace(scope, paths=(low, high), document_ids=frozenset(row[0] for row in rows))
 
 
@@ -176,8 +175,9 @@ def _scoped(words: Iterable[str], scope: SearchScope) -> str:
 
 
 def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None) -> _Units:
-    """The candidates of both signals by unit. Of a unit's chunks the best one counts for each signal, and the one with
-    the best words is shown.
+    """The candidates of both signals by unit.
+
+    Of a unit's chunks the best one counts for each signal, and the one with the best words is shown.
     """
     words = dict(lexical.chunks)
     similar = {} if scan is None else scan.estimate(list(words)) | dict(scan.best)
@@ -203,15 +203,11 @@ def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dic
     """How far each unit's similarity stands out, where it does."""
     if scan is None:
         return {}
-    z_scores = {
-        unit: fusion.z_score(value, scan.mean, scan.spread, scan.count) for unit, value in similarity.items()
-    }
+    z_scores = {unit: fusion.z_score(value, scan.mean, scan.spread, scan.count) for unit, value in similarity.items()}
     return {unit: z for unit, z in z_scores.items() if z > 0}
 
 
-def _add_neighbours(
-    tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int
-) -> None:
+def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int) -> None:
     """Let the units beside the best ones be hits too."""
     best = heapq.nlargest(of, own, key=lambda unit: (own[unit], -unit))
     beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in units.facts}
@@ -223,9 +219,7 @@ def _add_neighbours(
             units.chunks[unit] = chunk_id
 
 
-def _shown(
-    tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights
-) -> list[tuple[SearchHit, int]]:
+def _shown(tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights) -> list[tuple[SearchHit, int]]:
     """The hits with their texts, and the chunk of each; of equal texts only the best hit stays."""
     rows = {row["id"]: row for row in tx.rows("find_chunks", ids=json.dumps([units.chunks[f.unit] for f in ranked]))}
     shown: dict[str, tuple[SearchHit, int]] = {}
@@ -288,9 +282,10 @@ def _words_found(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) ->
     if not lexical.chunks:
         return found
     ids = json.dumps(list(chunk_ids))
-    for word in lexical.words[:TERMS_MAX]:
-        if lexical.rows_with.get(word):
-            for row in tx.tuples("rows_with_word", match=_anywhere([word]), ids=ids):
+    for word in lexical.words:
+        if held_by := lexical.rows_with[word]:
+            query = "rows_with_rare_word" if held_by <= RARE_ROWS_MAX else "rows_with_common_word"
+            for row in tx.tuples(query, match=_anywhere([word]), ids=ids):
                 found[row[0]].append(word)
     return found
 

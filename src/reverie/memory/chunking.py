@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.types import Chunk
@@ -155,6 +156,6 @@ def _flush(document: MarkdownDocument, buffer: list[_Segment], chunks: list[Chun
 def _joined(segments: list[_Segment]) -> str:
     """Lines joined by newlines; pieces of one line joined as they stood."""
     text = segments[0].text
-    for before, segment in zip(segments, segments[1:], strict=False):
+    for before, segment in pairwise(segments):
         text += segment.text if before.line == segment.line else f"\n{segment.text}"
     return text

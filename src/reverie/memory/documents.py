@@ -13,8 +13,9 @@ import os
 import stat
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from reverie.errors import MemoryPathError
 
@@ -164,27 +165,24 @@ def read_file(workspace: Path, path: str, bytes_max: int) -> FileContent | Skipp
         return SkippedFile(path, "a symbolic link: not followed")
     try:
         descriptor = os.open(workspace / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return _read_regular(file, path, bytes_max)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         return SkippedFile(path, f"cannot be read: {error}")
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            return SkippedFile(path, "not a regular file")
-        if info.st_size > bytes_max:
-            return SkippedFile(path, _too_large(info.st_size, bytes_max))
-        try:
-            data = file.read(bytes_max + 1)
-        except OSError as error:
-            return SkippedFile(path, f"cannot be read: {error}")
-    if len(data) > bytes_max:
-        return SkippedFile(path, _too_large(len(data), bytes_max))
+
+
+def _read_regular(file: BinaryIO, path: str, bytes_max: int) -> FileContent | SkippedFile:
+    info = os.fstat(file.fileno())
+    if not stat.S_ISREG(info.st_mode):
+        return SkippedFile(path, "not a regular file")
+    data = file.read(bytes_max + 1) if info.st_size <= bytes_max else b""
+    size = max(info.st_size, len(data))
+    if size > bytes_max:
+        advice = "split it into smaller files, or raise memory.file_bytes_max"
+        return SkippedFile(path, f"{size:,} bytes, more than the limit of {bytes_max:,}: {advice}")
     return _decoded(data, info.st_mtime_ns)
-
-
-def _too_large(size: int, bytes_max: int) -> str:
-    return f"{size:,} bytes, more than the limit of {bytes_max:,} (memory.file_bytes_max): split it into smaller files"
 
 
 def _decoded(data: bytes, mtime_ns: int) -> FileContent:
@@ -228,7 +226,7 @@ def resolve_readable(path: str) -> str:
 def split_lines(text: str) -> list[str]:
     """The lines as an editor counts them: ended by LF or CRLF; a final line end opens no further line."""
     lines = text.split("\n")
-    if lines[-1] == "":  # noqa: PLC1901 (the empty string, not any blank)
+    if lines[-1] == "":
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
 
@@ -271,7 +269,7 @@ def _place_headings(lines: list[str], body_start: int, headings: list[str], head
     tokens = _block_parser().parse(body)
     path: list[tuple[int, str]] = []
     marks: list[tuple[int, str]] = []
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type != "heading_open" or token.map is None:
             continue
         level = int(token.tag[1:])

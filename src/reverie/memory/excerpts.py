@@ -27,8 +27,9 @@ SESSIONS_PREFIX = "sessions/"
 
 @dataclass(frozen=True, slots=True)
 class MemoryExcerpt:
-    """Lines of a memory. With `text` empty nothing stands there. `cut` says that the excerpt ends before its subject
-    does; go on reading at `end_line + 1`.
+    """Lines of a memory; an empty `text` means that nothing stands there.
+
+    `cut` says that the excerpt ends before what was asked for does; go on reading at `end_line + 1`.
     """
 
     path: str

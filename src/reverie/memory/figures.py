@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reverie.memory.store import log_position
 from reverie.memory.text import words_of_name
 from reverie.memory.transcripts import GENERIC_SPEAKERS
 from reverie.types import Source
@@ -33,17 +34,15 @@ class IndexFigures:
     _speakers: dict[int, dict[str, frozenset[str]]] = field(default_factory=dict[int, dict[str, frozenset[str]]])
     _speaker_count: int = 0
 
-    @classmethod
-    def read(cls, tx: Transaction, position: int) -> IndexFigures:
-        """The figures of an index as it stands."""
-        figures = cls(position=position)
-        figures.documents = {row["source"]: row["n"] for row in tx.rows("count_documents")}
-        figures.chunks = int(tx.value("count_chunks"))
+    def read(self, tx: Transaction) -> None:
+        """Take the figures of the index as it stands."""
+        self.position = log_position(tx)
+        self.documents = {row["source"]: row["n"] for row in tx.rows("count_documents")}
+        self.chunks = int(tx.value("count_chunks"))
         for agent_id, name in tx.tuples("list_agents"):
-            figures.add_agent(name, agent_id)
+            self.add_agent(name, agent_id)
         for agent_id, name in tx.tuples("list_speakers", limit=SPEAKERS_MAX):
-            figures.add_speaker(agent_id, name)
-        return figures
+            self.add_speaker(agent_id, name)
 
     def agent_id(self, name: str) -> int | None:
         """An agent's number; None for one of which nothing is indexed."""
@@ -55,8 +54,10 @@ class IndexFigures:
 
     def add_speaker(self, agent_id: int, name: str) -> None:
         """Someone spoke for the first time."""
-        if self._speaker_count < SPEAKERS_MAX and name.casefold() not in GENERIC_SPEAKERS:
-            self._speakers.setdefault(agent_id, {})[name.casefold()] = words_of_name(name)
+        folded = name.casefold()
+        held = self._speakers.setdefault(agent_id, {})
+        if self._speaker_count < SPEAKERS_MAX and folded not in GENERIC_SPEAKERS and folded not in held:
+            held[folded] = words_of_name(name)
             self._speaker_count += 1
 
     def speakers(self, agent_id: int) -> dict[str, frozenset[str]]:

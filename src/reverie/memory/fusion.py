@@ -151,9 +151,7 @@ def speaker_factor(speaker: str, subject: str | None) -> float:
     return 1.0 if speaker in {USER, ASSISTANT} else OTHER_SPEAKER_FACTOR
 
 
-def own_scores(
-    lexical: Mapping[Unit, float], semantic: Mapping[Unit, float], weights: Weights
-) -> dict[Unit, float]:
+def own_scores(lexical: Mapping[Unit, float], semantic: Mapping[Unit, float], weights: Weights) -> dict[Unit, float]:
     """What each unit earns by itself."""
     return {
         unit: weights.lexical * lexical.get(unit, 0.0) + weights.semantic * semantic.get(unit, 0.0)

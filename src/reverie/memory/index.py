@@ -89,9 +89,7 @@ class MemoryIndex:
         self._figures = figures
         self._cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
         self._semantic = None if embedder is None else SemanticIndex(index_db, embedder)
-        self._backlog = (
-            None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
-        )
+        self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
         self._search = MemorySearch(index_db, self._semantic, figures, clock)
         self._following = asyncio.Lock()
         self._syncs: dict[str, WorkspaceSync] = {}
@@ -114,7 +112,8 @@ class MemoryIndex:
         Raises:
             StorageError: the index could not be read.
         """
-        figures = await index_db.read(lambda tx: IndexFigures.read(tx, store.log_position(tx)))
+        figures = IndexFigures()
+        await index_db.read(figures.read)
         index = cls(
             index_db=index_db,
             embeddings_db=embeddings_db,
@@ -196,9 +195,7 @@ class MemoryIndex:
         """
         return await self._search.search(query)
 
-    async def get(
-        self, agent: str, path: str, from_line: int | None = None, lines: int | None = None
-    ) -> MemoryExcerpt:
+    async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
 
         Raises:
@@ -256,7 +253,7 @@ class MemoryIndex:
             lambda tx: store.write_transcripts(tx, batch, start=start, end=end, now_ms=now_ms)
         )
         if change is None:  # another process was faster
-            self._figures.position = await self._database.read(store.log_position)
+            await self._database.read(self._figures.read)
             return len(messages)
         self._figures.position = end
         await self._followed(change, "sessions")

@@ -50,7 +50,7 @@ def inner_products(
         raw = _inner_with_numpy(query, matrix)
     else:
         raw = np.asarray(simsimd.cdist(query[None, :], matrix, "inner", out_dtype="float32"))[0]
-    return raw * (scales * np.float32(query_scale))
+    return (raw * (scales * np.float32(query_scale))).astype(np.float32, copy=False)
 
 
 def _inner_with_numpy(query: NDArray[np.int8], matrix: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -62,13 +62,11 @@ def _inner_with_numpy(query: NDArray[np.int8], matrix: NDArray[np.int8]) -> NDAr
 
 def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """The positions of the highest scores, best first; equal scores in position order."""
-    if len(scores) > count:
-        chosen = np.sort(np.argpartition(scores, -count)[-count:])
-    else:
-        chosen = np.arange(len(scores))
+    everything = len(scores) <= count
+    chosen = np.arange(len(scores)) if everything else np.sort(np.argpartition(scores, -count)[-count:])
     return chosen[np.argsort(-scores[chosen], kind="stable")]
 
 
 def all_usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which rows hold only finite numbers and are not all zero."""
-    return np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    return np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))

@@ -56,7 +56,10 @@ def make_passage(
     provenance: Provenance = "owner",
     created_at_ms: int,
 ) -> Passage:
-    """A passage with its words and its hash; CPU work, for a worker thread. `unit_chars` None: the text is all of it."""
+    """A passage with its words and its hash; CPU work, for a worker thread.
+
+    `unit_chars` is the length of the whole unit, None when the text is all of it.
+    """
     named = speaker if speaker and not text.startswith(speaker) else ""
     header = words_for_index(" ".join(filter(None, (heading, named))))
     return Passage(

@@ -62,8 +62,10 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What was found. `partial` says that a signal is missing, `reasons` which and why; `weights` and
-    `weights_reason` what each signal counted.
+    """What was found.
+
+    `partial` says that a signal is missing, `reasons` which and why; `weights` what each signal counted, and
+    `weights_reason` why it did.
     """
 
     hits: tuple[SearchHit, ...] = ()
@@ -77,9 +79,7 @@ class SearchResult:
 class MemorySearch:
     """Searches one index. `semantic` None: by words only, because no embedder is configured."""
 
-    def __init__(
-        self, database: Database, semantic: SemanticIndex | None, figures: IndexFigures, clock: Clock
-    ) -> None:
+    def __init__(self, database: Database, semantic: SemanticIndex | None, figures: IndexFigures, clock: Clock) -> None:
         self._database = database
         self._semantic = semantic
         self._figures = figures
@@ -172,7 +172,6 @@ class MemorySearch:
         elif semantic.vectors is not None and not semantic.vectors.loaded:
             reasons.append("semantic: vectors still loading")
         return scan
-
 
 
 async def _until(deadline: float | None, work: Coroutine[object, object, T]) -> T:

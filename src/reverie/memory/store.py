@@ -57,7 +57,10 @@ class TranscriptPassages:
 
 @dataclass(slots=True)
 class Change:
-    """What a transaction did, for those who follow: chunk ids, (id, first line) of moved ones, new agents and speakers."""
+    """What a transaction did, for those who follow it.
+
+    `moved` holds chunk id and first line of chunks that stand elsewhere now; `agents` and `speakers` are new ones.
+    """
 
     added: int = 0
     reused: int = 0
@@ -84,9 +87,7 @@ def known_files(tx: Transaction, agent_id: int, paths: Sequence[str]) -> dict[st
 
 
 def _known(row: Row) -> KnownFile:
-    return KnownFile(
-        row["id"], row["path"], row["content_hash"], row["mtime_ns"], row["size_bytes"], row["indexed_at"]
-    )
+    return KnownFile(row["id"], row["path"], row["content_hash"], row["mtime_ns"], row["size_bytes"], row["indexed_at"])
 
 
 def touch_file(tx: Transaction, known: KnownFile, *, mtime_ns: int, size_bytes: int, now_ms: int) -> None:
@@ -184,9 +185,7 @@ def _session_document(tx: Transaction, agent_id: int, session_id: str, now_ms: i
     )
 
 
-def _replace_chunks(
-    tx: Transaction, document_id: int, scope: str, passages: Sequence[Passage], change: Change
-) -> None:
+def _replace_chunks(tx: Transaction, document_id: int, scope: str, passages: Sequence[Passage], change: Change) -> None:
     """Keep the chunks whose content stands in the new passages, in order; add and delete the rest."""
     held: dict[bytes, list[tuple[int, ...]]] = {}
     for row in tx.tuples("list_document_chunks", document_id=document_id):

@@ -184,9 +184,7 @@ class WorkspaceSync:
         await self._followed(change, tally)
 
     async def _followed(self, change: Change, tally: _Tally) -> None:
-        tally.add(
-            chunks_added=change.added, chunks_reused=change.reused, chunks_removed=len(change.removed_ids)
-        )
+        tally.add(chunks_added=change.added, chunks_reused=change.reused, chunks_removed=len(change.removed_ids))
         await self._follow(change)
 
     async def _forget_vanished(
@@ -209,13 +207,15 @@ class WorkspaceSync:
         for start in range(0, len(rows), FILES_AT_ONCE):
             part = rows[start : start + FILES_AT_ONCE]
             async with self._turn:
-                missing = await asyncio.to_thread(lambda part=part: [row for row in part if self._is_missing(row)])
+                missing = await asyncio.to_thread(self._missing, part)
                 await asyncio.shield(asyncio.gather(*(self._remove(row["id"], tally) for row in missing)))
 
     # -- on a worker thread --------------------------------------------------------------------------------------
 
-    def _is_missing(self, row: Row) -> bool:
-        return not is_indexed_path(row["path"]) or stat_file(self._workspace, row["path"]) is None
+    def _missing(self, rows: list[Row]) -> list[Row]:
+        """The documents of which no file is left."""
+        paths = ((row, row["path"]) for row in rows)
+        return [row for row, path in paths if not is_indexed_path(path) or stat_file(self._workspace, path) is None]
 
     def _look(self, path: str, known: KnownFile | None, *, forced: bool) -> _Looked:
         info = stat_file(self._workspace, path)

@@ -27,18 +27,16 @@ _UNSPACED_RUN = re.compile(f"[{_CJK_LETTERS}]+|[{_EMOJI}]")
 _TERM = re.compile(f"[{_CJK_LETTERS}]+|[{_EMOJI}]|(?:(?![{_CJK_LETTERS}])[^\\W_])+")
 _WHITESPACE = re.compile(r"\s+")
 
-STOP_WORDS = frozenset(
-    """
-    a about above after again against all am an and any are aren as at be because been before being below between both
-    but by can cannot could couldn d did didn do does doesn doing don down during each few for from further had hadn
-    has hasn have haven having he her here hers herself him himself his how i if in into is isn it its itself just let
-    ll m me more most mustn my myself no nor not now of off on once only or other our ours ourselves out over own re s
-    same shan she should shouldn so some such t than that the their theirs them themselves then there these they this
-    those through to too under until up ve very was wasn we weren were what when where which while who whom whose why
-    will with won would wouldn you your yours yourself yourselves
-    tell please give show list mention kind type according
-    """.split()
-)
+_STOP_WORDS = """
+a about above after again against all am an and any are aren as at be because been before being below between both but
+by can cannot could couldn d did didn do does doesn doing don down during each few for from further had hadn has hasn
+have haven having he her here hers herself him himself his how i if in into is isn it its itself just let ll m me more
+most mustn my myself no nor not now of off on once only or other our ours ourselves out over own re s same shan she
+should shouldn so some such t than that the their theirs them themselves then there these they this those through to
+too under until up ve very was wasn we weren were what when where which while who whom whose why will with won would
+wouldn you your yours yourself yourselves tell please give show list mention kind type according
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def clean(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from reverie.errors import MemoryPathError, ReverieError
 from reverie.memory.search import SearchQuery
 from reverie.memory.text import collapse
+from reverie.types import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
     from reverie.memory.search import SearchResult
-    from reverie.types import JsonObject, SearchHit, Source, ToolCall
+    from reverie.types import SearchHit, Source, ToolCall
 
 RESULTS_DEFAULT = 10
 RESULTS_MAX = 50
@@ -95,19 +96,31 @@ async def run_memory_tool(
 ) -> str:
     """Run one call and give the answer as JSON text. What was surfaced is recorded as evidence; never raises."""
     try:
-        arguments = _parsed(call.arguments)
-        match call.name:
-            case "memory_search":
-                answer = await _search(index, evidence, arguments, agent=agent, session_id=session_id, turn_id=turn_id)
-            case "memory_get":
-                answer = await _get(index, arguments, agent)
-            case other:
-                raise _ArgumentError(f"there is no memory tool named {other!r}")
+        answer = await _run(index, evidence, call, agent=agent, session_id=session_id, turn_id=turn_id)
     except _ArgumentError as error:
-        answer = {"results": [], "error": str(error), "action": "Call the tool again with valid arguments."}
+        answer = {"results": list[JsonObject](), "error": str(error), "action": "Call it again with valid arguments."}
     except ReverieError as error:
         answer = unavailable(str(error))
     return json.dumps(answer, ensure_ascii=False)
+
+
+async def _run(
+    index: MemoryIndex,
+    evidence: RecallEvidence | None,
+    call: ToolCall,
+    *,
+    agent: str,
+    session_id: str | None,
+    turn_id: str | None,
+) -> JsonObject:
+    arguments = _parsed(call.arguments)
+    match call.name:
+        case "memory_search":
+            return await _search(index, evidence, arguments, agent=agent, session_id=session_id, turn_id=turn_id)
+        case "memory_get":
+            return await _get(index, arguments, agent)
+        case other:
+            raise _ArgumentError(f"there is no memory tool named {other!r}")
 
 
 def unavailable(error: str) -> JsonObject:

@@ -7,6 +7,7 @@ makes a new table. Importing this module imports numpy, so callers do it on a wo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,14 +45,20 @@ class VectorTable:
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return (self.matrix, self.scales, self.ids, self.agents, self.sources, self.documents, self.lines, self.alive)
 
+    @property
+    def last_id(self) -> int:
+        """The highest chunk id held; 0 when there is none."""
+        return int(self.ids[self.rows - 1]) if self.rows else 0
+
     def view(self) -> _View:
         """The rows of this moment, for a scan."""
         return _View(*(column[: self.rows] for column in self._columns()))
 
     def with_rows(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> VectorTable:
         """This table or a larger one, holding the rows too; a chunk that stands here already is replaced."""
-        last = int(self.ids[self.rows - 1]) if self.rows else 0
-        if any(row.chunk_id <= last for row in rows) or any(a.chunk_id >= b.chunk_id for a, b in _pairs(rows)):
+        if any(row.chunk_id <= self.last_id for row in rows) or any(
+            a.chunk_id >= b.chunk_id for a, b in pairwise(rows)
+        ):
             return self._merged(rows, vectors)
         table = self if self.rows + len(rows) <= len(self.ids) else self._grown(self.rows + len(rows))
         table._append(rows, vectors)  # noqa: SLF001 (its own class)
@@ -160,7 +167,3 @@ class _View:
             return
         for start in range(0, len(rows), GATHER_ROWS):
             yield rows[start : start + GATHER_ROWS]
-
-
-def _pairs(rows: Sequence[VectorRow]) -> zip[tuple[VectorRow, VectorRow]]:
-    return zip(rows, rows[1:], strict=False)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from reverie.memory.scope import Scope, VectorRow, VectorScan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -68,6 +68,13 @@ class VectorIndex:
         while not self._loaded:
             await self._database.read(lambda tx: self._load_slice(tx.tuples("list_vectors", **self._next_slice())))
 
+    async def catch_up(self) -> None:
+        """Take over vectors that another process has added behind the last one known here."""
+        while self._loaded and await self._database.read(
+            lambda tx: self._append_slice(tx.tuples("list_vectors", after=self._last_id(), limit=LOAD_ROWS))
+        ):
+            pass
+
     async def add(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
         """Follow vectors that were just committed."""
         if rows:
@@ -91,7 +98,9 @@ class VectorIndex:
         """The `count` nearest chunks within the scope, best first; the first `RESCORED_MAX` with exact scores."""
         rough = await self._on_thread(lambda: self._scan(query, scope, count))
         ids = json.dumps([chunk_id for chunk_id, _ in rough.best[:RESCORED_MAX]])
-        exact = await self._database.read(lambda tx: self._exact_scores(list(tx.tuples("find_vectors", ids=ids)), query))
+        exact = await self._database.read(
+            lambda tx: self._exact_scores(list(tx.tuples("find_vectors", ids=ids)), query)
+        )
         best = [(chunk_id, exact.get(chunk_id, score)) for chunk_id, score in rough.best]
         best.sort(key=lambda pair: (-pair[1], pair[0]))
         return replace(rough, best=tuple(best))
@@ -116,13 +125,28 @@ class VectorIndex:
             self._arrived_while_loading = False
             return {"after": self._cursor, "limit": LOAD_ROWS}
 
-    def _load_slice(self, found: Any) -> None:
-        """Take over one slice; an empty one ends the loading unless vectors arrived while it was read."""
+    def _last_id(self) -> int:
+        with self._lock:
+            return self._held_table().last_id
+
+    def _append_slice(self, found: Iterable[tuple[Any, ...]]) -> int:
+        rows, vectors = self._parsed(found)
+        if rows:
+            with self._lock:
+                self._insert(rows, vectors)
+        return len(rows)
+
+    def _parsed(self, found: Iterable[tuple[Any, ...]]) -> tuple[list[VectorRow], NDArray[np.float32]]:
+        """Stored rows as they are indexed; one of another size is left out."""
         from reverie.memory import kernel
 
         read = [row for row in found if len(row[1]) == 4 * self.dims]
         rows = [VectorRow(row[0], row[2], row[3], row[4], row[5]) for row in read]
-        vectors = kernel.from_blobs([row[1] for row in read], self.dims)
+        return rows, kernel.from_blobs([row[1] for row in read], self.dims)
+
+    def _load_slice(self, found: Iterable[tuple[Any, ...]]) -> None:
+        """Take over one slice; an empty one ends the loading unless vectors arrived while it was read."""
+        rows, vectors = self._parsed(found)
         with self._lock:
             keep = [i for i, row in enumerate(rows) if row.chunk_id not in self._removed_while_loading]
             if keep:
@@ -173,10 +197,9 @@ class VectorIndex:
             view = self._held_table().view()
         return view.scan(query, scope, count)
 
-    def _exact_scores(self, found: list[tuple[Any, ...]], query: NDArray[np.float32]) -> dict[int, float]:
+    def _exact_scores(self, found: Iterable[tuple[Any, ...]], query: NDArray[np.float32]) -> dict[int, float]:
         from reverie.memory import kernel
 
-        if not found:
-            return {}
-        products = kernel.from_blobs([row[1] for row in found], self.dims) @ query
-        return {row[0]: float(score) for row, score in zip(found, products, strict=True)}
+        rows = [row for row in found if len(row[1]) == 4 * self.dims]
+        products = kernel.from_blobs([row[1] for row in rows], self.dims) @ query
+        return {row[0]: float(score) for row, score in zip(rows, products, strict=True)}

@@ -70,7 +70,11 @@ async def watch_workspaces(
         except Exception as error:  # noqa: BLE001 (a named border: this background loop; it logs and starts again)
             polling = polling or _is_out_of_handles(error)
             _log.warning(
-                "watching the workspaces failed", action="watch_failed", error=str(error), polling=polling, wait_s=wait_s
+                "watching the workspaces failed",
+                action="watch_failed",
+                error=str(error),
+                polling=polling,
+                wait_s=wait_s,
             )
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
@@ -142,9 +146,7 @@ async def _changes(
         yield changes
 
 
-async def _follow(
-    watched: _Watched, found: AsyncIterator[set[FileChange]], compare: Collection[str] | None
-) -> None:
+async def _follow(watched: _Watched, found: AsyncIterator[set[FileChange]], compare: Collection[str] | None) -> None:
     """Once the watch stands, sync `compare` (None: everything), then what changes.
 
     Ends when a memory folder appears or disappears, because then other folders are to be watched.

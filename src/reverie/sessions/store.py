@@ -64,12 +64,13 @@ class BegunTurn:
 class RecordedMessage:
     """A message to append, and how the client saw it.
 
-    `visible` is False for rounds of our own tools. `seen_text` is the whole reply and `seen_calls` the calls that
+    `visible` is False for rounds of our own tools, `remember` False for text that only quotes memory. `seen_text` is the whole reply and `seen_calls` the calls that
     the client was shown, where they differ from the message's own: it is recognised by those when it is replayed.
     """
 
     message: Message
     visible: bool = True
+    remember: bool = True
     seen_text: str | None = None
     seen_calls: tuple[ToolCall, ...] | None = None
 
@@ -255,7 +256,7 @@ class SessionStore:
         return session_id, max(0, len(messages) - present)
 
     async def messages_after(self, position: int, limit: int) -> list[LoggedMessage]:
-        """The log of all sessions after a position."""
+        """What is to be remembered of all sessions, after a position in their log."""
         rows = await self._database.read(lambda tx: tx.rows("messages_after", position=position, limit=limit))
         return [LoggedMessage(**row) for row in rows]
 
@@ -321,6 +322,7 @@ def _append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[Re
             said_on="",
             extra=encode_extra(message),
             visible=int(record.visible),
+            remember=int(record.remember),
             fingerprint=message_fingerprint(record.as_seen()),
             now=now,
         )
@@ -340,6 +342,7 @@ def _append_past(tx: Transaction, session_id: str, messages: Sequence[PastMessag
             said_on=message.said_on,
             extra="{}",
             visible=1,
+            remember=1,
             fingerprint=fingerprint(message.role, message.text),
             now=message.said_at_ms,
         )

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from reverie.llm.client import ModelEvent, ModelRequest
     from reverie.types import FinishReason, ToolCall
 
-Step = "str | ReasoningText | anyio.Event | ReverieError"
-
 
 @dataclass(frozen=True, slots=True)
 class ScriptedReply:

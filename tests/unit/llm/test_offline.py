@@ -32,7 +32,7 @@ SAID = SearchHit(
 
 async def answer(question: str, *recalled: SearchHit) -> list[ModelEvent]:
     """The events of an answer to a question for which these memories were recalled."""
-    request = ModelRequest((Message("system", "Be kind."), Message("user", question)), recalled=recalled)
+    request = ModelRequest((Message("system", "Be kind."), Message("user", question)), found=recalled)
     return [event async for event in OfflineModel().respond(request)]
 
 
@@ -45,9 +45,9 @@ async def test_it_quotes_what_was_recalled() -> None:
             "No model is connected, so I can only quote what I remember. "
             "Connect one with `reverie serve --upstream URL --model NAME`.\n\nFrom memory:\n"
         ),
-        TextDelta("\n- “Tea Anna drinks **green tea** in the morning. Never coffee.” [MEMORY.md#L3-L7]"),
+        TextDelta("\n- “Anna drinks green tea in the morning. Never coffee.” [MEMORY.md#L3-L7]"),
         TextDelta("\n- “I moved to Lisbon in May.” [sessions/s1#L12] (Anna, 2025-05-03)"),
-        Completed("stop", (), Usage(), "offline"),
+        Completed("stop", (), Usage(), "offline", only_quotes=True),
     ]
 
 
@@ -57,7 +57,7 @@ async def test_nothing_in_memory() -> None:
     assert await answer("Hello?") == [
         TextDelta(f"{NO_MODEL}\n\n"),
         TextDelta(NOTHING_FOUND),
-        Completed("stop", (), Usage(), "offline"),
+        Completed("stop", (), Usage(), "offline", only_quotes=True),
     ]
 
 
@@ -80,7 +80,7 @@ async def test_the_question_is_what_follows_the_quoted_memories() -> None:
 @pytest.mark.anyio
 async def test_it_needs_no_user_message() -> None:
     """A prompt without a user's message is answered, too."""
-    events = [event async for event in OfflineModel().respond(ModelRequest((), recalled=(SAID,)))]
+    events = [event async for event in OfflineModel().respond(ModelRequest((), found=(SAID,)))]
     assert len(events) == 3
 
 
@@ -106,10 +106,19 @@ def test_snippets_of_other_scripts() -> None:
     assert "緑茶" in snippet(text, "緑茶は誰が飲む？", 60)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "#\n\n"])
-def test_a_text_without_sentences(text: str) -> None:
-    """Nothing to quote gives nothing, not an error."""
-    assert snippet(text, "what?") in {"", "#"}
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ""),
+        ("  \n", ""),
+        ("## Tea", "Tea"),
+        ("## Tea\n\n- green\n- **black**\n", "green black"),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "| a | b | | 1 | 2 |"),
+    ],
+)
+def test_marks_of_markdown_are_left_out(text: str, found: str) -> None:
+    """A quotation is plain text; a heading is quoted only when nothing stands under it."""
+    assert snippet(text, "what?") == found
 
 
 @given(st.text(max_size=2_000), st.text(max_size=200))

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, JsonObject, PromptContext, ToolCall, TurnRequest
+    from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, TurnRequest
 
 log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -69,6 +70,7 @@ class ChatRuntime:
         self,
         request: TurnRequest,
         context: PromptContext,
+        found: tuple[SearchHit, ...],
         emit: Callable[[TurnEvent], None],
         run_tool: Callable[[ToolCall], Awaitable[str]],
     ) -> Reply:
@@ -81,7 +83,7 @@ class ChatRuntime:
         conversation = _Conversation()
         for round_number in range(1, self._rounds_max + 1):
             offered = ours if round_number < self._rounds_max else ()
-            call = _model_request(request, context, conversation, offered)
+            call = _model_request(request, context, found, conversation, offered)
             done, text = await self._call(call, conversation, emit)
             mine = [tool for tool in done.tool_calls if tool.name in {_name(own) for own in offered}]
             if not mine:
@@ -142,7 +144,11 @@ def _name(tool: JsonObject) -> str:
 
 
 def _model_request(
-    request: TurnRequest, context: PromptContext, conversation: _Conversation, ours: tuple[JsonObject, ...]
+    request: TurnRequest,
+    context: PromptContext,
+    found: tuple[SearchHit, ...],
+    conversation: _Conversation,
+    ours: tuple[JsonObject, ...],
 ) -> ModelRequest:
     return ModelRequest(
         messages=(*context.messages(), *(record.message for record in conversation.records)),
@@ -151,13 +157,14 @@ def _model_request(
         sampling=request.sampling,
         model_override=request.model_override,
         stream=request.stream,
-        recalled=context.recalled,
+        found=found,
     )
 
 
 def _reply(conversation: _Conversation, done: Completed, text: str, calls: tuple[ToolCall, ...]) -> Reply:
     whole = "".join(conversation.said)
-    record = RecordedMessage(Message("assistant", text, tool_calls=calls), seen_text=whole)
+    message = Message("assistant", text, tool_calls=calls)
+    record = RecordedMessage(message, remember=not done.only_quotes, seen_text=whole)
     return Reply(
         records=(*conversation.records, record),
         text=whole,

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import bold, dim, highlighted, say, say_json, warn
+from reverie.errors import EmbedderError
 from reverie.llm.offline import snippet
 from reverie.memory.index import SearchQuery
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reverie.app import OpenMemory
     from reverie.memory.index import SearchResult
     from reverie.types import JsonObject, SearchHit, Source
 
 SNIPPET_CHARACTERS_MAX = 240
+EMBEDDED_FIRST_MAX = 128
 
 
 async def search_memory(
@@ -42,8 +45,7 @@ async def search_memory(
         check_agent(opened.memory, agent)
         memory = opened.memory.memory
         if opened.alone:
-            await memory.sync_workspace(agent)
-            await memory.follow_transcripts()
+            await _catch_up(opened.memory, agent)
         sources: tuple[Source, ...] = (source,) if source else ("memory", "sessions")
         result = await memory.search(SearchQuery(query, agent, limit=limit, sources=sources))
         await opened.memory.evidence.record("cli", agent, query, result.hits)
@@ -51,6 +53,16 @@ async def search_memory(
         say_json(as_object(query, result))
     else:
         show(query, result, explain=explain)
+
+
+async def _catch_up(opened: OpenMemory, agent: str) -> None:
+    """Index what changed since the last time; of what waits for vectors, as much as a moment allows."""
+    await opened.memory.sync_workspace(agent)
+    await opened.memory.follow_transcripts()
+    try:
+        await opened.memory.embed_backlog(EMBEDDED_FIRST_MAX)
+    except EmbedderError:
+        return  # the search itself says that meaning is missing, and why
 
 
 def as_object(query: str, result: SearchResult) -> JsonObject:

@@ -115,8 +115,13 @@ WHERE chunks_fts MATCH :match
                                 WHERE d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
 ORDER BY score LIMIT :limit;
 
--- name: rows_with_word
--- Which of some chunks an expression matches.
+-- name: rows_with_rare_word
+-- Which of some chunks an expression matches, going through all it matches.
+SELECT rowid FROM chunks_fts
+WHERE chunks_fts MATCH :match AND +rowid IN (SELECT value FROM json_each(:ids));
+
+-- name: rows_with_common_word
+-- Which of some chunks an expression matches, asking for each chunk.
 SELECT rowid FROM chunks_fts
 WHERE chunks_fts MATCH :match AND rowid IN (SELECT value FROM json_each(:ids));
 

@@ -67,8 +67,10 @@ SELECT coalesce(max(seq), 0) + 1 FROM messages WHERE session_id = :session_id;
 
 -- name: insert_message
 -- Append to a transcript.
-INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, fingerprint, created_at)
-VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :fingerprint, :now);
+INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, remember, fingerprint,
+                      created_at)
+VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :remember, :fingerprint,
+        :now);
 
 -- name: touch_session
 -- A real turn happened.
@@ -92,11 +94,11 @@ SELECT seq, role, text, extra, turn_id FROM messages
 WHERE session_id = :session_id AND seq >= :from_seq ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
--- The log of all sessions after a position.
+-- What is to be remembered of all sessions, after a position in their log.
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.id > :position ORDER BY messages.id LIMIT :limit;
+WHERE messages.id > :position AND messages.remember = 1 ORDER BY messages.id LIMIT :limit;
 
 -- name: read_lines
 -- A stretch of one transcript.

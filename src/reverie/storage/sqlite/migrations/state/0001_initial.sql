@@ -49,6 +49,7 @@ CREATE TABLE messages (
   said_on TEXT NOT NULL DEFAULT '',       -- the date as an import gave it, in its own words
   extra TEXT NOT NULL DEFAULT '{}',       -- JSON: tool_calls, tool_call_id, images
   visible INTEGER NOT NULL DEFAULT 1,     -- 0: a round of our own tools, which the client never saw
+  remember INTEGER NOT NULL DEFAULT 1,    -- 0: quotes memory only, so that it must not become memory again
   fingerprint BLOB NOT NULL,              -- of role and normalised text: recognises replayed history
   created_at INTEGER NOT NULL,
   UNIQUE (session_id, seq)

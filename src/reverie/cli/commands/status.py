@@ -1,0 +1,137 @@
+"""`reverie status`: what a home holds, which model answers, and whether a server runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from reverie.app import open_memory
+from reverie.cli.opening import find_home
+from reverie.cli.output import columns, counted, say, say_json, size_words
+from reverie.cli.running import RunningServer, find_server
+from reverie.config import read_secret
+from reverie.errors import ReverieError
+from reverie.llm.upstream_server import public_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reverie.app import OpenMemory
+    from reverie.config import Config, Home
+    from reverie.memory.index import IndexStatistics
+    from reverie.sessions.store import SessionTotals
+
+REACH_S_MAX = 3.0
+OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The model's server; `url` None when there is none. `problem` is why it does not answer, empty when it does."""
+
+    url: str | None
+    model: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that is shown. Sizes are in bytes, with the write-ahead log of each database."""
+
+    home: str
+    server: RunningServer | None
+    upstream: Upstream
+    databases: dict[str, int]
+    agents: dict[str, str]
+    totals: SessionTotals
+    index: IndexStatistics
+
+
+async def show_status(given: Path | None, *, as_json: bool) -> None:
+    """Show the state of a home; nothing is indexed or changed.
+
+    Raises:
+        ReverieError: there is no such home, or it cannot be read.
+    """
+    home, config = await asyncio.to_thread(find_home, given)
+    server, upstream = await asyncio.gather(asyncio.to_thread(find_server, home), reach(config))
+    async with open_memory(home, config, exclusive=False) as opened:
+        status = await _gather(opened, home, server, upstream)
+    if as_json:
+        say_json(asdict(status))
+    else:
+        _show(status)
+
+
+async def _gather(opened: OpenMemory, home: Home, server: RunningServer | None, upstream: Upstream) -> Status:
+    return Status(
+        home=str(home.path),
+        server=server,
+        upstream=upstream,
+        databases=await asyncio.to_thread(_sizes, home),
+        agents={name: str(workspace) for name, workspace in opened.workspaces.items()},
+        totals=await opened.sessions.totals(),
+        index=opened.memory.statistics(),
+    )
+
+
+async def reach(config: Config) -> Upstream:
+    """Ask the model's server for its models."""
+    from reverie.llm.openai_compatible import OpenAICompatibleModel
+
+    settings = config.upstream
+    if settings.base_url is None:
+        return Upstream(None, OFFLINE, "")
+    url = public_url(settings.base_url)
+    try:
+        key = await asyncio.to_thread(read_secret, settings.api_key_env, settings.api_key_file)
+        model = OpenAICompatibleModel(settings.model_copy(update={"retries_max": 0}), key)
+        try:
+            async with asyncio.timeout(REACH_S_MAX):
+                listed = await model.list_models()
+        finally:
+            await model.aclose()
+    except TimeoutError:
+        return Upstream(url, settings.model or "", f"no answer within {REACH_S_MAX:g} s")
+    except ReverieError as error:
+        return Upstream(url, settings.model or "", str(error))
+    return Upstream(url, settings.model or (listed[0] if listed else ""), "")
+
+
+def _sizes(home: Home) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for path in (home.state_db, home.index_db, home.embeddings_db):
+        files = (path, path.with_name(f"{path.name}-wal"))
+        found[path.name] = sum(file.stat().st_size for file in files if file.exists())
+    return found
+
+
+def _show(status: Status) -> None:
+    index, totals = status.index, status.totals
+    turns = ", ".join(f"{count:,} {state}" for state, count in sorted(totals.turns.items()))
+    vectors = f"{index.vectors:,}, {index.vectors_state}" + (
+        f" ({index.vectors_reason})" if index.vectors_reason else ""
+    )
+    rows = [
+        ("home", status.home),
+        ("server", f"{status.server.url} (process {status.server.pid})" if status.server else "not running"),
+        ("model", _model_words(status.upstream)),
+        ("databases", ", ".join(f"{name} {size_words(size)}" for name, size in status.databases.items())),
+        ("agents", ", ".join(status.agents)),
+        ("sessions", f"{totals.sessions:,}, with {counted(totals.messages, 'message')}"),
+        ("turns", turns or "none"),
+        ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
+        ("passages", f"{index.chunks:,} can be found"),
+        ("vectors", vectors),
+        ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
+    ]
+    for line in columns(rows, indent=""):
+        say(line)
+
+
+def _model_words(upstream: Upstream) -> str:
+    if upstream.url is None:
+        return "none connected: answers are quoted from memory"
+    state = f"NOT reachable: {upstream.problem}" if upstream.problem else "reachable"
+    return f"{upstream.model or 'its first'} at {upstream.url}, {state}"

@@ -1,0 +1,154 @@
+"""Running the server: from an address that is taken to a last answer that is sent.
+
+    open the home → listen → announce → wait for a signal
+    stop listening, and at the same time let running turns finish (`gateway.drain_s`) → close the home → exit
+
+The first SIGTERM or Ctrl-C stops in this order, a second one ends the process at once. Both are safe: what was
+accepted is in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvicorn
+
+from reverie.app import open_app
+from reverie.cli.running import announced
+from reverie.gateway.server import create_gateway
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+
+    from starlette.applications import Starlette
+
+    from reverie.app import App
+    from reverie.config import Config, Home
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_S = 75
+LAST_BYTES_S = 1
+"""How long an answer that is complete may take to reach a slow client while the server stops."""
+
+AT_ONCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What is served, where, and with which token."""
+
+    home: Home
+    config: Config
+    token: str | None
+    url: str
+    port: socket.socket
+
+
+async def serve_until_stopped(plan: ServerPlan, listening: Callable[[App], Awaitable[None]]) -> None:
+    """Serve a home until a signal; `listening` is awaited once requests are answered.
+
+    Raises:
+        HomeInUseError, HomeReadOnlyError, StorageError: the home cannot be opened.
+    """
+    stop = asyncio.Event()
+    serving: asyncio.Task[None] | None = None
+    with stopped_by_signals(stop):
+        try:
+            async with open_app(plan.home, plan.config) as app:
+                server = _Server(_settings(create_gateway(app, token=plan.token), plan.config))
+                serving = asyncio.create_task(server.serve([plan.port]), name="http")
+                try:
+                    await _either(server.listening.wait(), serving)
+                    with announced(plan.home, plan.url):
+                        await listening(app)
+                        await _either(stop.wait(), serving)
+                finally:
+                    server.should_exit = True  # from here on nobody new is let in, while the queue drains
+                log.info("stopping: running turns may finish", action="server_stopping")
+        finally:
+            if serving is not None:
+                await serving
+    log.info("stopped", action="server_stopped")
+
+
+@contextmanager
+def stopped_by_signals(stop: asyncio.Event) -> Generator[None]:
+    """Within the block the first SIGTERM or SIGINT sets `stop`, the second ends the process."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(*_: Any) -> None:
+        if stop.is_set():
+            os._exit(AT_ONCE)
+        loop.call_soon_threadsafe(stop.set)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with our signals instead of its own, and an event for the moment it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals are handled by `stopped_by_signals`."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell."""
+        await super().startup(sockets=sockets)
+        self.listening.set()
+
+
+def _settings(gateway: Starlette, config: Config) -> uvicorn.Config:
+    return uvicorn.Config(
+        gateway,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(config.gateway.drain_s) + LAST_BYTES_S,
+    )
+
+
+async def _either(event: Coroutine[Any, Any, Any], serving: asyncio.Task[None]) -> None:
+    """Wait for an event, or for the server to end before it, which raises its cause."""
+    waiting = asyncio.create_task(event)
+    try:
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if serving.done():
+        await serving
+
+
+def run_on_fast_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it exists, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
