@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 LEXICAL_CANDIDATES = 200
 COMMON_SHARE = 0.50
-COMMON_ROWS_MIN = 10
-COMMON_ROWS_MAX = 20_000
+COMMON_SHARE_OF_MANY = 0.10
+FEW_ROWS = 10
+MANY_ROWS = 2_000
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
 RARE_ROWS_MAX = 500
@@ -114,7 +115,7 @@ def find_scope(
 
 def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int) -> Lexical:
     """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
-    bound = max(COMMON_ROWS_MIN, min(int(rows * COMMON_SHARE), COMMON_ROWS_MAX))
+    bound = common_from(rows)
     counts = {word: int(tx.value("count_rows_with", match=_anywhere([word]), bound=bound + 1)) for word in words}
     known = [word for word in words if counts[word]]
     rare = [word for word in known if counts[word] <= bound] or known
@@ -137,6 +138,11 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
     chunks = tuple((row[0], -row[1]) for row in found)
     asked = tuple(word for word in words if word in chosen or not counts[word])
     return Lexical(chunks, asked, counts, rows)
+
+
+def common_from(rows: int) -> int:
+    """The number of rows above which a word says too little: half of a small index, a tenth of a large one."""
+    return max(FEW_ROWS, min(int(rows * COMMON_SHARE), max(MANY_ROWS, int(rows * COMMON_SHARE_OF_MANY))))
 
 
 def rank(
@@ -203,8 +209,7 @@ def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dic
     """How far each unit's similarity stands out, where it does."""
     if scan is None:
         return {}
-    z_scores = {unit: fusion.z_score(value, scan.mean, scan.spread, scan.count) for unit, value in similarity.items()}
-    return {unit: z for unit, z in z_scores.items() if z > 0}
+    return fusion.z_scores(similarity, scan.mean, scan.spread, scan.count)
 
 
 def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int) -> None:

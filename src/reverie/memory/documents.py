@@ -268,7 +268,7 @@ def _place_headings(lines: list[str], body_start: int, headings: list[str], head
     body = "\n".join(line.replace("\r", " ") for line in lines[body_start:])
     tokens = _block_parser().parse(body)
     path: list[tuple[int, str]] = []
-    marks: list[tuple[int, str]] = []
+    marks: list[tuple[int, str]] = [(body_start, "")]
     for token, inline in pairwise(tokens):
         if token.type != "heading_open" or token.map is None:
             continue
@@ -277,5 +277,5 @@ def _place_headings(lines: list[str], body_start: int, headings: list[str], head
         start, end = token.map[0] + body_start, token.map[1] + body_start
         heading_lines.update(range(start + 1, end + 1))
         marks.append((start, " > ".join(title for _, title in path if title)))
-    for (start, heading), (end, _) in zip(marks, [*marks[1:], (len(lines), "")], strict=True):
+    for (start, heading), (end, _) in pairwise([*marks, (len(lines), "")]):
         headings[start:end] = [heading] * (end - start)

@@ -118,13 +118,16 @@ def weigh(lexical: Mapping[Unit, float]) -> Weights:
     return Weights(WEIGHT_MIN + FLAT_WEIGHT * flat, flat, f"{kind} (flatness {flat:.2f})")
 
 
-def z_score(similarity: float, mean: float, spread: float, count: int) -> float:
-    """How far a similarity stands out among all `count` of the search, from 0 to `Z_MAX`.
+def z_scores(similarities: Mapping[Unit, float], mean: float, spread: float, count: int) -> dict[Unit, float]:
+    """How far similarities stand out among all `count` of the search, up to `Z_MAX`; those that do not are left out.
 
     With very few units their own mean says little, so it is drawn towards 0.
     """
     drawn = mean * count / (count + FEW_UNITS)
-    return min(Z_MAX, max(0.0, (similarity - drawn) / max(spread, SPREAD_MIN)))
+    wide = max(spread, SPREAD_MIN)
+    return {
+        unit: min(Z_MAX, (similarity - drawn) / wide) for unit, similarity in similarities.items() if similarity > drawn
+    }
 
 
 def subject_of(question: str, words: Collection[str], speakers: Mapping[str, frozenset[str]]) -> str | None:

@@ -62,11 +62,10 @@ class VectorScan:
         """Similarities, accurate to about 0.002; chunks without a vector or out of scope are left out."""
         if not len(self.ids) or not chunk_ids:
             return {}
-        found: dict[int, float] = {}
-        positions = self.ids.searchsorted(chunk_ids)
-        for chunk_id, position in zip(chunk_ids, positions.tolist(), strict=True):
-            if position < len(self.ids) and self.ids[position] == chunk_id:
-                score = float(self.scores[position])
-                if score > OUT_OF_SCOPE:
-                    found[chunk_id] = score
-        return found
+        positions = self.ids.searchsorted(chunk_ids).clip(max=len(self.ids) - 1)
+        held, scores = self.ids[positions].tolist(), self.scores[positions].tolist()
+        return {
+            chunk_id: score
+            for chunk_id, at, score in zip(chunk_ids, held, scores, strict=True)
+            if chunk_id == at and score > OUT_OF_SCOPE
+        }

@@ -33,6 +33,8 @@ T = TypeVar("T")
 SCAN_THREADS = 2
 LOAD_ROWS = 500
 RESCORED_MAX = 100
+REMOVED_KEPT_MAX = 65_536
+"""Chunks remembered as deleted, for vectors that were read or computed just before and arrive after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class VectorIndex:
         self._cursor = 0
         self._loaded = False
         self._arrived_while_loading = False
-        self._removed_while_loading: set[int] = set()
+        self._removed: dict[int, None] = {}
 
     @property
     def loaded(self) -> bool:
@@ -90,10 +92,6 @@ class VectorIndex:
         if chunk_lines:
             await self._on_thread(lambda: self._move(chunk_lines))
 
-    async def clear(self) -> None:
-        """Forget all rows, after the stored vectors were dropped."""
-        await self._on_thread(self._clear)
-
     async def scan(self, query: NDArray[np.float32], scope: Scope, count: int) -> VectorScan:
         """The `count` nearest chunks within the scope, best first; the first `RESCORED_MAX` with exact scores."""
         rough = await self._on_thread(lambda: self._scan(query, scope, count))
@@ -109,7 +107,7 @@ class VectorIndex:
         """A snapshot, without waiting for anything."""
         table = self._table
         state: Literal["loading", "ready"] = "ready" if self._loaded else "loading"
-        return VectorStatistics(state, table.rows if table else 0, table.matrix.nbytes if table else 0)
+        return VectorStatistics(state, table.rows - table.dead if table else 0, table.matrix.nbytes if table else 0)
 
     async def aclose(self) -> None:
         """Let running scans end and give the threads back."""
@@ -148,19 +146,19 @@ class VectorIndex:
         """Take over one slice; an empty one ends the loading unless vectors arrived while it was read."""
         rows, vectors = self._parsed(found)
         with self._lock:
-            keep = [i for i, row in enumerate(rows) if row.chunk_id not in self._removed_while_loading]
+            keep = [i for i, row in enumerate(rows) if row.chunk_id not in self._removed]
             if keep:
                 self._insert([rows[i] for i in keep], vectors[keep])
             if rows:
                 self._cursor = rows[-1].chunk_id
             elif not self._arrived_while_loading:
                 self._loaded = True
-                self._removed_while_loading.clear()
 
     def _add(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
         with self._lock:
-            now = [i for i, row in enumerate(rows) if self._loaded or row.chunk_id <= self._cursor]
-            self._arrived_while_loading |= len(now) < len(rows)
+            read_already = [self._loaded or row.chunk_id <= self._cursor for row in rows]
+            self._arrived_while_loading |= not all(read_already)
+            now = [i for i, row in enumerate(rows) if read_already[i] and row.chunk_id not in self._removed]
             if now:
                 self._insert([rows[i] for i in now], vectors[now])
 
@@ -177,8 +175,9 @@ class VectorIndex:
 
     def _remove(self, chunk_ids: Sequence[int]) -> None:
         with self._lock:
-            if not self._loaded:
-                self._removed_while_loading.update(chunk_ids)
+            self._removed |= dict.fromkeys(chunk_ids)
+            for chunk_id in list(self._removed)[: max(0, len(self._removed) - REMOVED_KEPT_MAX)]:
+                del self._removed[chunk_id]
             if self._table is not None:
                 self._table = self._table.without(chunk_ids)
 
@@ -186,11 +185,6 @@ class VectorIndex:
         with self._lock:
             if self._table is not None:
                 self._table.set_lines(chunk_lines)
-
-    def _clear(self) -> None:
-        with self._lock:
-            self._table = None
-            self._cursor = 0
 
     def _scan(self, query: NDArray[np.float32], scope: Scope, count: int) -> VectorScan:
         with self._lock:

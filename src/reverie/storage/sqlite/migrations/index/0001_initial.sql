@@ -41,15 +41,15 @@ CREATE TABLE chunks (
   unit INTEGER NOT NULL,                  -- running number within the document: neighbours differ by one
   part INTEGER NOT NULL DEFAULT 0,        -- the n-th piece of one very long line or message
   unit_chars INTEGER NOT NULL,            -- length of the whole unit: a long one inherits less from its neighbours
-  content_hash BLOB NOT NULL,             -- of what is embedded: two chunks with the same hash share a vector
-  text TEXT NOT NULL,
-  heading TEXT NOT NULL DEFAULT '',
-  speaker TEXT NOT NULL DEFAULT '',
   said_by TEXT NOT NULL DEFAULT '',       -- a folded name, or user, or assistant; empty for a note
-  said_on TEXT NOT NULL DEFAULT '',
   provenance TEXT NOT NULL DEFAULT 'owner' CHECK (provenance IN ('owner', 'agent', 'untrusted', 'system')),
   embedded INTEGER NOT NULL DEFAULT 0,    -- 1: has a row in vectors
-  created_at INTEGER NOT NULL             -- when it was said or written
+  created_at INTEGER NOT NULL,            -- when it was said or written
+  content_hash BLOB NOT NULL,             -- of what is embedded: two chunks with the same hash share a vector
+  speaker TEXT NOT NULL DEFAULT '',
+  said_on TEXT NOT NULL DEFAULT '',
+  heading TEXT NOT NULL DEFAULT '',
+  text TEXT NOT NULL                      -- last: ranking reads the columns before it and must not pass over long texts
 ) STRICT;
 CREATE INDEX chunks_by_place ON chunks (document_id, unit, part);
 CREATE INDEX chunks_without_vector ON chunks (id) WHERE embedded = 0;
