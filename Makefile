@@ -27,8 +27,8 @@ check: $(VENV)/dev.stamp ## lint, format, types, import contract
 unit: $(VENV)/dev.stamp ## the tests alone
 	$(BIN)/python -m pytest -n 2 -q
 
-bench: $(VENV)/dev.stamp ## every benchmark that needs no data of yours
-	$(BIN)/python -m benchmarks.gateway
+bench: $(VENV)/dev.stamp ## measure and write docs/benchmarks.md; FILES="--turn a.jsonl.gz --session b.jsonl.gz" adds retrieval
+	$(BIN)/python -m benchmarks $(FILES)
 
 docs: $(VENV)/dev.stamp ## regenerate docs/reference
 	$(BIN)/python -m tests.docs.generate
@@ -43,7 +43,7 @@ $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock

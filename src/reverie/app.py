@@ -49,6 +49,9 @@ class Unset:
 
 UNSET: Final = Unset()
 
+CATCH_UP_S_MAX = 1.0
+"""How long a start may wait for the last words before it to be indexed. A longer backlog is indexed while serving."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenMemory:
@@ -214,6 +217,7 @@ async def open_app(
         )
         await stack.enter_async_context(queue.running())
         background.start(tasks)
+        await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
             yield App(opened, model, queue, background, readiness)

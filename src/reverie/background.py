@@ -1,6 +1,7 @@
 """Every background edge of the system, on one screen.
 
     loop          wakes on                         does
+    embedder      once                             it is loaded, so that no turn waits for it
     transcripts   a turn's end; every second       messages that are not indexed yet enter the index
     vectors       the loop above; every 5 seconds  chunks without a vector get one
     files         a change in a workspace          changed Markdown is indexed again
@@ -13,6 +14,7 @@ each time. Embedding gives way to turns: while one runs, it rests as long as it 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
+GATHER_S = 0.03
+"""Turns that end within this time of one another enter the index in one transaction."""
 VECTORS_BATCH = 16
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 60.0
@@ -70,10 +74,12 @@ class Background:
     foreground_busy: Callable[[], bool]
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
+    _caught_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, tasks: OwnedTasks) -> None:
         """Start every loop; they end with `tasks`."""
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("embedder", self.memory.warm_up),
             ("start", self._sync_workspaces),
             ("transcripts", self._follow_transcripts),
             ("vectors", self._embed),
@@ -82,6 +88,12 @@ class Background:
             loops.append(("files", self._watch_files))
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
+
+    async def caught_up(self, within_s: float) -> None:
+        """Wait until what was said before the start can be found, at most `within_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._caught_up.wait()
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:
@@ -92,7 +104,9 @@ class Background:
         while True:
             while await self.memory.follow_transcripts():
                 self.vectors.ring()
+            self._caught_up.set()
             await self.transcripts.heard(TRANSCRIPTS_POLL_S)
+            await asyncio.sleep(GATHER_S)
 
     async def _embed(self) -> None:
         while True:

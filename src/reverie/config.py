@@ -12,7 +12,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
@@ -146,6 +146,10 @@ class SessionsConfig(Section):
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
 
 
+AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""What an agent may be called: it is the name of a folder and part of session keys."""
+
+
 class AgentConfig(Section):
     """One agent: `[agents.NAME]`."""
 
@@ -165,7 +169,7 @@ class Config(BaseSettings):
     upstream: UpstreamConfig = Field(default_factory=UpstreamConfig)
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
-    agents: dict[str, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+    agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""

@@ -42,6 +42,7 @@ def reported(*, as_json: bool) -> Generator[None]:
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except KeyboardInterrupt:
+        warn("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:  # a person gets a sentence, not a trace
         if os.environ.get("REVERIE_DEBUG"):

@@ -101,7 +101,7 @@ def with_setting(text: str, key: str, value: SettingValue) -> str:
         ConfigError: the text is written in a way in which one line cannot be changed alone.
     """
     *tables, name = key.split(".")
-    lines = [line if line.endswith("\n") else f"{line}\n" for line in text.splitlines(keepends=True)]
+    lines = [f"{line}\n" for line in text.removesuffix("\n").split("\n")] if text else []
     edited = "".join(_edited(lines, ".".join(tables), name, None if value is None else f"{name} = {toml(value)}\n"))
     try:
         same = tomllib.loads(edited) == _expected(tomllib.loads(text), tables, name, value)
@@ -155,5 +155,5 @@ def toml(value: bool | int | float | str) -> str:  # noqa: PYI041 (any scalar of
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

@@ -8,12 +8,18 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.main import get_command
 
 from reverie import __version__
 from reverie.cli.border import reported, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 app = typer.Typer(
     name="reverie",
@@ -24,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=CONTEXT,
 )
 importing = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(importing, name="import", help="Bring in what was said elsewhere.")
@@ -183,7 +189,10 @@ def conversation(
     agent: AgentOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Add past conversations, so that they can be found. Importing a file again adds nothing twice."""
+    """Add past conversations, so that they can be found.
+
+    Importing a file again adds nothing twice; an import that was interrupted goes on.
+    """
 
     async def work() -> None:
         from reverie.cli.commands.import_conversation import import_file
@@ -236,4 +245,24 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another one
+    words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    if {"-h", "--help"}.intersection(words):
+        show_help(words)
     app(prog_name="reverie")
+
+
+def show_help(words: Sequence[str]) -> NoReturn:
+    """Show the help of the command that these words name, and end.
+
+    The ordinary way gives the same help, but first converts the options of every command on the way, for which typer
+    loads pydantic: three times the cost of everything else.
+    """
+    command: Any = get_command(app)
+    name = "reverie"
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is None:
+            break
+        command, name = inner, f"{name} {word}"
+    command.main(["--help"], prog_name=name, **CONTEXT)
+    raise SystemExit

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -61,13 +62,20 @@ def _load_sentence_encoder() -> Encoder:
 
     # For the whole process: whoever else multiplies matrices here would fight with this thread for the cores.
     threadpoolctl.threadpool_limits(limits=1, user_api="blas")
-    return cast("Encoder", USE(threads=1))
+    encoder = cast("Encoder", USE(threads=1))
+    encoder(["loaded"])  # it reads its weights with the first text
+    return encoder
 
 
 SENTENCE_ENCODER = BundledEncoder(
     EmbedderIdentity(provider="bundled", model="use-multilingual-v3", version="0.2.1", dims=512),
     _load_sentence_encoder,
 )
+
+
+QUESTIONS_MAX = 16
+RECENT_TEXTS_MAX = 256
+RECENT_CHARS_MAX = 4_000
 
 
 class BundledEmbedder:
@@ -80,6 +88,8 @@ class BundledEmbedder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reverie-embedder")
         self._closed = threading.Event()
         self._passages = anyio.Lock()
+        self._asked: deque[tuple[str, Future[NDArray[np.float32]]]] = deque()
+        self._recent: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     async def warm(self) -> None:
         """Load the encoder.
@@ -95,7 +105,12 @@ class BundledEmbedder:
         Raises:
             EmbedderError: it could not be computed.
         """
-        return (await self._run([text]))[0]
+        if self._closed.is_set():
+            raise EmbedderError(_CLOSED)
+        asked: Future[NDArray[np.float32]] = Future()
+        self._asked.append((text, asked))
+        self._thread.submit(self._answer)
+        return await asyncio.wrap_future(asked)
 
     async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts to be found, computed a few at a time.
@@ -124,6 +139,21 @@ class BundledEmbedder:
 
     # -- on the embedder's thread --------------------------------------------------------------------------------
 
+    def _answer(self) -> None:
+        """Embed the questions that wait by now, a few at once: together they cost half of one by one."""
+        waiting = [self._asked.popleft() for _ in range(min(len(self._asked), QUESTIONS_MAX))]
+        batch = [(text, asked) for text, asked in waiting if asked.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        try:
+            vectors = self._embed([text for text, _ in batch])
+        except EmbedderError as error:
+            for _, asked in batch:
+                asked.set_exception(error)
+        else:
+            for (_, asked), vector in zip(batch, vectors, strict=True):
+                asked.set_result(vector)
+
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np
 
@@ -132,13 +162,29 @@ class BundledEmbedder:
         if self._encode is None:
             self._encode = self._loaded()
         vectors = np.zeros((len(texts), self.identity.dims), np.float32)
-        filled = [number for number, text in enumerate(texts) if text.strip()]
-        if filled:
-            try:
-                vectors[filled] = self._encode([texts[number][:TEXT_CHARS_MAX] for number in filled])
-            except (ValueError, ArithmeticError, LookupError, UnicodeError, MemoryError) as error:
-                raise EmbedderError(f"the bundled embedder failed on a text: {error}") from error
-        return unit_length(vectors)
+        known = {number: vector for number, text in enumerate(texts) if (vector := self._recent.get(text)) is not None}
+        for number, vector in known.items():
+            vectors[number] = vector
+        missing = [number for number, text in enumerate(texts) if text.strip() and number not in known]
+        if missing:
+            vectors[missing] = unit_length(self._encoded([texts[number] for number in missing]))
+            self._remember([(texts[number], vectors[number]) for number in missing])
+        return vectors
+
+    def _encoded(self, texts: list[str]) -> NDArray[np.float32]:
+        assert self._encode is not None, "the encoder is loaded first"
+        try:
+            return self._encode([text[:TEXT_CHARS_MAX] for text in texts])
+        except (ValueError, ArithmeticError, LookupError, UnicodeError, MemoryError) as error:
+            raise EmbedderError(f"the bundled embedder failed on a text: {error}") from error
+
+    def _remember(self, pairs: list[tuple[str, NDArray[np.float32]]]) -> None:
+        """Keep the newest vectors: a message is first a question, and a moment later something to be found."""
+        for text, vector in pairs:
+            if len(text) <= RECENT_CHARS_MAX:
+                self._recent[text] = vector.copy()
+        while len(self._recent) > RECENT_TEXTS_MAX:
+            self._recent.popitem(last=False)
 
     def _loaded(self) -> Encoder:
         try:

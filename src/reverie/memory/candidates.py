@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from reverie.storage.database import Row, Transaction
     from reverie.types import Source
 
-LEXICAL_CANDIDATES = 200
+LEXICAL_CANDIDATES = 100
 COMMON_SHARE = 0.50
-COMMON_SHARE_OF_MANY = 0.10
+COMMON_SHARE_OF_MANY = 0.05
 FEW_ROWS = 10
-MANY_ROWS = 2_000
+MANY_ROWS = 1_000
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
 RARE_ROWS_MAX = 500
@@ -116,7 +116,8 @@ def find_scope(
 def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int) -> Lexical:
     """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
     bound = common_from(rows)
-    counts = {word: int(tx.value("count_rows_with", match=_anywhere([word]), bound=bound + 1)) for word in words}
+    matches = json.dumps([_anywhere([word]) for word in words], ensure_ascii=False)
+    counts = dict(zip(words, tx.packed("count_rows_with", matches=matches, bound=bound + 1), strict=True))
     known = [word for word in words if counts[word]]
     rare = [word for word in known if counts[word] <= bound] or known
     chosen = sorted(rare, key=lambda word: counts[word])[:TERMS_MAX]
@@ -124,7 +125,7 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
         return Lexical(words=tuple(words), rows_with=counts, rows=rows)
     low, high = scope.paths or ("", "")
     hidden_document, hidden_from = scope.hidden or (0, 0)
-    found = tx.tuples(
+    found = tx.packed(
         "rank_fulltext",
         match=_scoped(chosen, scope),
         header_weight=HEADER_WEIGHT,
@@ -141,7 +142,7 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
 
 
 def common_from(rows: int) -> int:
-    """The number of rows above which a word says too little: half of a small index, a tenth of a large one."""
+    """The number of rows above which a word says too little: half of a small index, a twentieth of a large one."""
     return max(FEW_ROWS, min(int(rows * COMMON_SHARE), max(MANY_ROWS, int(rows * COMMON_SHARE_OF_MANY))))
 
 
@@ -189,7 +190,7 @@ def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None) -> _Un
     similar = {} if scan is None else scan.estimate(list(words)) | dict(scan.best)
     units = _Units()
     shown: dict[Unit, tuple[float, float]] = {}
-    for chunk_id, document_id, number, said_by, chars, _ in tx.tuples(
+    for chunk_id, document_id, number, said_by, chars, _ in tx.packed(
         "find_places", ids=json.dumps(list(words.keys() | similar.keys()))
     ):
         unit = fusion.unit_of(document_id, number)
@@ -217,7 +218,7 @@ def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], s
     best = heapq.nlargest(of, own, key=lambda unit: (own[unit], -unit))
     beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in units.facts}
     wanted = json.dumps([fusion.place_of(unit) for unit in sorted(beside)])
-    for chunk_id, document_id, number, said_by, chars, line in tx.tuples("find_units", units=wanted):
+    for chunk_id, document_id, number, said_by, chars, line in tx.packed("find_units", units=wanted):
         if not scope.hides(document_id, line):
             unit = fusion.unit_of(document_id, number)
             units.facts[unit] = UnitFacts(said_by, chars)
@@ -226,7 +227,7 @@ def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], s
 
 def _shown(tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights) -> list[tuple[SearchHit, int]]:
     """The hits with their texts, and the chunk of each; of equal texts only the best hit stays."""
-    rows = {row["id"]: row for row in tx.rows("find_chunks", ids=json.dumps([units.chunks[f.unit] for f in ranked]))}
+    rows = {row["id"]: row for row in tx.packed("find_chunks", ids=json.dumps([units.chunks[f.unit] for f in ranked]))}
     shown: dict[str, tuple[SearchHit, int]] = {}
     for fused in ranked:
         row = rows.get(units.chunks[fused.unit])
@@ -290,8 +291,8 @@ def _words_found(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) ->
     for word in lexical.words:
         if held_by := lexical.rows_with[word]:
             query = "rows_with_rare_word" if held_by <= RARE_ROWS_MAX else "rows_with_common_word"
-            for row in tx.tuples(query, match=_anywhere([word]), ids=ids):
-                found[row[0]].append(word)
+            for chunk_id in tx.packed(query, match=_anywhere([word]), ids=ids):
+                found[chunk_id].append(word)
     return found
 
 

@@ -31,6 +31,15 @@ GENERATED_FOLDER = "memory/dreaming"
 IGNORED_FOLDERS = frozenset({"node_modules", "venv", "__pycache__"})
 FILES_MAX = 200_000
 FRONT_MATTER_LINES_MAX = 200
+READ_FLAGS: int = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+"""How untrusted files are opened: no link is followed, no pipe is waited for; what the system knows of it."""
+
 HEADINGS_BYTES_MAX = 2 * 1024 * 1024
 """In a larger file headings are not looked for: parsing it would hold the interpreter for too long."""
 
@@ -164,7 +173,7 @@ def read_file(workspace: Path, path: str, bytes_max: int) -> FileContent | Skipp
     if _crosses_link(workspace, path):
         return SkippedFile(path, "a symbolic link: not followed")
     try:
-        descriptor = os.open(workspace / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(workspace / path, READ_FLAGS)
         with os.fdopen(descriptor, "rb") as file:
             return _read_regular(file, path, bytes_max)
     except (FileNotFoundError, NotADirectoryError):
@@ -177,12 +186,10 @@ def _read_regular(file: BinaryIO, path: str, bytes_max: int) -> FileContent | Sk
     info = os.fstat(file.fileno())
     if not stat.S_ISREG(info.st_mode):
         return SkippedFile(path, "not a regular file")
-    data = file.read(bytes_max + 1) if info.st_size <= bytes_max else b""
-    size = max(info.st_size, len(data))
-    if size > bytes_max:
+    if info.st_size > bytes_max:
         advice = "split it into smaller files, or raise memory.file_bytes_max"
-        return SkippedFile(path, f"{size:,} bytes, more than the limit of {bytes_max:,}: {advice}")
-    return _decoded(data, info.st_mtime_ns)
+        return SkippedFile(path, f"{info.st_size:,} bytes, more than the limit of {bytes_max:,}: {advice}")
+    return _decoded(file.read(info.st_size), info.st_mtime_ns)
 
 
 def _decoded(data: bytes, mtime_ns: int) -> FileContent:

@@ -13,6 +13,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import structlog
+
 from reverie.errors import MemoryPathError
 from reverie.memory import store
 from reverie.memory.backlog import EmbeddingBacklog
@@ -22,8 +24,8 @@ from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_ex
 from reverie.memory.figures import IndexFigures
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
-from reverie.memory.sync import SyncReport, WorkspaceSync
-from reverie.memory.transcripts import FOLLOW_MESSAGES, transcript_passages
+from reverie.memory.sync import REASONS_MAX, SyncReport, WorkspaceSync
+from reverie.memory.transcripts import FOLLOW_MESSAGES_MAX, transcript_passages, within_size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "SearchQuery", "SearchResult", "SyncReport"]
 
+log = structlog.get_logger(__name__)
+
 BACKLOG_CHUNKS = 256
 
 
@@ -49,7 +53,7 @@ class IndexStatistics:
 
     `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
-    last success. `skipped` are the files that the last full comparison of each agent left out.
+    last success. `skipped` are the files that were left out when they were last looked at.
     """
 
     memory_documents: int
@@ -92,6 +96,7 @@ class MemoryIndex:
         self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
         self._search = MemorySearch(index_db, self._semantic, figures, clock)
         self._following = asyncio.Lock()
+        self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
         self._skipped: dict[str, tuple[SkippedFile, ...]] = {}
 
@@ -138,20 +143,19 @@ class MemoryIndex:
             StorageError: the index could not be written.
         """
         report = await self._sync_of(agent).run(paths)
-        if paths is None:
-            self._skipped[agent] = report.skipped
+        self._note_skipped(agent, report.skipped, paths)
         return report
 
     async def follow_transcripts(self) -> int:
-        """Index the messages written since the last time; returns how many were read, 0 when there was nothing new.
+        """Index the messages written since the last time; returns how many, 0 when there was nothing new.
 
         Raises:
             StorageError: the index could not be written; the next call goes on where this one stopped.
         """
         total = 0
         async with self._following:
-            while messages := await self._next_messages():
-                total += messages
+            while (indexed := await self._next_messages()) is not None:
+                total += indexed
         return total
 
     async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
@@ -162,6 +166,15 @@ class MemoryIndex:
             StorageError: the index could not be written.
         """
         return 0 if self._backlog is None else await self._backlog.run(limit)
+
+    async def warm_up(self) -> None:
+        """Load the embedder; meanwhile a search with a deadline does without it.
+
+        Raises:
+            EmbedderError: it cannot be loaded or reached.
+        """
+        if self._semantic is not None:
+            await self._semantic.warm_up()
 
     async def settle(self) -> None:
         """Return once everything written so far is indexed and embedded.
@@ -233,6 +246,17 @@ class MemoryIndex:
         if self._semantic is not None:
             await self._semantic.aclose()
 
+    def _note_skipped(self, agent: str, skipped: tuple[SkippedFile, ...], paths: Collection[str] | None) -> None:
+        """Remember which files are left out, and tell of each when that is news."""
+        before = self._skipped.get(agent, ())
+        for file in skipped:
+            if file not in before:
+                log.warning(
+                    "a file is not indexed", action="file_skipped", agent=agent, file=file.path, reason=file.reason
+                )
+        kept = () if paths is None else [file for file in before if file.path not in paths and file not in skipped]
+        self._skipped[agent] = (*kept, *skipped)[:REASONS_MAX]
+
     def _vectors_state(self) -> Literal["off", "unknown", "loading", "ready", "paused"]:
         semantic = self._semantic
         if semantic is None:
@@ -241,12 +265,14 @@ class MemoryIndex:
             return "paused"
         return "unknown" if semantic.vectors is None else semantic.vectors.statistics().state
 
-    async def _next_messages(self) -> int:
-        """Index one batch; the position moves with it in the same transaction."""
+    async def _next_messages(self) -> int | None:
+        """Index one batch; the position moves with it in the same transaction. None when there is nothing new."""
         start = self._figures.position
-        messages = await self._transcripts.messages_after(start, FOLLOW_MESSAGES)
-        if not messages:
-            return 0
+        found = await self._transcripts.messages_after(start, self._follow_limit)
+        if not found:
+            return None
+        messages = within_size(found)
+        self._follow_limit = len(messages) if len(messages) < len(found) else FOLLOW_MESSAGES_MAX
         batch = await asyncio.to_thread(transcript_passages, messages)
         end, now_ms = messages[-1].position, self._clock.now_ms()
         change = await self._database.write(
@@ -254,7 +280,7 @@ class MemoryIndex:
         )
         if change is None:  # another process was faster
             await self._database.read(self._figures.read)
-            return len(messages)
+            return 0
         self._figures.position = end
         await self._followed(change, "sessions")
         return len(messages)

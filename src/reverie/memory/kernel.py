@@ -62,6 +62,8 @@ def _inner_with_numpy(query: NDArray[np.int8], matrix: NDArray[np.int8]) -> NDAr
 
 def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """The positions of the highest scores, best first; equal scores in position order."""
+    if count <= 0:
+        return np.zeros(0, np.intp)
     everything = len(scores) <= count
     chosen = np.arange(len(scores)) if everything else np.sort(np.argpartition(scores, -count)[-count:])
     return chosen[np.argsort(-scores[chosen], kind="stable")]

@@ -1,8 +1,8 @@
 """One search: the words and the meaning of a question, looked up side by side, fused, and shown with their places.
 
-    words    full text, at most 200 chunks ┐
+    words    full text, at most 100 chunks ┐
                                            ├─ fusion over units ─ hits with citations
-    meaning  vectors, at most 200 chunks   ┘
+    meaning  vectors, at most 100 chunks   ┘
 
 A signal that fails or is late is left out and named in `reasons`; a search never fails because of the embedder.
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SEMANTIC_CANDIDATES = 200
+SEMANTIC_CANDIDATES = 100
 HITS_MAX = 100
 EMBEDDED_QUERY_CHARS_MAX = 4_000
 SHARE_FOR_MEANING = 0.8
@@ -157,6 +157,9 @@ class MemorySearch:
     ) -> VectorScan | None:
         semantic = self._semantic
         if semantic is None or not query.semantic:
+            return None
+        if semantic.warming and deadline is not None:
+            reasons.append("semantic: the embedder is still loading")
             return None
         try:
             text = query.text[:EMBEDDED_QUERY_CHARS_MAX]

@@ -29,13 +29,14 @@ class SemanticIndex:
     """The vectors of one index and the embedder that made them.
 
     `paused_reason` and `failure` are empty while all is well; `vectors` is None until the embedder's vector space is
-    known, which for a server may take its first answer.
+    known, which for a server may take its first answer. While `warming` is True a text would wait for the embedder.
     """
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
         self.vectors: VectorIndex | None = None
         self.paused_reason = ""
         self.failure = ""
+        self.warming = False
         self._database = database
         self._embedder = embedder
         self._turn = asyncio.Lock()
@@ -50,6 +51,21 @@ class SemanticIndex:
         """Start loading stored vectors if the vector space is known already; otherwise it happens with first use."""
         if self.identity.dims:
             await self.ready()
+
+    async def warm_up(self) -> None:
+        """Load the embedder, so that the first question need not wait for it.
+
+        Raises:
+            EmbedderError: it cannot be loaded or reached.
+        """
+        self.warming = True
+        try:
+            await self._embedder.warm()
+        except EmbedderError as error:
+            self.failure = str(error)
+            raise
+        finally:
+            self.warming = False
 
     async def ready(self) -> VectorIndex | None:
         """The vectors, loaded or loading; None while paused.

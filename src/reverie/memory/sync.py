@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from reverie.memory.chunking import ChunkLimits, chunk_document
 from reverie.memory.documents import (
+    FILES_MAX,
     SkippedFile,
     is_indexed_path,
     parse_markdown,
@@ -130,6 +131,8 @@ class WorkspaceSync:
         tally = _Tally()
         agent_id = await self._number()
         targets = await asyncio.to_thread(_targets, self._workspace, paths)
+        if len(targets) >= FILES_MAX:
+            tally.skipped.append(SkippedFile("memory", f"more than {FILES_MAX:,} files: the others are left out"))
         for start in range(0, len(targets), FILES_AT_ONCE):
             await self._sync_files(agent_id, targets[start : start + FILES_AT_ONCE], tally, forced=paths is not None)
         await self._forget_vanished(agent_id, set(targets), paths, tally)

@@ -215,7 +215,7 @@ def _search_query(arguments: JsonObject, agent: str) -> SearchQuery:
     if not isinstance(text, str) or not text.strip():
         raise _ArgumentError("query must be a string with some text")
     corpus = arguments.get("corpus") or "all"
-    if corpus not in _CORPORA:
+    if not isinstance(corpus, str) or corpus not in _CORPORA:
         raise _ArgumentError(f"corpus must be one of {', '.join(_CORPORA)}")
     limit = _whole(arguments, "maxResults")
     if limit is not None and limit < 1:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from reverie.memory.passages import Passage
     from reverie.types import LoggedMessage, Provenance, Role
 
-FOLLOW_MESSAGES = 200
+FOLLOW_MESSAGES_MAX = 200
+FOLLOW_CHARS_MAX = 2_000_000
 PROVENANCE: dict[Role, Provenance] = {"user": "owner", "assistant": "agent", "tool": "untrusted", "system": "system"}
 INDEXED_ROLES = frozenset[str]({"user", "assistant"})
 GENERIC_SPEAKERS = frozenset({"user", "assistant", "human", "ai", "system", "bot", "me", "you"})
@@ -43,6 +44,18 @@ class TranscriptLog(Protocol):
     async def last_position(self) -> int:
         """The position of the newest message; 0 when there is none."""
         ...
+
+
+def within_size(messages: Sequence[LoggedMessage]) -> list[LoggedMessage]:
+    """The first messages that together stay below `FOLLOW_CHARS_MAX`, at least one."""
+    taken: list[LoggedMessage] = []
+    room = FOLLOW_CHARS_MAX
+    for message in messages:
+        room -= len(message.text)
+        if taken and room < 0:
+            break
+        taken.append(message)
+    return taken
 
 
 def transcript_passages(messages: Sequence[LoggedMessage]) -> list[TranscriptPassages]:

@@ -82,7 +82,7 @@ class VectorTable:
     def _positions(self, chunk_ids: Sequence[int]) -> NDArray[np.intp]:
         if not self.rows:
             return np.zeros(0, np.intp)
-        wanted = np.asarray(chunk_ids, np.int64)
+        wanted = np.unique(np.asarray(chunk_ids, np.int64))
         positions = np.minimum(np.searchsorted(self.ids[: self.rows], wanted), self.rows - 1)
         return positions[self.ids[positions] == wanted]
 

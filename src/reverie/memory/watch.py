@@ -72,7 +72,7 @@ async def watch_workspaces(
             _log.warning(
                 "watching the workspaces failed",
                 action="watch_failed",
-                error=str(error),
+                cause=str(error),
                 polling=polling,
                 wait_s=wait_s,
             )
@@ -182,7 +182,7 @@ def relevant_paths(workspace: Path, paths: Collection[str]) -> list[str]:
 def _is_relevant(path: str) -> bool:
     first, *rest = path.split("/")
     if not rest:
-        return path in ROOT_FILES or path == MEMORY_FOLDER
+        return path in ROOT_FILES
     return first == MEMORY_FOLDER and not is_generated(path) and not any(map(is_ignored_folder, rest))
 
 

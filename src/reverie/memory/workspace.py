@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import HomeReadOnlyError, MemoryPathError, StorageError, StorageFullError
-from reverie.memory.documents import SkippedFile, read_file, split_lines
+from reverie.memory.documents import READ_FLAGS, SkippedFile, read_file, split_lines
 from reverie.memory.text import clean
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def read_markdown(path: Path, bytes_max: int) -> str:
     Bytes that are not UTF-8 become the replacement character U+FFFD. A symbolic link is not followed: it is empty.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, READ_FLAGS)
         with os.fdopen(descriptor, "rb") as file:
             data = file.read(bytes_max + 1)
     except OSError:
@@ -156,20 +156,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_new(path: Path, data: bytes, mode: int | None, sync: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
+    with path.open("xb") as file:
         if mode is not None:
-            os.fchmod(descriptor, mode)
+            path.chmod(mode)
         file.write(data)
         file.flush()
-        sync(descriptor)
+        sync(file.fileno())
 
 
 def _sync_folder(folder: Path, sync: Callable[[int], None]) -> None:
     """Force the new name to disk; where folders cannot be opened (Windows) there is nothing to force."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         sync(descriptor)
     finally:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reverie.sessions.codec import decode_message, decode_request, dump, encode_extra, encode_request
-from reverie.sessions.replay import fingerprint, input_start, message_fingerprint, unseen
+from reverie.sessions.replay import NewMessages, fingerprint, input_start, message_fingerprint, unseen
 from reverie.types import LoggedMessage, Message, Turn
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from reverie.types import FinishReason, SessionKey, ToolCall, TurnRequest, Usage
 
 KNOWN_MESSAGES_MAX = 1_000
+KNOWN_MESSAGES_MIN = 100
+VIEWS_MAX = 64
 UNFINISHED_PAGE = 200
 
 
@@ -49,7 +52,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class BegunTurn:
-    """A turn that runs: its session, the transcript in view, and the number of the first message of the new input.
+    """A turn that runs: its session, the transcript in view, the number of the first message of the new input.
 
     The input stands last: a user message, or the results of tools that the client ran.
     """
@@ -64,8 +67,9 @@ class BegunTurn:
 class RecordedMessage:
     """A message to append, and how the client saw it.
 
-    `visible` is False for rounds of our own tools, `remember` False for text that only quotes memory. `seen_text` is the whole reply and `seen_calls` the calls that
-    the client was shown, where they differ from the message's own: it is recognised by those when it is replayed.
+    `visible` is False for rounds of our own tools, `remember` False for text that only quotes memory. `seen_text` is
+    the whole reply and `seen_calls` the calls that the client was shown, where they differ from the message's own: it
+    is recognised by those when it is replayed.
     """
 
     message: Message
@@ -116,12 +120,44 @@ class SessionTotals:
     turns: dict[str, int]
 
 
+class _Views:
+    """The transcripts in view of the sessions used last, so that a turn reads only what was added since.
+
+    Transcripts only grow, so what was committed stays true. At most `VIEWS_MAX` sessions are kept.
+    """
+
+    def __init__(self) -> None:
+        self._views: OrderedDict[str, tuple[HistoryEntry, ...]] = OrderedDict()
+
+    def last(self, session_id: str) -> tuple[HistoryEntry, ...]:
+        """What the session's last turn had in view."""
+        return self._views.get(session_id, ())
+
+    def keep(self, session_id: str, view: tuple[HistoryEntry, ...]) -> None:
+        """Remember what a committed turn has in view."""
+        self._views[session_id] = view
+        self._views.move_to_end(session_id)
+        while len(self._views) > VIEWS_MAX:
+            self._views.popitem(last=False)
+
+
+def _in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], limit: int) -> tuple[HistoryEntry, ...]:
+    """The newest `limit` messages of a session from its `history_start` on: those of the last view, and the rest read."""
+    start = session.history_start
+    kept = last[max(0, start - last[0].seq) :] if last and last[0].seq <= start else ()
+    after = kept[-1].seq + 1 if kept else start
+    rows = tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit)
+    added = [HistoryEntry(seq, decode_message(role, text, extra)) for seq, role, text, extra in rows]
+    return (*kept, *added[::-1])[-limit:]
+
+
 class SessionStore:
     """Sessions, turns and transcripts in `state.db`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._views = _Views()
 
     async def accept(self, request: TurnRequest) -> Turn:
         """Make a turn durable. Opens the key's session if it has none."""
@@ -140,18 +176,20 @@ class SessionStore:
     async def begin(self, turn: Turn, *, history_max: int) -> BegunTurn:
         """The turn runs: append what it brings to the transcript and return the conversation in view."""
         now = self._clock.now_ms()
+        last = self._views.last(turn.session_id)
 
         def work(tx: Transaction) -> BegunTurn:
             changed = tx.execute("start_turn", id=turn.id, now=now)
             assert changed == 1, f"turn {turn.id} is not waiting"
-            known = [row["fingerprint"] for row in _newest_fingerprints(tx, turn.session_id)]
-            new = unseen(turn.request.messages, known[::-1])
+            new = _unseen(tx, turn)
             first = _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
             session = _session(tx.row("find_session", id=turn.session_id))
-            rows = tx.rows("newest_messages", session_id=session.id, from_seq=session.history_start, limit=history_max)
-            return BegunTurn(session, _entries(rows), first + input_start(new.messages), new.reason)
+            history = _in_view(tx, session, last, history_max)
+            return BegunTurn(session, history, first + input_start(new.messages), new.reason)
 
-        return await self._database.write(work)
+        begun = await self._database.write(work)
+        self._views.keep(turn.session_id, begun.history)
+        return begun
 
     async def record_epoch(
         self, session_id: str, *, epoch: int, reason: str, fingerprints: dict[str, str], history_start: int
@@ -207,9 +245,7 @@ class SessionStore:
         def work(tx: Transaction) -> None:
             row = tx.row("find_turn", id=turn.id)
             if row is not None and row["state"] == "accepted":  # it never began: its input is not in the transcript yet
-                known = [r["fingerprint"] for r in _newest_fingerprints(tx, turn.session_id)]
-                new = unseen(turn.request.messages, known[::-1])
-                _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
+                _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in _unseen(tx, turn).messages], now)
             if partial:
                 _append(tx, turn.session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)
             tx.execute(
@@ -302,8 +338,14 @@ def _open_session(tx: Transaction, key: SessionKey, origin: str, now: int, title
     return session_id
 
 
-def _newest_fingerprints(tx: Transaction, session_id: str) -> list[Row]:
-    return tx.rows("newest_fingerprints", session_id=session_id, limit=KNOWN_MESSAGES_MAX)
+def _unseen(tx: Transaction, turn: Turn) -> NewMessages:
+    """What a turn's request adds to its session. The transcript is asked only when the client sent history."""
+    messages = turn.request.messages
+    if input_start(messages) == 0:
+        return NewMessages(messages, "the request brings no history")
+    limit = min(KNOWN_MESSAGES_MAX, 4 * len(messages) + KNOWN_MESSAGES_MIN)
+    rows = tx.tuples("newest_fingerprints", session_id=turn.session_id, limit=limit)
+    return unseen(messages, [row[0] for row in rows][::-1])
 
 
 def _append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[RecordedMessage], now: int) -> int:
@@ -361,10 +403,4 @@ def _session(row: Row | None) -> Session:
         prefix_fingerprints=json.loads(row["prefix_fingerprint"]),
         history_start=row["history_start"],
         message_count=row["message_count"],
-    )
-
-
-def _entries(newest_first: list[Row]) -> tuple[HistoryEntry, ...]:
-    return tuple(
-        HistoryEntry(row["seq"], decode_message(row["role"], row["text"], row["extra"])) for row in newest_first[::-1]
     )

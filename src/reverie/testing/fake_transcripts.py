@@ -31,9 +31,7 @@ class FakeTranscripts:
         """Append a message to a session; its number follows from those before it."""
         seq = 1 + sum(message.session_id == session_id for message in self.messages)
         position = len(self.messages) + 1
-        message = LoggedMessage(
-            position, session_id, agent, seq, role, text, speaker, said_on, created_at_ms, origin
-        )
+        message = LoggedMessage(position, session_id, agent, seq, role, text, speaker, said_on, created_at_ms, origin)
         self.messages.append(message)
         return message
 

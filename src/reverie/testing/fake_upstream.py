@@ -366,13 +366,13 @@ class _QuietServer(uvicorn.Server):
 
 
 @contextmanager
-def serve_in_thread(app: ASGIApp) -> Generator[str]:
-    """Serve an application on a free port of this machine; gives its address, `http://127.0.0.1:PORT`.
+def serve_in_thread(app: ASGIApp, port: int = 0) -> Generator[str]:
+    """Serve an application on a port of this machine, 0 for a free one; gives its address, `http://127.0.0.1:PORT`.
 
     The server has a thread and an event loop of its own, so synchronous clients and other processes can use it.
     Leaving the block drops the connections that are still open.
     """
-    listening = _listening_socket(0)
+    listening = _listening_socket(port)
     config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=0)
     server = _QuietServer(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="fake-upstream")

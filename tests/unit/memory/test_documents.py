@@ -51,7 +51,7 @@ def test_the_walk_finds_memory_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_symbolic_links_are_refused(tmp_path: Path) -> None:
-    """A link is neither listed nor read, whether it is the file, a folder on the way, or points out of the workspace."""
+    """A link is neither listed nor read, whether it is the file itself or a folder on the way."""
     outside = tmp_path / "outside"
     put(outside, "secret.md", "secret")
     workspace = tmp_path / "workspace"
@@ -120,7 +120,12 @@ def test_front_matter_must_end() -> None:
 
 @pytest.mark.parametrize(
     ("given", "path"),
-    [("MEMORY.md", "MEMORY.md"), ("./memory/a.md", "memory/a.md"), ("DREAMS.md", "DREAMS.md"), ("memory/dreaming/x.md", "memory/dreaming/x.md")],
+    [
+        ("MEMORY.md", "MEMORY.md"),
+        ("./memory/a.md", "memory/a.md"),
+        ("DREAMS.md", "DREAMS.md"),
+        ("memory/dreaming/x.md", "memory/dreaming/x.md"),
+    ],
 )
 def test_memory_files_can_be_asked_for(given: str, path: str) -> None:
     """Memory files are readable, generated reports too."""
@@ -129,7 +134,19 @@ def test_memory_files_can_be_asked_for(given: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "/etc/passwd", "../secret.md", "memory/../../x.md", "memory/a.txt", "AGENTS.md", "skills/x/SKILL.md", "memory\\a.md", "memory/\x00.md", "..", "/"],
+    [
+        "",
+        "/etc/passwd",
+        "../secret.md",
+        "memory/../../x.md",
+        "memory/a.txt",
+        "AGENTS.md",
+        "skills/x/SKILL.md",
+        "memory\\a.md",
+        "memory/\x00.md",
+        "..",
+        "/",
+    ],
 )
 def test_other_paths_are_refused(given: str) -> None:
     """A path that leaves the memory, or is no Markdown, is refused with what is allowed."""

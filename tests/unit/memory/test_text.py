@@ -71,5 +71,3 @@ def test_no_question_breaks_the_full_text_query(question: str) -> None:
     connection.execute("CREATE VIRTUAL TABLE t USING fts5 (body, tokenize = 'porter unicode61 remove_diacritics 2')")
     for word in words_for_query(question):
         connection.execute("SELECT count(*) FROM t WHERE t MATCH ?", (quoted(word),)).get  # noqa: B018 (it runs it)
-
-

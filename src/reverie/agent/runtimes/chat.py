@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+BETWEEN_ROUNDS = "\n\n"
+"""Where the model says something, uses a tool of ours and goes on speaking, the client's reply shows two paragraphs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -48,6 +51,10 @@ class _Conversation:
     said: list[str] = field(default_factory=list[str])
     usage: Usage = field(default_factory=Usage)
     prompt_tokens_first: int = 0
+
+    def gap(self) -> str:
+        """What parts a round's text from the one before it, in the client's reply."""
+        return BETWEEN_ROUNDS if self.said and not self.said[-1][-1:].isspace() else ""
 
 
 class ChatRuntime:
@@ -126,9 +133,10 @@ class ChatRuntime:
         async for event in self._model.respond(call):
             match event:
                 case TextDelta(text):
+                    shown = text if parts else f"{conversation.gap()}{text}"
                     parts.append(text)
-                    conversation.said.append(text)
-                    emit(ReplyDelta(text))
+                    conversation.said.append(shown)
+                    emit(ReplyDelta(shown))
                 case ReasoningText(text):
                     emit(ReasoningDelta(text))
                 case Completed():

@@ -92,8 +92,8 @@ def show(query: str, result: SearchResult, *, explain: bool) -> None:
 
 
 def _show_hit(number: int, hit: SearchHit, query: str, *, explain: bool) -> None:
-    facts = "  ".join(fact for fact in (hit.when, hit.speaker) if fact)
-    say(f"{number:>2}  {hit.score:.2f}  {bold(hit.citation)}  {dim(facts)}".rstrip())
+    facts = [dim(fact) for fact in (hit.when, hit.speaker) if fact]
+    say("  ".join([f"{number:>2}", f"{hit.score:.2f}", bold(hit.citation), *facts]))
     say(f"    {highlighted(snippet(hit.text, query, SNIPPET_CHARACTERS_MAX), query)}")
     if explain:
         parts = ", ".join(f"{name} {value:.3f}" for name, value in sorted(hit.parts.items()))

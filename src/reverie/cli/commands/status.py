@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import anyio
+
 from reverie.app import open_memory
 from reverie.cli.opening import find_home
 from reverie.cli.output import columns, counted, say, say_json, size_words
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from reverie.sessions.store import SessionTotals
 
 REACH_S_MAX = 3.0
+LOAD_S_MAX = 2.0
+LOAD_POLL_S = 0.02
 OFFLINE = "offline"
 
 
@@ -57,6 +61,7 @@ async def show_status(given: Path | None, *, as_json: bool) -> None:
     home, config = await asyncio.to_thread(find_home, given)
     server, upstream = await asyncio.gather(asyncio.to_thread(find_server, home), reach(config))
     async with open_memory(home, config, exclusive=False) as opened:
+        await _vectors_counted(opened)
         status = await _gather(opened, home, server, upstream)
     if as_json:
         say_json(asdict(status))
@@ -74,6 +79,13 @@ async def _gather(opened: OpenMemory, home: Home, server: RunningServer | None, 
         totals=await opened.sessions.totals(),
         index=opened.memory.statistics(),
     )
+
+
+async def _vectors_counted(opened: OpenMemory) -> None:
+    """Wait for the stored vectors to load, at most `LOAD_S_MAX`: before that their number is not known."""
+    with anyio.move_on_after(LOAD_S_MAX):
+        while opened.memory.statistics().vectors_state == "loading":  # noqa: ASYNC110 (a snapshot has no event)
+            await anyio.sleep(LOAD_POLL_S)
 
 
 async def reach(config: Config) -> Upstream:

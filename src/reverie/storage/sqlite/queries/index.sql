@@ -102,27 +102,32 @@ INSERT INTO chunks_fts (rowid, body, header, scope) VALUES (:id, :body, :header,
 DELETE FROM chunks_fts WHERE rowid = :id;
 
 -- name: count_rows_with
--- In how many chunks an expression matches, counted up to a bound.
-SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH :match LIMIT :bound);
+-- In how many chunks each of some expressions matches, counted up to a bound; packed.
+SELECT json_group_array(n ORDER BY key) FROM (
+  SELECT w.key, (SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH w.value LIMIT :bound)) AS n
+  FROM json_each(:matches) w
+);
 
 -- name: rank_fulltext
 -- The best chunks for an expression, without the end of one document (which the asker already sees), and only from
--- paths in a range when :high is not empty. A bm25 is better the lower it is.
-SELECT rowid, bm25(chunks_fts, 1.0, :header_weight, 0.0) AS score FROM chunks_fts
-WHERE chunks_fts MATCH :match
-  AND +rowid NOT IN (SELECT id FROM chunks WHERE document_id = :hidden_document AND start_line >= :hidden_from)
-  AND (:high = '' OR +rowid IN (SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id
-                                WHERE d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
-ORDER BY score LIMIT :limit;
+-- paths in a range when :high is not empty. A bm25 is better the lower it is. Packed.
+SELECT json_group_array(json_array(id, score) ORDER BY score, id) FROM (
+  SELECT rowid AS id, bm25(chunks_fts, 1.0, :header_weight, 0.0) AS score FROM chunks_fts
+  WHERE chunks_fts MATCH :match
+    AND +rowid NOT IN (SELECT id FROM chunks WHERE document_id = :hidden_document AND start_line >= :hidden_from)
+    AND (:high = '' OR +rowid IN (SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id
+                                  WHERE d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
+  ORDER BY score LIMIT :limit
+);
 
 -- name: rows_with_rare_word
--- Which of some chunks an expression matches, going through all it matches.
-SELECT rowid FROM chunks_fts
+-- Which of some chunks an expression matches, going through all it matches; packed.
+SELECT json_group_array(rowid) FROM chunks_fts
 WHERE chunks_fts MATCH :match AND +rowid IN (SELECT value FROM json_each(:ids));
 
 -- name: rows_with_common_word
--- Which of some chunks an expression matches, asking for each chunk.
-SELECT rowid FROM chunks_fts
+-- Which of some chunks an expression matches, asking for each chunk; packed.
+SELECT json_group_array(rowid) FROM chunks_fts
 WHERE chunks_fts MATCH :match AND rowid IN (SELECT value FROM json_each(:ids));
 
 -- name: find_document
@@ -134,20 +139,22 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND path = :path;
 SELECT id FROM documents WHERE agent_id = :agent_id AND path >= :low AND path < :high ORDER BY path LIMIT :limit;
 
 -- name: find_places
--- Where some chunks stand and who said them, without their texts.
-SELECT c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line
+-- Where some chunks stand and who said them, without their texts; packed.
+SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line))
 FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 
 -- name: find_units
--- The first chunk of some units, given as a list of [document, unit].
-SELECT c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line
+-- The first chunk of some units, given as a list of [document, unit]; packed.
+SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line))
 FROM json_each(:units) j
 JOIN chunks c ON c.document_id = j.value ->> 0 AND c.unit = j.value ->> 1 AND c.part = 0;
 
 -- name: find_chunks
--- Some chunks with everything a hit shows.
-SELECT c.id, d.source, d.path, d.session_id, c.start_line, c.end_line, c.part, c.text, c.heading, c.speaker,
-  c.said_by, c.said_on, c.provenance, c.created_at
+-- Some chunks with everything a hit shows; packed, each as an object.
+SELECT json_group_array(json_object(
+  'id', c.id, 'source', d.source, 'path', d.path, 'session_id', d.session_id, 'start_line', c.start_line,
+  'end_line', c.end_line, 'part', c.part, 'text', c.text, 'heading', c.heading, 'speaker', c.speaker,
+  'said_by', c.said_by, 'said_on', c.said_on, 'provenance', c.provenance, 'created_at', c.created_at))
 FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
 
 -- name: list_waiting_chunks

@@ -90,7 +90,7 @@ SELECT fingerprint FROM messages WHERE session_id = :session_id AND visible = 1 
 
 -- name: newest_messages
 -- The newest messages of a session from a number on, newest first.
-SELECT seq, role, text, extra, turn_id FROM messages
+SELECT seq, role, text, extra FROM messages
 WHERE session_id = :session_id AND seq >= :from_seq ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after

@@ -1,0 +1,63 @@
+"""Run the benchmarks and write `docs/benchmarks.md`.
+
+    python -m benchmarks [--turn FILE …] [--session FILE …]
+
+The gateway needs no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def measured(module: str, *arguments: str) -> dict[str, Any]:
+    """One benchmark's JSON, run as a person would."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--json"]
+    print("running", " ".join(command[1:]), file=sys.stderr)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def section(command: str, report: dict[str, Any]) -> str:
+    """A report as a table: a row a figure, a column each for Reverie and what it was compared with."""
+    columns = {"reverie": report["figures"], **report.get("peers", {}), **report.get("groups", {})}
+    keys = list(dict.fromkeys(key for figures in columns.values() for key in figures))
+    lines = [f"## {report['name']}", "", f"`{command}`", ""]
+    lines += [f"| figure | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for key in keys:
+        cells = (f"{figures[key]:,.2f}" if key in figures else "" for figures in columns.values())
+        lines.append(f"| {key} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Run them all, one after the other, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--turn", type=Path, action="append", default=[], help="a file to measure at turn level")
+    parser.add_argument("--session", type=Path, action="append", default=[], help="a file for session level")
+    arguments = parser.parse_args()
+    runs = [("gateway", ())]
+    runs += [("retrieval", (str(file), "--level", "turn")) for file in arguments.turn]
+    runs += [("retrieval", (str(file), "--level", "session")) for file in arguments.session]
+    reports = [(module, given, measured(module, *given)) for module, given in runs]
+    machine = ", ".join(f"{key} {value}" for key, value in reports[0][2]["machine"].items())
+    when = f"{datetime.now(UTC):%Y-%m-%d}"
+    note = "Written by `make bench`; ratios within one table are sound, absolute times depend on the machine."
+    head = ["# Benchmarks", "", f"Measured on {when}; {machine}. {note}", ""]
+    sections: list[str] = []
+    for module, given, report in reports:
+        shown = " ".join(Path(word).name if "/" in word else word for word in given)
+        sections.append(section(f"python -m benchmarks.{module} {shown}".strip(), report))
+    PAGE.write_text("\n".join([*head, *sections]), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""A home that cannot be used: each time one line that says what is wrong and what to do, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import subprocess
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+
+from reverie.testing.fake_upstream import Plan
+from tests.acceptance.servers import WITHOUT_MEMORY, server_at, upstream_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.acceptance.servers import Server, WithUpstream
+
+COULD_NOT = 1
+WRONG_USE = 2
+KIB = 1024
+
+
+def check_one_line(printed: str, *parts: str) -> None:
+    """What a person reads is one line that holds all of this, and no trace."""
+    (line,) = printed.strip().splitlines()
+    assert line.startswith("error: ")
+    assert [part for part in parts if part not in line] == [], line
+
+
+@pytest.fixture
+def used(server: Server) -> Server:
+    """A home with one answered turn in it; its server is stopped."""
+    server.environment |= WITHOUT_MEMORY
+    server.start()
+    assert server.chat("The boat is called Alba.").status == 200
+    assert server.stop() == 0
+    return server
+
+
+# -- databases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("state.db", "restore it from a backup"),
+        ("index.db", "the next start rebuilds it"),
+        ("embeddings.db", "move or delete it"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["overwritten", "beginning lost", "another program's"])
+def test_a_database_that_is_not_ours_any_more(used: Server, name: str, remedy: str, damage: str) -> None:
+    """The start is refused with the file and its remedy, and the file stays as it is."""
+    path = used.home / name
+    if damage == "another program's":
+        path.unlink()
+        with closing(apsw.Connection(str(path))) as other:
+            other.execute("CREATE TABLE recipes (name TEXT)")
+        remedy = "Move it away"
+    else:
+        content = path.read_bytes()
+        path.write_bytes(b"no database\n" * 1000 if damage == "overwritten" else content[4096:])
+    before = path.read_bytes()
+    code, printed = used.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, str(path), "Nothing was changed", remedy)
+    assert path.read_bytes() == before
+
+
+def test_a_lost_index_is_rebuilt(used: Server) -> None:
+    """The remedy for a damaged index is true: without it, the next start makes a new one."""
+    (used.home / "index.db").unlink()
+    used.start()
+
+    assert "[sessions/" in used.run("search", "boat", "--source", "sessions").stdout or used.chat("And?").status == 200
+    assert used.transcript()[0] == ("user", "The boat is called Alba.")
+
+
+def test_a_newer_schema(used: Server) -> None:
+    """A database of a newer Reverie is refused with both versions, and stays as it is."""
+    path = used.home / "state.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("journal_mode", "delete")
+        connection.pragma("user_version", 999)
+    before = path.read_bytes()
+    code, printed = used.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, str(path), "schema 999", "newer Reverie", "--home")
+    assert path.read_bytes() == before
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[gateway]\nport = 99999\n", ["gateway.port", "99999", "65535"]),
+        ('[upstream]\nread_s = "soon"\n', ["upstream.read_s", "'soon'", "3600"]),
+        ("[memory]\nembeder = 'none'\n", ["memory.embeder", "there is no such setting"]),
+        ("[gateway\n", ["config.toml", "a TOML file", "line 1"]),
+        ('[gateway]\nauth = "password"\n', ["gateway.auth", "'password'", "'none' or 'token'"]),
+    ],
+)
+def test_a_bad_setting_in_the_file(server: Server, text: str, parts: list[str]) -> None:
+    """A setting that is wrong is refused with its key, its value and what is allowed."""
+    server.home.mkdir()
+    (server.home / "config.toml").write_text(text, encoding="utf-8")
+    code, printed = server.refused()
+
+    assert code == WRONG_USE
+    check_one_line(printed, *parts)
+    assert [path.name for path in server.home.iterdir()] == ["config.toml"]
+
+
+def test_a_bad_setting_in_the_environment(server: Server) -> None:
+    """The environment is held to the same ranges."""
+    server.environment["REVERIE_MEMORY__RECALL_HITS"] = "many"
+    code, printed = server.refused()
+
+    assert code == WRONG_USE
+    check_one_line(printed, "memory.recall_hits", "'many'", "50")
+
+
+# -- address ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use(server: Server) -> None:
+    """Another program's port is named, with the way out; no home is made."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server.arguments += ["--port", str(port)]
+        code, printed = server.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, f"port {port}", "in use", "--port")
+    assert not server.home.exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_strangers_need_a_token(server: Server, host: str) -> None:
+    """An address that others can reach is refused without a token."""
+    server.arguments += ["--host", host]
+    code, printed = server.refused()
+
+    assert code == WRONG_USE
+    check_one_line(printed, "gateway.host", host, "token", "REVERIE_TOKEN")
+
+
+def test_mode_token_needs_a_token(server: Server) -> None:
+    """Token mode without a token does not fall back to an open door."""
+    server.environment["REVERIE_GATEWAY__AUTH"] = "token"
+    code, printed = server.refused()
+
+    assert code == WRONG_USE
+    check_one_line(printed, "gateway.auth", "REVERIE_TOKEN")
+
+
+def test_a_token(server: Server) -> None:
+    """With a token, on all addresses: every /v1 path needs it, the probes do not, and a good caller is served."""
+    server.environment |= {**WITHOUT_MEMORY, "REVERIE_GATEWAY__AUTH": "token", "REVERIE_TOKEN": "open-sesame-123"}
+    server.arguments += ["--host", "0.0.0.0"]
+    server.start()
+    good = {"Authorization": "Bearer open-sesame-123"}
+    refused = [
+        server.chat("hello"),
+        server.chat("hello", headers={"Authorization": "Bearer open-sesame-124"}),
+        server.get("/v1/models"),
+        server.get("/metrics"),
+    ]
+
+    assert [answer.status for answer in refused] == [401] * 4
+    assert [answer.json for answer in refused] == [{"error": {"message": "Unauthorized", "type": "unauthorized"}}] * 4
+    assert server.chat("hello", headers=good).status == 200
+    assert server.get("/v1/models", good).status == 200
+    assert server.get("/healthz").status == 200
+    assert len(server.transcript()) == 2
+    assert "open-sesame" not in server.log
+
+
+# -- the home itself -------------------------------------------------------------------------------------------------
+
+
+def test_a_home_in_use(used: Server) -> None:
+    """A second server on the same home is refused with the process that has it; the first one is not disturbed."""
+    used.start()
+    with server_at(used.home.parent / "other") as second:
+        second.arguments += ["--home", str(used.home)]
+        code, printed = second.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, str(used.home), f"process {used.pid}", "--home")
+    assert used.chat("Still there?").status == 200
+
+
+def test_a_home_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
+    """A place where nothing can be made, for example below a file, is refused by name."""
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    server.arguments += ["--home", str(tmp_path / "file" / "home")]
+    code, printed = server.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, str(tmp_path / "file" / "home"), "cannot be written", "--home")
+
+
+def in_mounts_of_its_own(server: Server, mount: str) -> None:
+    """Let the server see its home through a mount that only it has; skip the test where that is not permitted."""
+    for flags in ("-rm", "-m"):
+        wrapper = ["unshare", flags, "sh", "-c", f'{mount} && shift && exec "$@"', "sh", str(server.home)]
+        try:
+            probe = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
+        except FileNotFoundError:
+            break
+        if probe.returncode == 0:
+            server.wrapper, server.mounts_of_its_own = wrapper, True
+            return
+    pytest.skip("this machine does not let a process have mounts of its own")
+
+
+def test_a_read_only_home(used: Server) -> None:
+    """A home on a medium that cannot be written is refused, and is as it was afterwards."""
+    in_mounts_of_its_own(used, 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"')
+    before = {path.name: path.read_bytes() for path in used.home.glob("*.db")}
+    code, printed = used.refused()
+
+    assert code == COULD_NOT
+    check_one_line(printed, str(used.home), "cannot be written", "--home")
+    assert {path.name: path.read_bytes() for path in used.home.glob("*.db")} == before
+
+
+# -- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_small_disk(server: Server) -> Iterator[WithUpstream]:
+    """A running server whose home is a disk of 8 MiB."""
+    server.home.mkdir()
+    in_mounts_of_its_own(server, 'mount -t tmpfs -o size=8m small "$1"')
+    server.environment |= WITHOUT_MEMORY
+    with upstream_for(server, Plan(echo=True)) as both:
+        server.start()
+        yield both
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all the room that is left."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (64 * KIB, 4 * KIB, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    return filler
+
+
+def test_a_full_disk(on_small_disk: WithUpstream) -> None:
+    """What cannot be kept is refused as 507, saying why; what was acknowledged is there, and turns work with room."""
+    server = on_small_disk.server
+    acknowledged = ["first"]
+    assert server.chat("first").text == "first"
+    filler = fill(server.seen_home)
+    for number in range(500):  # room that a database has already is used up first
+        answer = server.chat(f"message {number} " + "x" * 2_000)
+        if answer.status != 200:
+            break
+        acknowledged.append(answer.text)
+    again = server.chat("one more", stream=True)
+    healthy = server.get("/healthz")
+    filler.unlink()
+    after = server.chat("There is room again.")
+
+    assert (answer.status, answer.error["code"]) == (507, "storage_full")
+    assert "disk is full" in answer.error["message"]
+    assert (again.status, again.error["code"]) == (507, "storage_full")
+    assert healthy.status == 200
+    assert after.text == "There is room again."
+    said = [text for role, text in server.transcript() if role == "assistant"]
+    assert said == [*acknowledged, "There is room again."]
+
+
+def test_a_disk_that_fills_while_the_model_answers(on_small_disk: WithUpstream) -> None:
+    """The answer cannot be recorded: the caller is told so, and the message that was accepted is in the transcript."""
+    server = on_small_disk.server
+    server.chat("first")
+    on_small_disk.upstream.plan = Plan(text="y" * 4_000_000)
+    answer = server.chat("Write a long answer.")
+    on_small_disk.upstream.plan = Plan(echo=True)
+    while answer.status == 200:  # each leaves less room
+        on_small_disk.upstream.plan = Plan(text="y" * 4_000_000)
+        answer = server.chat("Write a long answer.")
+    on_small_disk.upstream.plan = Plan(echo=True)
+    after = server.chat("And a short one?")
+
+    assert (answer.status, answer.error["code"]) == (507, "storage_full")
+    assert after.text == "And a short one?"
+    assert server.transcript()[-3:] == [
+        ("user", "Write a long answer."), ("user", "And a short one?"), ("assistant", "And a short one?"),
+    ]  # fmt: skip
+    assert server.turn_states()[-2:] == ["failed", "answered"]
+
+
+def test_a_disk_that_refuses_to_write(used: Server) -> None:
+    """Files that may not grow stand for a failing disk: a server error says so; afterwards everything kept is there."""
+    size = max(path.stat().st_size for path in used.home.glob("*.db*"))
+    used.wrapper = ["sh", "-c", f'ulimit -f {2 * size // 512} && shift && exec "$@"', "sh", "-"]
+    used.start()
+    kept: list[tuple[str, str]] = used.transcript()
+    for number in range(200):
+        answer = used.chat(f"message {number} " + "x" * 4_000)
+        if answer.status != 200:
+            break
+        kept = used.transcript()
+    healthy = used.get("/healthz")
+    used.stop()
+    used.wrapper = []
+    used.start()
+    after = used.chat("And now?")
+
+    assert answer.status in {500, 507}
+    assert answer.error["code"] in {"storage_failed", "storage_full"}
+    assert healthy.status == 200
+    assert after.status == 200
+    assert [line for line in used.transcript() if line[1].startswith(("The boat", "message"))][: len(kept)] == [
+        line for line in kept if line[1].startswith(("The boat", "message"))
+    ]
+
+
+def test_errors_as_json(server: Server) -> None:
+    """With `--json` a refusal to start is one object for programs."""
+    server.environment["REVERIE_GATEWAY__PORT"] = "99999"
+    server.arguments += ["--json"]
+    with server_at(server.home) as other:
+        other.environment |= server.environment
+        shown = other.run("config", "--json")
+
+    assert shown.returncode == WRONG_USE
+    assert json.loads(shown.stderr)["error"]["type"] == "ConfigError"
+    assert "gateway.port" in json.loads(shown.stderr)["error"]["message"]

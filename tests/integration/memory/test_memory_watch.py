@@ -1,0 +1,139 @@
+"""Files changed by hand are noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reverie.memory.sync import SyncReport
+from reverie.memory.watch import relevant_paths, watch_workspaces
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    OpenIndex = Callable[..., AbstractAsyncContextManager[Any]]
+
+pytestmark = pytest.mark.anyio
+DEBOUNCE_MS = 50
+
+
+class Syncs:
+    """An index that only notes what it is asked to sync, and can be waited for."""
+
+    def __init__(self, index: Any = None) -> None:
+        self.calls: list[tuple[str, list[str] | None]] = []
+        self.failures = 0
+        self._index = index
+        self._called = asyncio.Condition()
+
+    async def sync_workspace(self, agent: str, paths: Collection[str] | None = None) -> SyncReport:
+        """Note the call, fail if told to, and pass it on."""
+        async with self._called:
+            self.calls.append((agent, None if paths is None else sorted(paths)))
+            self._called.notify_all()
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the disk hiccups")
+        return SyncReport() if self._index is None else await self._index.sync_workspace(agent, paths)
+
+    async def wait_for(self, *wanted: tuple[str, list[str] | None]) -> None:
+        """Return once all these calls were made."""
+        async with asyncio.timeout(20), self._called:
+            await self._called.wait_for(lambda: all(call in self.calls for call in wanted))
+
+
+@asynccontextmanager
+async def watching(syncs: Syncs, *workspaces: Path, polling: bool = False) -> AsyncGenerator[None]:
+    """Watch until the block ends."""
+    stop = asyncio.Event()
+    named = {f"agent{number}" if number else "main": path for number, path in enumerate(workspaces)}
+    task = asyncio.create_task(watch_workspaces(syncs, named, DEBOUNCE_MS, stop, polling=polling))
+    try:
+        await syncs.wait_for(("main", None))
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+async def found(memory: Any, word: str) -> None:
+    """Return once a word is found."""
+    async with asyncio.timeout(20):
+        while not await memory.cited(word):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+async def test_a_change_is_noticed(tmp_path: Path, *, polling: bool) -> None:
+    """Files in the workspace and below memory/ are synced by name, with and without help of the system."""
+    (tmp_path / "memory").mkdir()
+    syncs = Syncs()
+    async with watching(syncs, tmp_path, polling=polling):
+        (tmp_path / "memory/a.md").write_text("hello")
+        (tmp_path / "MEMORY.md").write_text("hello")
+        await syncs.wait_for(("main", ["memory/a.md"]), ("main", ["MEMORY.md"]))
+
+
+async def test_an_edit_is_findable_soon(open_index: OpenIndex) -> None:
+    """A file saved by hand is found by its words, with nothing else done."""
+    async with open_index() as memory:
+        (memory.workspace / "memory").mkdir()
+        syncs = Syncs(memory.index)
+        async with watching(syncs, memory.workspace):
+            memory.write("memory/a.md", "walrus\n")
+            await found(memory, "walrus")
+        assert await memory.cited("walrus") == ["memory/a.md#L1"]
+
+
+async def test_a_memory_folder_made_later_is_watched(tmp_path: Path) -> None:
+    """When memory/ appears, everything is compared again and its files are watched from then on."""
+    syncs = Syncs()
+    async with watching(syncs, tmp_path):
+        syncs.calls.clear()
+        (tmp_path / "memory").mkdir()
+        await syncs.wait_for(("main", None))
+        (tmp_path / "memory/a.md").write_text("hello")
+        await syncs.wait_for(("main", ["memory/a.md"]))
+
+
+async def test_a_failure_is_survived(open_index: OpenIndex) -> None:
+    """When a sync fails, watching starts again and compares everything, so that no change is missed."""
+    async with open_index() as memory:
+        (memory.workspace / "memory").mkdir()
+        syncs = Syncs(memory.index)
+        syncs.failures = 1
+        async with watching(syncs, memory.workspace):
+            memory.write("memory/a.md", "walrus\n")
+            await found(memory, "walrus")
+        assert syncs.failures == 0
+
+
+async def test_it_ends_when_cancelled(tmp_path: Path) -> None:
+    """Cancelling the task ends it without waiting for anything to change."""
+    task = asyncio.create_task(watch_workspaces(Syncs(), {"main": tmp_path}, DEBOUNCE_MS))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 20)
+
+
+def test_only_what_can_matter_is_passed_on(tmp_path: Path) -> None:
+    """Litter of editors and programs, hidden folders and our own reports are ignored."""
+    paths = {
+        "MEMORY.md",
+        "memory",
+        "memory/a.md",
+        "memory/folder",
+        "AGENTS.md",
+        "memory/.a.md.1f.tmp",
+        "memory/.git/x",
+        "memory/dreaming/x.md",
+        "venv/lib/x.md",
+    }
+    found = relevant_paths(tmp_path, {str(tmp_path / path) for path in paths} | {"/elsewhere/memory/a.md"})
+    assert found == ["MEMORY.md", "memory/a.md", "memory/folder"]
