@@ -151,7 +151,8 @@ def gold_places(question: dict[str, Any], level: Level, history: History) -> set
     """The right answers as this benchmark names places."""
     if level == "session":
         return set(question["gold_sessions"])
-    places = (history.places[index] for index in question["gold_turns"])
+    gold: list[int] = question["gold_turns"]
+    places = [history.places[index] for index in gold]
     return {f"{place[0]}#{place[1]}" for place in places if place is not None}
 
 
@@ -196,6 +197,9 @@ class _Kept:
     @classmethod
     def of(cls, embedder: Embedder | None) -> _Kept | None:
         return None if embedder is None else cls(embedder)
+
+    async def warm(self) -> None:
+        """Nothing: it is loaded with the first text of the run."""
 
     async def aclose(self) -> None:
         """Nothing: the run closes the embedder itself."""

@@ -20,10 +20,10 @@ from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDi
 from reverie.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_core import ErrorDetails
     from pydantic_settings import PydanticBaseSettingsSource
-
-    from reverie.types import JsonObject
 
 DEFAULT_HOME = Path("~/.reverie")
 DEFAULT_PORT = 8377
@@ -221,7 +221,7 @@ def resolve_home(given: Path | None) -> Home:
     return Home(chosen.expanduser().resolve())
 
 
-def load_config(home: Home, flags: JsonObject | None = None) -> Config:
+def load_config(home: Home, flags: Mapping[str, Any] | None = None) -> Config:
     """Read the settings of a home; `flags` are the command line's, in the shape of the file.
 
     Raises:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -214,9 +216,12 @@ class Server:
         raise AssertionError(f"no {field_name} of {self.pid}")
 
     def _query(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        with closing(apsw.Connection(str(self.seen_home / "state.db"))) as connection:
-            connection.set_busy_timeout(5_000)
-            return list(connection.execute(sql, values))
+        if not self.mounts_of_its_own:
+            return _rows(self.home / "state.db", sql, values)
+        with tempfile.TemporaryDirectory() as copy:  # SQLite would look for the path itself, outside of the mount
+            for file in self.seen_home.glob("state.db*"):
+                shutil.copy(file, copy)
+            return _rows(Path(copy) / "state.db", sql, values)
 
     @property
     def _log_file(self) -> Path:
@@ -238,6 +243,12 @@ class Server:
             return self.get("/readyz").status == 200
         except (OSError, ValueError):
             return False
+
+
+def _rows(database: Path, sql: str, values: Sequence[Any]) -> list[Any]:
+    with closing(apsw.Connection(str(database))) as connection:
+        connection.set_busy_timeout(5_000)
+        return list(connection.execute(sql, values))
 
 
 @dataclass

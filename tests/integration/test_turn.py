@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 
 from reverie.app import App, open_app
@@ -73,9 +74,7 @@ async def test_memory_is_quoted_at_the_tail_and_recorded_as_evidence(tmp_path: P
         assert context.recalled[0].citation.startswith("memory/2026-01-02.md#L")
         assert "<recalled_memory>" in model.requests[0].messages[-1].text
         assert "<recalled_memory>" not in model.requests[0].messages[0].text.split("\n- ")[0].split("inside ")[0]
-        rows = await app.open.state.read(
-            lambda tx: list(tx._connection.execute("SELECT kind, query FROM recall_events"))
-        )  # pyright: ignore[reportPrivateUsage]
+        rows = await asyncio.to_thread(read_rows, tmp_path / "state.db", "SELECT kind, query FROM recall_events")
         assert rows == [("turn", "When is the kiln serviced?")]
         assert (await roles(app))[0] == ("user", "When is the kiln serviced?")
 
@@ -87,7 +86,8 @@ async def test_the_models_search_is_run_and_its_result_goes_back(tmp_path: Path)
 
         kinds = [type(event) for event in events]
         assert kinds.index(ToolStarted) < kinds.index(ToolFinished)
-        assert events[-1] == TurnFinished("t1", "Let me look. It is in May.", (), "stop", events[-1].usage, "scripted")  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(events[-1], TurnFinished)
+        assert (events[-1].text, events[-1].finish_reason) == ("Let me look. It is in May.", "stop")
         assert [m.role for m in model.requests[1].messages[-3:]] == ["user", "assistant", "tool"]
         assert "results" in json.loads(model.requests[1].messages[-1].text)
         assert [role for role, _ in await roles(app)] == ["user", "assistant", "tool", "assistant"]
@@ -231,6 +231,13 @@ async def test_a_home_belongs_to_one_process(tmp_path: Path) -> None:
         with pytest.raises(HomeInUseError, match=r"\(process \d+\)"):
             async with open_app(Home(tmp_path), app.config, model=ScriptedModel(), embedder=None):
                 pass
+
+
+def read_rows(path: Path, sql: str) -> list[Any]:
+    connection = apsw.Connection(str(path))
+    rows = connection.execute(sql).fetchall()
+    connection.close()
+    return rows
 
 
 def write(path: Path, text: str) -> None:

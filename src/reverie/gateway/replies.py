@@ -200,7 +200,7 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
 
 _OPAQUE: tuple[tuple[type[ReverieError], int, str, str], ...] = (
     (EmbedderError, 502, "embedder_failed", "The texts could not be embedded."),
-    (StorageFullError, 507, "storage_full", "The server's disk is full; nothing was recorded."),
+    (StorageFullError, 507, "storage_full", "The server's disk is full: the turn could not be recorded."),
     (StorageClosedError, 503, "stopping", "The server is stopping."),
     (StorageError, 500, "storage_failed", "The server's storage failed; its log says why."),
 )

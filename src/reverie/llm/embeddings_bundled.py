@@ -174,7 +174,7 @@ class BundledEmbedder:
     def _encoded(self, texts: list[str]) -> NDArray[np.float32]:
         assert self._encode is not None, "the encoder is loaded first"
         try:
-            return self._encode([text[:TEXT_CHARS_MAX] for text in texts])
+            return self._encode([text[:TEXT_CHARS_MAX] for text in texts]).reshape(len(texts), self.identity.dims)
         except (ValueError, ArithmeticError, LookupError, UnicodeError, MemoryError) as error:
             raise EmbedderError(f"the bundled embedder failed on a text: {error}") from error
 

@@ -142,7 +142,7 @@ class _Views:
 
 
 def _in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], limit: int) -> tuple[HistoryEntry, ...]:
-    """The newest `limit` messages of a session from its `history_start` on: those of the last view, and the rest read."""
+    """The newest `limit` messages of a session from its `history_start` on; what the last view lacks is read."""
     start = session.history_start
     kept = last[max(0, start - last[0].seq) :] if last and last[0].seq <= start else ()
     after = kept[-1].seq + 1 if kept else start

@@ -305,7 +305,7 @@ async def test_a_stream_that_breaks(last: Any, error: str) -> None:
             StorageFullError("/secret/state.db"),
             507,
             (
-                b'{"error":{"message":"The server\'s disk is full; nothing was recorded.","type":"api_error",'
+                b'{"error":{"message":"The server\'s disk is full: the turn could not be recorded.","type":"api_error",'
                 b'"param":null,"code":"storage_full"}}'
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -202,3 +203,36 @@ async def test_the_real_encoder() -> None:
         assert int(np.argmax(vectors @ await embedder.embed_query(question))) == number
     assert not (await embedder.embed_query("   ")).any()
     await embedder.aclose()
+
+
+async def test_a_text_just_embedded_is_not_computed_again() -> None:
+    """A message is first a question, and a moment later something to be found: it costs once."""
+    calls: list[list[str]] = []
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        calls.append(texts)
+        return np.ones((len(texts), IDENTITY.dims), np.float32)
+
+    embedder = BundledEmbedder(BundledEncoder(IDENTITY, lambda: encode))
+    query = await embedder.embed_query("said once")
+    passages = await embedder.embed_passages(["said once", "something else"])
+    await embedder.aclose()
+
+    assert calls == [["said once"], ["something else"]]
+    assert (passages[0] == query).all()
+
+
+async def test_questions_that_come_together_are_embedded_together() -> None:
+    """Those that wait while the thread is busy share the next call."""
+    free = threading.Event()
+    recorder = Recorder(free)
+    embedder = embedder_of(recorder)
+    first = asyncio.create_task(embedder.embed_query("first"))
+    await asyncio.to_thread(recorder.started.wait, 5)
+    others = [asyncio.create_task(embedder.embed_query(f"q{n}")) for n in range(5)]
+    await asyncio.sleep(0)
+    free.set()
+    await asyncio.gather(first, *others)
+    await embedder.aclose()
+
+    assert [len(batch) for batch in recorder.batches] == [1, 5]
