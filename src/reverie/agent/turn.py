@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.context.budget import prompt_budget
 from reverie.context.engine import Inputs, Limits, PrefixState, assemble
+from reverie.context.fragments import fit
 from reverie.memory.index import SearchQuery
 from reverie.memory.tools import run_memory_tool
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 QUERY_CHARACTERS_MAX = 4_000
+FRAGMENTS_SHARE = 0.4
+"""The part of the prompt that workspace files may take, however long they grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,9 @@ class TurnRunner:
 
     async def _assemble(self, request: TurnRequest, begun: BegunTurn, found: tuple[SearchHit, ...]) -> PromptContext:
         session = begun.session
-        fragments = await self._fragments.read(self._workspace(session.agent))
+        settings = self._settings
+        room = int(prompt_budget(settings.window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
+        fragments = fit(await self._fragments.read(self._workspace(session.agent)), room)
         unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
             fragments=fragments,
@@ -141,7 +147,6 @@ class TurnRunner:
             recalled=tuple(unseen[: self._settings.recall_hits]),
         )
         state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
-        settings = self._settings
         limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
         context = assemble(inputs, state, limits, self._estimator)
         if context.epoch != session.epoch:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.llm.tokens import raw_tokens
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,6 +37,29 @@ class Fragment:
 def text_fingerprint(text: str) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def fit(fragments: tuple[Fragment, ...], tokens_max: int) -> tuple[Fragment, ...]:
+    """The fragments within a share of the model's window: those that are too long lose their ends.
+
+    Short ones keep all they have; the long ones share what is left equally. The cut follows the uncalibrated estimate,
+    so that it stays where it is from turn to turn.
+    """
+    left, cut = tokens_max, dict[str, Fragment]()
+    by_size = sorted(fragments, key=lambda fragment: raw_tokens(fragment.text))
+    for number, fragment in enumerate(by_size):
+        share = left // (len(by_size) - number)
+        cut[fragment.name] = fragment if raw_tokens(fragment.text) <= share else _shortened(fragment, share)
+        left -= min(share, raw_tokens(fragment.text))
+    return tuple(cut[fragment.name] for fragment in fragments)
+
+
+def _shortened(fragment: Fragment, tokens: int) -> Fragment:
+    """The beginning of a fragment, with a line that says so."""
+    text = fragment.text[: len(fragment.text) * tokens // max(1, raw_tokens(fragment.text))]
+    note = f"[the rest of {fragment.name} is not shown: it exceeds its share of the model's window; search for it]"
+    text = f"{text.rstrip()}\n{note}"
+    return Fragment(fragment.name, text, text_fingerprint(text), whole=False)
 
 
 class FragmentReader:
