@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from benchmarks.report import Report, mean, quantile, rss_mib_max
-from reverie.app import open_memory
+from reverie.app import choose_embedder, open_memory
 from reverie.config import Home, load_config
 from reverie.importers.conversations import History, ImportReport, parse_history, session_key
-from reverie.llm.embeddings import open_embedder
 from reverie.memory.index import SearchQuery
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def score(category: str, ranked: Sequence[str], gold: set[str]) -> Scores:
 async def run(path: Path, level: Level, config: Config, limit: int | None) -> Report:
     """Measure every history of a file."""
     totals = Totals()
-    embedder = open_embedder(config.memory)
+    embedder = choose_embedder(config.memory)
     with open_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             if limit is not None and number > limit:

@@ -18,10 +18,11 @@ from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background
 from reverie.clock import Clock, SystemClock
-from reverie.config import Config, Home, read_secret
+from reverie.config import Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
-from reverie.llm.embeddings import open_embedder
+from reverie.llm.embeddings_bundled import BundledEmbedder
+from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
@@ -159,7 +160,7 @@ async def open_memory(
             stack.push_async_callback(database.aclose)
             databases.append(database)
         state, index_db, embeddings_db = databases
-        chosen = open_embedder(config.memory) if isinstance(embedder, Unset) else embedder
+        chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
         sessions = SessionStore(state, clock)
@@ -223,6 +224,21 @@ async def open_app(
             yield App(opened, model, queue, background, readiness)
         finally:
             readiness.reasons.add("draining")
+
+
+def choose_embedder(config: MemoryConfig) -> Embedder | None:
+    """The embedder of the configuration; None for full text only. Loads nothing yet.
+
+    Raises:
+        ConfigError: `embedder` is `openai` and `embedder_base_url` is not set.
+    """
+    match config.embedder:
+        case "none":
+            return None
+        case "openai":
+            return OpenAIEmbedder.from_config(config)
+        case "bundled":
+            return BundledEmbedder()
 
 
 def choose_model(config: Config) -> Model:

@@ -131,7 +131,12 @@ class Server:
         serve = self.command("serve", "--home", str(self.home), "--port", "0", *self.arguments)
         with self._log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, *serve], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment()
+                [*self.wrapper, *serve],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment(),
+                start_new_session=True,
             )
         return self
 
@@ -161,6 +166,13 @@ class Server:
     def kill(self) -> None:
         """Kill -9."""
         self.stop(with_signal=signal.SIGKILL)
+
+    def destroy(self) -> None:
+        """Kill whatever still runs of it, children included."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run another command of `reverie` on this home, to its end."""
@@ -280,9 +292,7 @@ def server_at(home: Path) -> Generator[Server]:
     try:
         yield server
     finally:
-        if server.process is not None:
-            server.process.kill()
-            server.process.wait()
+        server.destroy()
 
 
 def sdk(server: Server) -> openai.OpenAI:

@@ -1,4 +1,4 @@
-"""Texts as vectors: the contract of an embedder, and the choice of one by configuration.
+"""Texts as vectors: the contract of an embedder.
 
 Two implementations exist: the bundled one works offline, the other asks an OpenAI-compatible server. Tests use
 `reverie.testing.FakeEmbedder`. All give vectors of length 1, so that a dot product is the similarity; a text without
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from reverie.config import MemoryConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +76,6 @@ class Embedder(Protocol):
     async def aclose(self) -> None:
         """Release threads and connections."""
         ...
-
-
-def open_embedder(config: MemoryConfig) -> Embedder | None:
-    """The embedder that the configuration names; None for full text only. Loads nothing yet.
-
-    Raises:
-        ConfigError: `embedder` is `openai` and `embedder_base_url` is not set.
-    """
-    if config.embedder == "none":
-        return None
-    if config.embedder == "openai":
-        from reverie.llm.embeddings_openai import OpenAIEmbedder
-
-        return OpenAIEmbedder.from_config(config)
-    from reverie.llm.embeddings_bundled import BundledEmbedder
-
-    return BundledEmbedder()
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

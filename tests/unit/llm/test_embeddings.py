@@ -1,33 +1,11 @@
-"""The choice of an embedder, and what its import costs."""
+"""The contract of an embedder, and what its import costs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-import pytest
-
-from reverie.config import MemoryConfig
-from reverie.errors import ConfigError
-from reverie.llm.embeddings import EmbedderIdentity, open_embedder
-from reverie.llm.embeddings_bundled import BundledEmbedder
-from reverie.llm.embeddings_openai import OpenAIEmbedder
-
-
-def test_each_setting_opens_its_embedder() -> None:
-    """`bundled`, `openai` and `none` give one each; opening loads and calls nothing."""
-    assert isinstance(open_embedder(MemoryConfig()), BundledEmbedder)
-    assert open_embedder(MemoryConfig(embedder="none")) is None
-    config = MemoryConfig(embedder="openai", embedder_base_url="http://127.0.0.1:9/v1", embedder_model="text-x")
-    chosen = open_embedder(config)
-    assert isinstance(chosen, OpenAIEmbedder)
-    assert chosen.identity == EmbedderIdentity("openai", "text-x", "1", 0)
-
-
-def test_openai_needs_a_url() -> None:
-    """The setting that is missing is named."""
-    with pytest.raises(ConfigError, match=r"memory\.embedder_base_url"):
-        open_embedder(MemoryConfig(embedder="openai"))
+from reverie.llm.embeddings import EmbedderIdentity
 
 
 def test_an_identity_is_one_string() -> None:
