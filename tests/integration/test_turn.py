@@ -213,7 +213,7 @@ async def test_an_edited_workspace_file_begins_a_new_epoch(tmp_path: Path) -> No
 
         epochs = [e.context for events in (first, second, third) for e in events if isinstance(e, ContextAssembled)]
         assert [context.epoch for context in epochs] == [1, 2, 2]
-        assert epochs[1].epoch_reason == "MEMORY.md changed"
+        assert epochs[1].epoch_reason == "MEMORY.md added"
         assert "Prefers tea." in model.requests[1].messages[0].text
 
 

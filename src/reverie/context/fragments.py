@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from reverie.llm.tokens import raw_tokens
+from reverie.memory.documents import without_comments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,9 @@ class FragmentReader:
 def _load(path: Path) -> Fragment | None:
     with path.open("rb") as file:
         raw = file.read(FRAGMENT_BYTES_MAX + 1)
-    text = raw[:FRAGMENT_BYTES_MAX].decode("utf-8", "replace").strip()
+    text = without_comments(raw[:FRAGMENT_BYTES_MAX].decode("utf-8", "replace")).strip()
+    if not text:
+        return None
     if len(raw) > FRAGMENT_BYTES_MAX:
         text += f"\n[the rest of {path.name} is not shown: it is larger than {FRAGMENT_BYTES_MAX // 1024} KiB]"
-    return Fragment(path.name, text, text_fingerprint(text), len(raw) <= FRAGMENT_BYTES_MAX) if text else None
+    return Fragment(path.name, text, text_fingerprint(text), len(raw) <= FRAGMENT_BYTES_MAX)

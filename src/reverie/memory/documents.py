@@ -10,6 +10,7 @@ more than `bytes_max` of a file is ever read.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +43,8 @@ READ_FLAGS: int = (
 
 HEADINGS_BYTES_MAX = 2 * 1024 * 1024
 """In a larger file headings are not looked for: parsing it would hold the interpreter for too long."""
+
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +241,14 @@ def split_lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
+def without_comments(text: str) -> str:
+    """The text without its HTML comments, which are for whoever edits it; every line keeps its number."""
+    return _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text) if "<!--" in text else text
+
+
 def parse_markdown(text: str) -> MarkdownDocument:
-    """Lines, headings and front matter of a Markdown text."""
+    """Lines, headings and front matter of a Markdown text. Comments count as empty lines."""
+    text = without_comments(text)
     lines = split_lines(text)
     body_start = _front_matter_lines(lines)
     headings = [""] * len(lines)

@@ -35,14 +35,10 @@ DEFAULT_FILES = {
 - Say so when you do not know. Never invent a memory.
 """,
     "USER.md": """\
-# About the user
-
-Write here what the agent should always know about you: name, language, time zone, preferences.
+<!-- What the agent should always know about you: name, language, time zone, preferences. Comments are not read. -->
 """,
     "MEMORY.md": """\
-# Memory
-
-Lasting facts, one per line. You can edit this file; changes are noticed within a second.
+<!-- Lasting facts, one per line. Edit this file as you like: a change is noticed within a second. -->
 """,
 }
 

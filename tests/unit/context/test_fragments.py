@@ -79,3 +79,12 @@ def test_the_longest_file_loses_its_end() -> None:
     assert raw_tokens(kept[1].text) < 950
     assert "MEMORY.md is not shown" in kept[1].text
     assert fit((short, long), 1_000) == kept
+
+
+@pytest.mark.anyio
+async def test_comments_are_not_sent(tmp_path: Path) -> None:
+    """A file as it was created says nothing yet."""
+    (tmp_path / "USER.md").write_text("<!-- name,\nlanguage -->\n")
+    (tmp_path / "MEMORY.md").write_text("# Memory\n\n<!-- facts -->\nLikes tea.\n")
+
+    assert [f.text for f in await FragmentReader().read(tmp_path)] == ["# Memory\n\n\nLikes tea."]

@@ -152,3 +152,10 @@ def test_other_paths_are_refused(given: str) -> None:
     """A path that leaves the memory, or is no Markdown, is refused with what is allowed."""
     with pytest.raises(MemoryPathError, match="path required"):
         resolve_readable(given)
+
+
+def test_comments_are_not_read_and_lines_keep_their_numbers() -> None:
+    """What is for the editor of a file is no memory, and citations stay exact."""
+    document = parse_markdown("one\n<!-- two\nthree -->\nfour <!-- x --> five\n")
+
+    assert document.lines == ("one", "", "", "four  five")
