@@ -74,7 +74,8 @@ class Background:
     foreground_busy: Callable[[], bool]
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
-    _caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    _files_read: asyncio.Event = field(default_factory=asyncio.Event)
+    _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, tasks: OwnedTasks) -> None:
         """Start every loop; they end with `tasks`."""
@@ -90,21 +91,23 @@ class Background:
             tasks.start(retried(name, loop), name=name)
 
     async def caught_up(self, within_s: float) -> None:
-        """Wait until what was said before the start can be found, at most `within_s` seconds."""
+        """Wait until what was written and said before the start can be found, at most `within_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._caught_up.wait()
+                await self._files_read.wait()
+                await self._transcripts_read.wait()
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:
             await self.memory.sync_workspace(agent)
+        self._files_read.set()
         self.vectors.ring()
 
     async def _follow_transcripts(self) -> None:
         while True:
             while await self.memory.follow_transcripts():
                 self.vectors.ring()
-            self._caught_up.set()
+            self._transcripts_read.set()
             await self.transcripts.heard(TRANSCRIPTS_POLL_S)
             await asyncio.sleep(GATHER_S)
 

@@ -128,7 +128,6 @@ class Memory:
                 foreground_busy=lambda: False,
             )
             background.start(tasks)
-            await opened.memory.sync_workspace(agent)
             await background.caught_up(CATCH_UP_S_MAX)
             yield cls(opened, agent, tasks)
 

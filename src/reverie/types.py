@@ -189,12 +189,15 @@ class PromptContext:
     def messages(self) -> tuple[Message, ...]:
         """What is sent to the model: joined pieces become one message."""
         sent: list[Message] = []
-        texts: list[str] = []
+        before: list[str] = []
         for piece in self.pieces:
-            texts.append(piece.message.text)
-            if not piece.joined:
-                sent.append(replace(piece.message, text="\n\n".join(texts)))
-                texts = []
+            if piece.joined:
+                before.append(piece.message.text)
+            elif before:
+                sent.append(replace(piece.message, text="\n\n".join([*before, piece.message.text])))
+                before = []
+            else:
+                sent.append(piece.message)
         return tuple(sent)
 
 

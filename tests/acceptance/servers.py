@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -170,7 +170,9 @@ class Server:
     def destroy(self) -> None:
         """Kill whatever still runs of it, children included."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, or leads no group
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
             self.process = None
 
@@ -210,15 +212,22 @@ class Server:
 
     def transcript(self, session: str = "agent:main:main") -> list[tuple[str, str]]:
         """Role and text of every message of a session key, as the database has them."""
-        sql = (
-            "SELECT role, text FROM messages JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY seq"
-        )
+        sql = "SELECT role, text FROM messages JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY seq"
         return self._query(sql, (session,))
+
+    def session_id(self, session: str) -> str:
+        """The id of a session key's current transcript."""
+        return self._query("SELECT id FROM sessions WHERE key = ? AND ended_at IS NULL", (session,))[0][0]
 
     def turn_states(self, session: str = "agent:main:main") -> list[str]:
         """The states of a session's turns in order of arrival."""
         sql = "SELECT state FROM turns JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY position"
         return [row[0] for row in self._query(sql, (session,))]
+
+    def figure(self, name: str) -> float:
+        """A figure of `/metrics`, by its name without `reverie_`."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"reverie_{name} "))
 
     def memory_kib(self, field_name: str = "VmRSS") -> int:
         """The process's resident memory, now or at its peak (`VmHWM`)."""

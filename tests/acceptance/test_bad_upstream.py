@@ -175,8 +175,9 @@ def test_a_refusal_of_the_upstream(impatient: WithUpstream) -> None:
     limited = impatient.server.chat("Are you there?", user="limited")
 
     assert (unauthorized.status, unauthorized.error["type"]) == (502, "authentication_error")
-    assert "no API key is set: put one into the environment variable REVERIE_UPSTREAM_API_KEY" in (
-        unauthorized.error["message"]
+    assert (
+        "no API key is set: put one into the environment variable REVERIE_UPSTREAM_API_KEY"
+        in (unauthorized.error["message"])
     )
     assert (limited.status, limited.error["type"], limited.headers["retry-after"]) == (429, "rate_limit_error", "7")
     assert "Slow down." in limited.error["message"]

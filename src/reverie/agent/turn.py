@@ -121,6 +121,7 @@ class TurnRunner:
             agent=turn.request.session.agent,
             limit=self._settings.recall_hits * 2,
             min_score=self._settings.recall_score_min,
+            exclude_echo=True,
             deadline_ms=self._settings.recall_ms_max,
         )
         try:

@@ -13,7 +13,6 @@ import asyncio
 import math
 import os
 import signal
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -143,16 +142,8 @@ async def _either(event: Coroutine[Any, Any, Any], serving: asyncio.Task[None]) 
         await serving
 
 
-THREAD_SWITCH_S = 0.001
-
-
 def run_on_fast_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it exists, else on asyncio's own loop.
-
-    A turn hops between the loop and the databases' threads; with Python's own 5 ms between switches each hop may wait
-    that long while another thread computes.
-    """
-    sys.setswitchinterval(THREAD_SWITCH_S)
+    """Run on uvloop where it exists, else on asyncio's own loop."""
     try:
         import uvloop
     except ImportError:

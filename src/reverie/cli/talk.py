@@ -113,8 +113,6 @@ class LocalTalk:
 async def talk_here(home: Home, config: Config, agent: str | None) -> AsyncGenerator[Talk]:
     """Open a home and talk to it. Raises what `open_app` raises."""
     async with open_app(home, config) as app:
-        for name in app.agents():
-            await app.open.memory.sync_workspace(name)  # the first question must find what was written before it
         yield LocalTalk(app, agent)
 
 

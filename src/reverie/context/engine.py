@@ -77,7 +77,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
         ContextTooLongError: the prefix and the new message alone exceed the model's window.
     """
     prefix = _prefix(inputs, estimator)
-    old = [entry for entry in inputs.history if entry.seq < inputs.input_seq]
+    old = _history([entry for entry in inputs.history if entry.seq < inputs.input_seq], estimator)
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
@@ -85,9 +85,9 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total(recall))
     if fixed + _total(recall) > budget.prompt:  # the new message needs the room more than memory does
         recalled, recall = (), []
-    costs = [HistoryEntryCost(entry.seq, entry.message.role, estimator.message(entry.message)) for entry in old]
+    costs = [HistoryEntryCost(seq, piece.message.role, piece.estimated_tokens) for seq, piece in old]
     start = choose_history_start(costs, state.history_start, budget.history)
-    history = _history(old, start.seq, estimator)
+    history = [piece for seq, piece in old if seq >= start.seq]
     fingerprints = _fingerprints(inputs)
     reason = _epoch_reason(state, fingerprints, start.reason)
     pieces = (*prefix, *history, *recall, *new)
@@ -116,15 +116,16 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
     ]
 
 
-def _history(entries: Sequence[HistoryEntry], start: int, estimator: TokenEstimator) -> list[PromptPiece]:
-    """The transcript in view. A message that failed and was said again stands once."""
-    kept = [entry for entry in entries if entry.seq >= start]
+def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
+    """The transcript in view, with its numbers. A message that failed and was said again stands once."""
     repeated = {
-        entry.seq for entry, after in pairwise(kept) if entry.message.role == "user" and entry.message == after.message
+        entry.seq
+        for entry, after in pairwise(entries)
+        if entry.message.role == "user" and entry.message == after.message
     }
     return [
-        _piece(f"history:{entry.seq}", _without_images(entry.message), estimator)
-        for entry in kept
+        (entry.seq, _piece(f"history:{entry.seq}", _without_images(entry.message), estimator))
+        for entry in entries
         if entry.seq not in repeated
     ]
 

@@ -90,12 +90,16 @@ class Places:
 
 @dataclass(slots=True)
 class _Units:
-    """The candidates by unit: their signals, what is known of them, and the chunk that shows each best."""
+    """The candidates by unit: their signals, what is known of them, and the chunk that shows each best.
+
+    `echoes` are the chunks that only repeat the question; their units are no candidates.
+    """
 
     lexical: dict[Unit, float] = field(default_factory=dict[Unit, float])
     similarity: dict[Unit, float] = field(default_factory=dict[Unit, float])
     facts: dict[Unit, UnitFacts] = field(default_factory=dict[Unit, UnitFacts])
     chunks: dict[Unit, int] = field(default_factory=dict[Unit, int])
+    echoes: dict[int, Unit] = field(default_factory=dict[int, Unit])
 
 
 def find_scope(
@@ -155,9 +159,10 @@ def rank(
     subject: str | None,
     limit: int,
     min_score: float,
+    echo: bytes = b"",
 ) -> Places:
-    """Fuse both signals and show the best hits."""
-    units = _gathered(tx, lexical, scan)
+    """Fuse both signals and show the best hits, without the messages whose content hash is `echo`."""
+    units = _gathered(tx, lexical, scan, echo)
     normal = fusion.max_normalised(units.lexical)
     semantic = _stand_out(units.similarity, scan)
     weights = fusion.weigh(normal)
@@ -165,7 +170,9 @@ def rank(
     _add_neighbours(tx, units, own, scope, of=2 * limit + SPARE_HITS)
     ranked = fusion.fuse(normal, semantic, own, units.facts, subject, limit + SPARE_HITS)
     hits = _shown(tx, units, ranked, weights)
-    best = scan.best[0][1] if scan is not None and scan.best else 0.0
+    best = (
+        next((similarity for chunk_id, similarity in scan.best if chunk_id not in units.echoes), 0.0) if scan else 0.0
+    )
     return Places(_scored(tx, hits[:limit], lexical, best, min_score), weights)
 
 
@@ -181,7 +188,7 @@ def _scoped(words: Iterable[str], scope: SearchScope) -> str:
     return f"scope : ({allowed}) AND {_anywhere(words)}"
 
 
-def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None) -> _Units:
+def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None, echo: bytes) -> _Units:
     """The candidates of both signals by unit.
 
     Of a unit's chunks the best one counts for each signal, and the one with the best words is shown.
@@ -190,10 +197,13 @@ def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None) -> _Un
     similar = {} if scan is None else scan.estimate(list(words)) | dict(scan.best)
     units = _Units()
     shown: dict[Unit, tuple[float, float]] = {}
-    for chunk_id, document_id, number, said_by, chars, _ in tx.packed(
-        "find_places", ids=json.dumps(list(words.keys() | similar.keys()))
+    for chunk_id, document_id, number, said_by, chars, is_echo in tx.packed(
+        "find_places", ids=json.dumps(list(words.keys() | similar.keys())), echo=echo
     ):
         unit = fusion.unit_of(document_id, number)
+        if is_echo:
+            units.echoes[chunk_id] = unit
+            continue
         units.facts[unit] = UnitFacts(said_by, chars)
         merit = (words.get(chunk_id, 0.0), similar.get(chunk_id, NO_SIMILARITY))
         if unit not in shown or merit > shown[unit]:
@@ -216,7 +226,8 @@ def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dic
 def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int) -> None:
     """Let the units beside the best ones be hits too."""
     best = heapq.nlargest(of, own, key=lambda unit: (own[unit], -unit))
-    beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in units.facts}
+    known = units.facts.keys() | units.echoes.values()
+    beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in known}
     wanted = json.dumps([fusion.place_of(unit) for unit in sorted(beside)])
     for chunk_id, document_id, number, said_by, chars, line in tx.packed("find_units", units=wanted):
         if not scope.hides(document_id, line):

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.memory.text import words_for_index
+from reverie.memory.text import clean, words_for_index
 
 if TYPE_CHECKING:
     from reverie.types import Provenance, Source
@@ -90,6 +90,11 @@ def content_hash(text: str | bytes) -> bytes:
     """The key under which equal texts share one vector."""
     data = text.encode("utf-8") if isinstance(text, str) else text
     return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
+
+
+def message_hash(text: str) -> bytes:
+    """The content hash of a message of one part."""
+    return content_hash(f"\x00{clean(text)}")
 
 
 def scope_word(agent_id: int, source: Source) -> str:

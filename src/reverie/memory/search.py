@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from reverie.errors import EmbedderError
 from reverie.memory import fusion
 from reverie.memory.candidates import Lexical, Places, SearchScope, find_scope, lexical_candidates, rank
+from reverie.memory.passages import message_hash
 from reverie.memory.text import words_for_query
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class SearchQuery:
     """What is asked, by whom, and what may be looked at.
 
     `path_prefix` limits the search to paths that start with it. `exclude_session` leaves out a session's messages from
-    a number on, because the asker has them before their eyes. After `deadline_ms` what was found so far is returned.
-    `semantic` False looks up words only.
+    a number on, because the asker has them before their eyes; `exclude_echo` leaves out messages in exactly the
+    query's words, because a question asked before is no answer to it. After `deadline_ms` what was found so far is
+    returned. `semantic` False looks up words only.
     """
 
     text: str
@@ -56,6 +58,7 @@ class SearchQuery:
     min_score: float = 0.0
     path_prefix: str | None = None
     exclude_session: tuple[str, int] | None = None
+    exclude_echo: bool = False
     deadline_ms: int | None = None
     semantic: bool = True
 
@@ -117,7 +120,9 @@ class MemorySearch:
         subject = fusion.subject_of(query.text, words, self._figures.speakers(agent_id))
         limit = max(1, min(query.limit, HITS_MAX))
         return await self._database.read(
-            lambda tx: rank(tx, lexical, scan, scope, subject=subject, limit=limit, min_score=query.min_score)
+            lambda tx: rank(
+                tx, lexical, scan, scope, subject=subject, limit=limit, min_score=query.min_score, echo=_echo(query)
+            )
         )
 
     async def _scope(self, query: SearchQuery, agent_id: int) -> SearchScope:
@@ -175,6 +180,11 @@ class MemorySearch:
         elif semantic.vectors is not None and not semantic.vectors.loaded:
             reasons.append("semantic: vectors still loading")
         return scan
+
+
+def _echo(query: SearchQuery) -> bytes:
+    """The hash of a message that says what the query says; empty where such messages count."""
+    return message_hash(query.text) if query.exclude_echo else b""
 
 
 async def _until(deadline: float | None, work: Coroutine[object, object, T]) -> T:

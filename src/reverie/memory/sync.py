@@ -145,6 +145,10 @@ class WorkspaceSync:
         )
 
     async def _number(self) -> int:
+        """The agent's number. Memory follows what was written also when the sync is cancelled here."""
+        return await asyncio.shield(self._numbered())
+
+    async def _numbered(self) -> int:
         change = Change()
         agent_id = await self._database.write(lambda tx: agent_number(tx, self._agent, change))
         await self._follow(change)

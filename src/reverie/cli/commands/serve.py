@@ -71,13 +71,12 @@ def serve_home(flags: ServeFlags) -> None:
     token = read_secret(gateway.token_env, gateway.token_file) if gateway.auth == "token" else None
     check_exposure(gateway, token)
     with closing(take_port(gateway.host, gateway.port)) as port:
-        sampled = flags.sample and copy_sample(home.workspace(config, "main")) > 0
+        if flags.sample:
+            copy_sample(home.workspace(config, "main"))
         config = _with_local_upstream(home, config, flags)
         plan = ServerPlan(home, config, token, address_of(port, gateway.host), port)
 
         async def listening(app: App) -> None:
-            if sampled:
-                await app.open.memory.sync_workspace("main")
             await _show_listening(plan, app, flags)
 
         run_on_fast_loop(serve_until_stopped(plan, listening))

@@ -139,8 +139,9 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND path = :path;
 SELECT id FROM documents WHERE agent_id = :agent_id AND path >= :low AND path < :high ORDER BY path LIMIT :limit;
 
 -- name: find_places
--- Where some chunks stand and who said them, without their texts; packed.
-SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line))
+-- Where some chunks stand and who said them, without their texts, and whether they are a given message; packed.
+SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars,
+                                   c.said_by <> '' AND c.content_hash = :echo))
 FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 
 -- name: find_units
