@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import socket
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.acceptance.servers import Server, WithUpstream
+    from tests.acceptance.servers import Answer, Server, WithUpstream
 
 COULD_NOT = 1
 WRONG_USE = 2
 KIB = 1024
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 (the tests are about who may listen there)
 
 
 def check_one_line(printed: str, *parts: str) -> None:
@@ -174,7 +174,7 @@ def test_a_port_in_use(server: Server) -> None:
     assert not server.home.exists()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+@pytest.mark.parametrize("host", [ALL_ADDRESSES, "::", "192.0.2.1"])
 def test_strangers_need_a_token(server: Server, host: str) -> None:
     """An address that others can reach is refused without a token."""
     server.arguments += ["--host", host]
@@ -196,7 +196,7 @@ def test_mode_token_needs_a_token(server: Server) -> None:
 def test_a_token(server: Server) -> None:
     """With a token, on all addresses: every /v1 path needs it, the probes do not, and a good caller is served."""
     server.environment |= {**WITHOUT_MEMORY, "REVERIE_GATEWAY__AUTH": "token", "REVERIE_TOKEN": "open-sesame-123"}
-    server.arguments += ["--host", "0.0.0.0"]
+    server.arguments += ["--host", ALL_ADDRESSES]
     server.start()
     good = {"Authorization": "Bearer open-sesame-123"}
     refused = [
@@ -284,25 +284,29 @@ def fill(folder: Path) -> Path:
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (64 * KIB, 4 * KIB, 1):
-            try:
+            with pytest.raises(OSError, match="No space left"):
                 while True:
                     file.write(b"x" * size)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
     return filler
+
+
+def talk_until_refused(server: Server, turns_max: int) -> tuple[list[str], Answer]:
+    """Messages of some size until one fails: the replies before it, and the failure."""
+    replies: list[str] = []
+    for number in range(turns_max):
+        answer = server.chat(f"message {number} " + "x" * 4_000)
+        if answer.status != 200:
+            return replies, answer
+        replies.append(answer.text)
+    raise AssertionError(f"{turns_max} turns found room")
 
 
 def test_a_full_disk(on_small_disk: WithUpstream) -> None:
     """What cannot be kept is refused as 507, saying why; what was acknowledged is there, and turns work with room."""
     server = on_small_disk.server
-    acknowledged = ["first"]
-    assert server.chat("first").text == "first"
+    first = server.chat("first").text
     filler = fill(server.seen_home)
-    for number in range(500):  # room that a database has already is used up first
-        answer = server.chat(f"message {number} " + "x" * 2_000)
-        if answer.status != 200:
-            break
-        acknowledged.append(answer.text)
+    replies, answer = talk_until_refused(server, 500)  # room that the database has already is used up first
     again = server.chat("one more", stream=True)
     healthy = server.get("/healthz")
     filler.unlink()
@@ -314,7 +318,7 @@ def test_a_full_disk(on_small_disk: WithUpstream) -> None:
     assert healthy.status == 200
     assert after.text == "There is room again."
     said = [text for role, text in server.transcript() if role == "assistant"]
-    assert said == [*acknowledged, "There is room again."]
+    assert said == [first, *replies, "There is room again."]
 
 
 def test_a_disk_that_fills_while_the_model_answers(on_small_disk: WithUpstream) -> None:
@@ -342,12 +346,7 @@ def test_a_disk_that_refuses_to_write(used: Server) -> None:
     size = max(path.stat().st_size for path in used.home.glob("*.db*"))
     used.wrapper = ["sh", "-c", f'ulimit -f {2 * size // 512} && shift && exec "$@"', "sh", "-"]
     used.start()
-    kept: list[tuple[str, str]] = used.transcript()
-    for number in range(200):
-        answer = used.chat(f"message {number} " + "x" * 4_000)
-        if answer.status != 200:
-            break
-        kept = used.transcript()
+    replies, answer = talk_until_refused(used, 200)
     healthy = used.get("/healthz")
     used.stop()
     used.wrapper = []
@@ -358,7 +357,7 @@ def test_a_disk_that_refuses_to_write(used: Server) -> None:
     assert answer.error["code"] in {"storage_failed", "storage_full"}
     assert healthy.status == 200
     assert after.status == 200
-    assert used.transcript()[: len(kept)] == kept
+    assert [text for role, text in used.transcript() if role == "assistant"][1:-1] == replies
 
 
 def test_errors_as_json(server: Server) -> None:

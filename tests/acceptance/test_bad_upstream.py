@@ -1,4 +1,4 @@
-"""The model's server is dead, slow, or breaks off: the caller reads why, the message is kept, and the next turn works."""
+"""The model's server is dead, slow or breaks off: the caller reads why, the message is kept, the next turn works."""
 
 from __future__ import annotations
 
@@ -147,11 +147,12 @@ def test_the_sdk_raises_what_broke_off(impatient: WithUpstream) -> None:
     """In the official client a broken stream is an exception with our message, after the text that came."""
     impatient.upstream.plan = Plan(text="one two three four", chunks=4, end_after_chunks=3)
     said: list[str] = []
-    with sdk(impatient.server) as client, pytest.raises(openai.APIError) as raised:
-        for chunk in client.chat.completions.create(
+    with sdk(impatient.server) as client:
+        stream = client.chat.completions.create(
             model="reverie", user="sdk", stream=True, messages=[{"role": "user", "content": "Are you there?"}]
-        ):
-            said += [choice.delta.content or "" for choice in chunk.choices]
+        )
+        with pytest.raises(openai.APIError) as raised:
+            said.extend(chunk.choices[0].delta.content or "" for chunk in stream)
 
     assert "".join(said) == "one two th"
     assert "ended early" in raised.value.message

@@ -123,7 +123,7 @@ def test_running_turns_finish(connected: WithUpstream) -> None:
 
 def test_second_signal_ends_at_once(connected: WithUpstream) -> None:
     """Told twice, it does not wait for the turn; the turn is recorded as interrupted at the next start."""
-    connected.upstream.plan = Plan(text="one two", chunks=2, chunk_delay_s=5.0)
+    connected.upstream.plan = Plan(delay_s=8.0)
     server = connected.server
     thread = threading.Thread(target=_ask_until_cut, args=(server,))
     thread.start()

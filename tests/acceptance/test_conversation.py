@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -129,11 +129,11 @@ def test_the_prompt_prefix_is_byte_identical_between_turns(connected: WithUpstre
 
 def test_a_client_that_resends_its_history_is_not_fed_twice(wire: WithUpstream) -> None:
     """An ordinary chat client keeps the whole conversation and sends it each time."""
-    history: list[dict[str, str]] = []
+    history: list[Any] = []
     with sdk(wire.server) as client:
         for n in range(4):
             history.append({"role": "user", "content": f"Question {n}"})
-            answer = client.chat.completions.create(model="reverie", user="replay", messages=history)  # pyright: ignore[reportArgumentType] (plain dictionaries, as clients send them)
+            answer = client.chat.completions.create(model="reverie", user="replay", messages=history)
             history.append({"role": "assistant", "content": answer.choices[0].message.content or ""})
 
     assert wire.asked[-1].body["messages"][1:] == history[:7]
@@ -142,8 +142,10 @@ def test_a_client_that_resends_its_history_is_not_fed_twice(wire: WithUpstream) 
 
 def test_images_reach_the_model_once(wire: WithUpstream) -> None:
     """A data URI is passed on with its turn, and stands for itself in words in later ones."""
-    url = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
-    content = [
+    url = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5C"
+    )
+    content: Any = [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": url, "detail": "low"}},
     ]
@@ -151,7 +153,7 @@ def test_images_reach_the_model_once(wire: WithUpstream) -> None:
         client.chat.completions.create(
             model="reverie",
             user="photographer",
-            messages=[{"role": "user", "content": content}],  # pyright: ignore[reportArgumentType] (as above)
+            messages=[{"role": "user", "content": content}],
         )
         say(client, "And its colour?", user="photographer")
 
@@ -162,7 +164,7 @@ def test_images_reach_the_model_once(wire: WithUpstream) -> None:
 def test_sampling_fields_reach_the_model(wire: WithUpstream) -> None:
     """What the client sets for the model is sent as it is; what is the runtime's own business is not."""
     shape = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-    sampling = {
+    sampling: dict[str, Any] = {
         "temperature": 0.25,
         "top_p": 0.5,
         "presence_penalty": 0.5,
@@ -259,7 +261,7 @@ def test_curl_plain_and_streaming(wire: WithUpstream) -> None:
 # -- tools of the client ---------------------------------------------------------------------------------------------
 
 WEATHER = ToolCall("call_9", "get_weather", '{"city": "Oslo", "days": 2}')
-WEATHER_TOOL = {
+WEATHER_TOOL: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -293,13 +295,13 @@ def check_tool_round(wire: WithUpstream, user: str) -> None:
 def test_a_tool_of_the_client(wire: WithUpstream) -> None:
     """The model's call goes to the client, whose result in the next request is answered."""
     wire.upstream.plan = Plan(text="It rains.", tool_calls=(WEATHER,))
-    messages: list[object] = [{"role": "user", "content": "Weather in Oslo?"}]
+    messages: list[Any] = [{"role": "user", "content": "Weather in Oslo?"}]
     with sdk(wire.server) as client:
         first = client.chat.completions.create(
             model="reverie",
             user="tools",
             messages=messages,
-            tools=[WEATHER_TOOL],  # pyright: ignore[reportArgumentType] (as above)
+            tools=[WEATHER_TOOL],
         ).choices[0]
         assert first.finish_reason == "tool_calls"
         assert first.message.tool_calls is not None
@@ -311,7 +313,7 @@ def test_a_tool_of_the_client(wire: WithUpstream) -> None:
             model="reverie",
             user="tools",
             messages=messages,
-            tools=[WEATHER_TOOL],  # pyright: ignore[reportArgumentType] (as above)
+            tools=[WEATHER_TOOL],
         ).choices[0]
 
     assert [call.model_dump() for call in first.message.tool_calls] == [ASKED]
@@ -327,7 +329,7 @@ def test_a_tool_of_the_client_in_a_stream(wire: WithUpstream) -> None:
             model="reverie",
             user="stream-tools",
             messages=[{"role": "user", "content": "Weather in Oslo?"}],
-            tools=[WEATHER_TOOL],  # pyright: ignore[reportArgumentType] (as above)
+            tools=[WEATHER_TOOL],
         ) as stream:
             first = stream.get_final_completion().choices[0]
         assert first.message.tool_calls is not None
@@ -337,7 +339,7 @@ def test_a_tool_of_the_client_in_a_stream(wire: WithUpstream) -> None:
             user="stream-tools",
             stream=True,
             messages=[{"role": "tool", "tool_call_id": call.id, "content": "rain, 4 degrees"}],
-            tools=[WEATHER_TOOL],  # pyright: ignore[reportArgumentType] (as above)
+            tools=[WEATHER_TOOL],
         )
         answer = "".join(chunk.choices[0].delta.content or "" for chunk in second)
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 MESSAGES = 2_000
 WORDS = (
-    "harbour mooring anchor keel rudder compass lantern cabin galley deck mast sail rope chart tide current island "
-    "lighthouse pilot captain crew cargo barrel voyage storm calm breeze horizon gull shore"
-).split()
+    "harbour", "mooring", "anchor", "keel", "rudder", "compass", "lantern", "cabin", "galley", "deck", "mast", "sail",
+    "rope", "chart", "tide", "current", "island", "lighthouse", "pilot", "captain", "crew", "cargo", "barrel", "voyage",
+    "storm", "calm", "breeze", "horizon", "gull", "shore",
+)  # fmt: skip
 
 
 @dataclass

@@ -18,9 +18,12 @@ from reverie.llm.client import Completed, ModelRequest, TextDelta
 from reverie.llm.detect import LocalServer, LocalUpstream, detect_local_upstreams
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.types import Message
+from tests.acceptance.servers import sdk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.acceptance.servers import Server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.local_llm, pytest.mark.anyio]
 
@@ -106,3 +109,41 @@ async def test_it_is_detected(local_llm_url: str) -> None:
     found = await detect_local_upstreams([LocalServer("llama.cpp", port)], probe_ms_max=5_000)
     assert found == [LocalUpstream("llama.cpp", local_llm_url, found[0].models)]
     assert len(found[0].models) == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_conversation_through_reverie(local_llm_url: str, server: Server) -> None:
+    """With it as the upstream a turn is streamed as it comes, and stands in the transcript; the next one reads it."""
+    server.arguments += ["--upstream", local_llm_url]
+    server.environment["REVERIE_UPSTREAM__CONTEXT_TOKENS"] = "4096"
+    server.start()
+    with sdk(server).with_options(timeout=60) as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="reverie",
+                user="main",
+                stream=True,
+                stream_options={"include_usage": True},
+                max_tokens=24,
+                messages=[{"role": "user", "content": "Name three colours."}],
+            )
+        )
+        second = client.chat.completions.create(
+            model="reverie", user="main", max_tokens=8, messages=[{"role": "user", "content": "And a fourth?"}]
+        )
+    deltas = [choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content]
+    usage = chunks[-1].usage
+
+    assert len(deltas) > 1
+    assert chunks[-2].choices[0].finish_reason in {"stop", "length"}
+    assert usage is not None
+    assert 0 < usage.completion_tokens <= 24
+    assert second.usage is not None
+    assert second.usage.prompt_tokens > usage.prompt_tokens
+    assert server.transcript() == [
+        ("user", "Name three colours."),
+        ("assistant", "".join(deltas)),
+        ("user", "And a fourth?"),
+        ("assistant", second.choices[0].message.content or ""),
+    ]
+    assert server.turn_states() == ["answered", "answered"]

@@ -6,11 +6,13 @@ state.db names them. Of a server whose home is elsewhere only the citations in i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -36,6 +38,10 @@ EVENTS_SEEN = 200
 """How many of the newest searches are looked through for those of one turn."""
 
 CONNECT_S = 10.0
+SILENCE_S_MAX = 120.0
+"""A server that works says so much more often, even while the model is silent."""
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ERROR_BYTES_MAX = 64 * 1024
 _CITATION = re.compile(r"\[([^\[\]\s]+#L\d+(?:-L\d+)?)\]")
 
@@ -155,15 +161,23 @@ class HttpTalk:
 @asynccontextmanager
 async def talk_through(url: str, token: str | None, agent: str | None, home: Home | None) -> AsyncGenerator[Talk]:
     """Talk to a server; `home` is its home, when that is on this machine."""
-    headers = {"authorization": f"Bearer {token}"} if token else {}
     state = None if home is None else await Database.open(home.state_db, STATE, now_ms=0)
-    timeout = httpx2.Timeout(None, connect=CONNECT_S)
     try:
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout) as client:
+        async with await asyncio.to_thread(_client, url, token) as client:
             yield HttpTalk(client, agent, state, f"the server at {url}")
     finally:
         if state is not None:
             await state.aclose()
+
+
+def _client(url: str, token: str | None) -> httpx2.AsyncClient:
+    """A client for a server; made in a thread, because it reads certificates."""
+    return httpx2.AsyncClient(
+        base_url=url,
+        headers={"authorization": f"Bearer {token}"} if token else {},
+        timeout=httpx2.Timeout(SILENCE_S_MAX, connect=CONNECT_S),
+        trust_env=urlsplit(url).hostname not in LOOPBACK,
+    )
 
 
 async def _pieces(response: httpx2.Response) -> AsyncIterator[str]:

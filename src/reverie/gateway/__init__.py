@@ -1,6 +1,6 @@
 """The HTTP edge: the only package that knows OpenAI's wire format.
 
-A request is parsed once, at the door, into a `TurnRequest`; what comes back from the session's queue is a stream of
+Purpose: a request is parsed once, at the door, into a `TurnRequest`; what comes back from the session's queue is a stream of
 `TurnEvent` values, rendered as one JSON answer or as server-sent events. The turn belongs to the queue and not to
 the connection: a caller who leaves stops receiving, nothing else.
 

@@ -1,0 +1,106 @@
+"""Write the generated pages of `docs/reference`, or check that they are fresh.
+
+python -m tests.docs.generate            write docs/reference/cli.md and config.md
+python -m tests.docs.generate --check    exit 1 when a page differs from the code
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import typer
+from typer.testing import CliRunner
+
+from reverie.cli.main import app
+from reverie.config import AgentConfig, Config, field_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+WRITTEN = "<!-- Written by `make docs` from the code; do not edit. -->"
+WIDTH = 100
+
+
+def cli_page() -> str:
+    """`--help` of every command."""
+    sections = ["# Command line", "", WRITTEN, ""]
+    for words in commands():
+        shown = " ".join(["reverie", *words])
+        helped = CliRunner().invoke(app, [*words, "--help"], terminal_width=WIDTH, prog_name="reverie")
+        sections += [f"## {shown}", "", "```text", helped.output.rstrip(), "```", ""]
+    return "\n".join(sections)
+
+
+def commands() -> Iterator[list[str]]:
+    """The words of every command, groups before their commands."""
+    root: Any = typer.main.get_command(app)
+    yield []
+    for name, command in root.commands.items():
+        yield [name]
+        for below in getattr(command, "commands", {}):
+            yield [name, below]
+
+
+def config_page() -> str:
+    """Every setting with its type, default, range and sentence."""
+    lines = ["# Settings", "", WRITTEN, ""]
+    lines += [
+        "Strongest first: flags of the command line, the environment, `config.toml` in the home, the defaults below.",
+        "The variable of a setting is `REVERIE_`, its section, `__` and its name: `REVERIE_UPSTREAM__BASE_URL`.",
+        "",
+    ]
+    for name, info in Config.model_fields.items():
+        section: Any = AgentConfig if name == "agents" else info.annotation
+        heading = "agents.NAME" if name == "agents" else name
+        lines += [f"## [{heading}]", "", section.__doc__ or "", ""]
+        lines += ["| setting | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
+        for key, setting in section.model_fields.items():
+            allowed = field_range((name, key)).replace(f"{name}.{key}", "value")
+            default = "unset" if setting.default is None else f"`{setting.default}`"
+            lines.append(
+                f"| `{key}` | {_type_name(setting.annotation)} | {default} | {allowed} | {setting.description} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _type_name(annotation: Any) -> str:
+    """A type in a reader's words."""
+    choices = get_args(annotation)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return " or ".join(f"`{choice}`" for choice in choices)
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
+    return next((names[kind] for kind in (annotation, *choices) if kind in names), "text")
+
+
+PAGES = {"cli.md": cli_page, "config.md": config_page}
+
+
+def stale() -> list[str]:
+    """The pages that differ from what the code says."""
+    return [name for name, page in PAGES.items() if not _same(REFERENCE / name, page())]
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+def main() -> int:
+    """Write, or check."""
+    if "--check" in sys.argv[1:]:
+        found = stale()
+        for name in found:
+            print(f"docs/reference/{name} is stale: run `make docs`", file=sys.stderr)
+        return 1 if found else 0
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
