@@ -178,10 +178,18 @@ class Server:
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run another command of `reverie` on this home, to its end."""
+        with self.begin(*arguments) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=25)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start another command of `reverie` on this home."""
         command = self.command(*arguments, "--home", str(self.home))
-        return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=25, check=False, env=self._environment()
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self._environment())
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -219,6 +227,13 @@ class Server:
         """The id of a session key's current transcript."""
         return self._query("SELECT id FROM sessions WHERE key = ? AND ended_at IS NULL", (session,))[0][0]
 
+    def message_count(self) -> int:
+        """How many messages there are in all transcripts; 0 as long as there is no database."""
+        try:
+            return self._query("SELECT count(*) FROM messages", ())[0][0]
+        except apsw.Error:  # it is just being made
+            return 0
+
     def turn_states(self, session: str = "agent:main:main") -> list[str]:
         """The states of a session's turns in order of arrival."""
         sql = "SELECT state FROM turns JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY position"
@@ -238,6 +253,7 @@ class Server:
 
     def _query(self, sql: str, values: Sequence[Any]) -> list[Any]:
         if not self.mounts_of_its_own:
+            assert (self.home / "state.db").exists(), "nothing has made a database yet"
             return _rows(self.home / "state.db", sql, values)
         with tempfile.TemporaryDirectory() as copy:  # SQLite would look for the path itself, outside of the mount
             for file in self.seen_home.glob("state.db*"):
