@@ -131,7 +131,10 @@ async def client(target: Target, user: str, *, stream: bool, stop_at: float) -> 
     choose = random.Random(user)
     latencies: list[float] = []
     while time.perf_counter() < stop_at:
-        question = f"When was it that we {choose.choice(VERBS)} the {choose.choice(TOPICS)}?"
+        day = choose.randrange(1_000_000)  # no two questions are the same, so nothing is answered from a cache
+        question = (
+            f"What did we do on day {day}, when was it that we {choose.choice(VERBS)} the {choose.choice(TOPICS)}?"
+        )
         body = {"model": "reverie", "user": user, "stream": stream, "messages": [{"role": "user", "content": question}]}
         data = json.dumps(body).encode()
         head = (

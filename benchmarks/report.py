@@ -72,20 +72,37 @@ def mean(values: Iterable[float]) -> float:
 
 
 def rss_mib_max() -> float:
-    """The most memory this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory this process has had, and the largest of those it started and has seen end, in MiB."""
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + children) / 1024
 
 
 def process_rss_mib(pid: int) -> float:
-    """The memory a process has now, in MiB."""
+    """The memory that a process and those it started have now, in MiB (pages they share count twice)."""
+    return sum(_own_rss_mib(one) for one in _with_children(pid))
+
+
+def process_cpu_s(pid: int) -> float:
+    """The CPU time that a process and those it started have used, in seconds."""
+    return sum(_own_cpu_s(one) for one in _with_children(pid))
+
+
+def _with_children(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text(encoding="ascii").split():
+            found += _with_children(int(child))
+    return found
+
+
+def _own_rss_mib(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def process_cpu_s(pid: int) -> float:
-    """The CPU time a process has used, in seconds."""
+def _own_cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -253,7 +253,6 @@ class Server:
 
     def _query(self, sql: str, values: Sequence[Any]) -> list[Any]:
         if not self.mounts_of_its_own:
-            assert (self.home / "state.db").exists(), "nothing has made a database yet"
             return _rows(self.home / "state.db", sql, values)
         with tempfile.TemporaryDirectory() as copy:  # SQLite would look for the path itself, outside of the mount
             for file in self.seen_home.glob("state.db*"):
@@ -283,7 +282,7 @@ class Server:
 
 
 def _rows(database: Path, sql: str, values: Sequence[Any]) -> list[Any]:
-    with closing(apsw.Connection(str(database))) as connection:
+    with closing(apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
         connection.set_busy_timeout(5_000)
         return list(connection.execute(sql, values))
 

@@ -24,6 +24,7 @@ from tests.acceptance.servers import WAIT_S_MAX, WITHOUT_MEMORY, Server, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from tests.acceptance.servers import WithUpstream
 
@@ -238,6 +239,29 @@ def check_kept(server: Server, caller: Caller) -> None:
     assert kept == [text for text in caller.sent if text in set(kept)]
     assert set(caller.accepted) <= set(kept)
     assert set(caller.answered) <= replies
+
+
+def test_an_import_that_is_killed_goes_on(server: Server, tmp_path: Path) -> None:
+    """Killed three times on its way and started again, an import adds each message once, in order."""
+    server.environment |= WITHOUT_MEMORY
+    texts = [f"message {number}" for number in range(20_000)]
+    turns = [{"session": "long", "speaker": "Mia", "text": text} for text in texts]
+    file = tmp_path / "history.jsonl"
+    file.write_text(json.dumps({"name": "past", "turns": turns}), encoding="utf-8")
+    for _ in range(3):
+        before = server.message_count()
+        with server.begin("import", "conversation", str(file)) as importing:
+            until(
+                lambda before=before, importing=importing: (
+                    server.message_count() > before or importing.poll() is not None
+                ),
+                "it adds messages",
+            )
+            importing.kill()
+    report = json.loads(server.run("import", "conversation", str(file), "--json").stdout)
+
+    assert report["messages_added"] + report["messages_present"] == len(texts)
+    assert server.transcript("agent:main:import:past:long") == [("user", text) for text in texts]
 
 
 # -- SIGTERM ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from reverie.config import AgentConfig, Config, field_range
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pydantic.fields import FieldInfo
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 WRITTEN = "<!-- Written by `make docs` from the code; do not edit. -->"
@@ -46,35 +48,62 @@ def commands() -> Iterator[list[str]]:
 
 
 def config_page() -> str:
-    """Every setting with its type, default, range and sentence."""
+    """Every setting with its type, default, range, variable and sentence."""
     lines = ["# Settings", "", WRITTEN, ""]
     lines += [
         "Strongest first: flags of the command line, the environment, `config.toml` in the home, the defaults below.",
-        "The variable of a setting is `REVERIE_`, its section, `__` and its name: `REVERIE_UPSTREAM__BASE_URL`.",
+        "A value out of range, and a setting that does not exist, are refused at the start. `reverie config` shows what",
+        "counts now and where it comes from, `reverie config set KEY VALUE` changes one.",
         "",
     ]
     for name, info in Config.model_fields.items():
         section: Any = AgentConfig if name == "agents" else info.annotation
-        heading = "agents.NAME" if name == "agents" else name
-        lines += [f"## [{heading}]", "", section.__doc__ or "", ""]
-        lines += ["| setting | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
-        for key, setting in section.model_fields.items():
-            allowed = field_range((name, key)).replace(f"{name}.{key}", "value")
-            default = "unset" if setting.default is None else f"`{setting.default}`"
-            lines.append(
-                f"| `{key}` | {_type_name(setting.annotation)} | {default} | {allowed} | {setting.description} |"
-            )
+        table = "agents.NAME" if name == "agents" else name
+        lines += [f"## [{table}]", "", section.__doc__ or "", ""]
+        lines += [
+            "| setting | type | default | allowed | variable | meaning |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        lines += [_row(f"{table}.{key}", setting) for key, setting in section.model_fields.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def _type_name(annotation: Any) -> str:
+def _row(key: str, setting: FieldInfo) -> str:
+    variable = "REVERIE_" + key.upper().replace(".", "__")
+    cells = [f"`{key}`", _type(setting), _default(setting), _allowed(key, setting), f"`{variable}`"]
+    return f"| {' | '.join([*cells, setting.description or ''])} |"
+
+
+def _type(setting: FieldInfo) -> str:
     """A type in a reader's words."""
-    choices = get_args(annotation)
+    choices = get_args(setting.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
-    names = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
-    return next((names[kind] for kind in (annotation, *choices) if kind in names), "text")
+    names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
+    return next(names[kind] for kind in (setting.annotation, *choices) if kind in names)
+
+
+def _default(setting: FieldInfo) -> str:
+    """A default as `config.toml` would write it, without the quotes of a text."""
+    value = setting.default
+    if value is None:
+        return "unset"
+    return (
+        f"`{str(value).lower()}`"
+        if isinstance(value, bool)
+        else f"`{value:g}`"
+        if isinstance(value, float)
+        else f"`{value}`"
+    )
+
+
+def _allowed(key: str, setting: FieldInfo) -> str:
+    """The range of a number, or the form of a text; empty when anything goes."""
+    patterns = [found.pattern for found in setting.metadata if getattr(found, "pattern", None)]
+    if patterns:
+        return f"`{patterns[0]}`"
+    return field_range(tuple(key.split("."))).replace(key, "value")
 
 
 PAGES = {"cli.md": cli_page, "config.md": config_page}

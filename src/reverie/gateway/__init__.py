@@ -1,7 +1,7 @@
 """The HTTP edge: the only package that knows OpenAI's wire format.
 
-Purpose: a request is parsed once, at the door, into a `TurnRequest`; what comes back from the session's queue is a stream of
-`TurnEvent` values, rendered as one JSON answer or as server-sent events. The turn belongs to the queue and not to
+Purpose: parse a request once, at the door, into a `TurnRequest`, and render what comes back from the session's queue,
+a stream of `TurnEvent` values, as one JSON answer or as server-sent events. The turn belongs to the queue and not to
 the connection: a caller who leaves stops receiving, nothing else.
 
 Invariant: every refusal is made before `submit`, so a refused request never reaches an agent; and whatever a caller
