@@ -52,8 +52,8 @@ def config_page() -> str:
     lines = ["# Settings", "", WRITTEN, ""]
     lines += [
         "Strongest first: flags of the command line, the environment, `config.toml` in the home, the defaults below.",
-        "A value out of range, and a setting that does not exist, are refused at the start. `reverie config` shows what",
-        "counts now and where it comes from, `reverie config set KEY VALUE` changes one.",
+        "A value out of range, and a setting that does not exist, are refused at the start. `reverie config` shows",
+        "what counts now and where it comes from, `reverie config set KEY VALUE` changes one.",
         "",
     ]
     for name, info in Config.model_fields.items():

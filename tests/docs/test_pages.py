@@ -91,7 +91,10 @@ def test_public_names_are_documented() -> None:
 def test_every_dependency_has_its_reason() -> None:
     """What is installed, at run time and for development, stands in `docs/why.md`."""
     project = tomllib.loads(read("pyproject.toml"))
-    wanted = [*project["project"]["dependencies"], *(name for group in project["dependency-groups"].values() for name in group)]
+    wanted = [
+        *project["project"]["dependencies"],
+        *(name for group in project["dependency-groups"].values() for name in group),
+    ]
     names = [re.split(r"[^\w-]", requirement)[0] for requirement in wanted]
 
     assert [name for name in names if f"`{name}`" not in read("docs/why.md")] == []
@@ -107,7 +110,9 @@ def test_the_architecture_shows_the_import_contract() -> None:
 
 def test_packages_of_the_map_exist_and_say_where_to_start() -> None:
     """AGENTS.md names every package; each opens with its purpose, its invariant and where to start reading."""
-    first_cells = re.findall(r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE)
+    first_cells = re.findall(
+        r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE
+    )
     named = {name for cell in first_cells for name in re.findall(r"`(\w+)/`", cell)}
     packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
     silent = [
@@ -130,7 +135,9 @@ def test_the_glossary_has_the_words_of_the_map() -> None:
         "llm": "llm", "storage": "storage", "importers": "importer", "cli": "cli", "library": "library",
         "testing": "double", "app": "app", "background": "background",
     }  # fmt: skip
-    first_cells = re.findall(r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE)
+    first_cells = re.findall(
+        r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE
+    )
     packages = [name for cell in first_cells for name in re.findall(r"`(\w+)(?:/|\.py)`", cell)]
     bold = {word.lower() for word in re.findall(r"\*\*([\w ]+)\*\*", page)} - {"bold"}
 

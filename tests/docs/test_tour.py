@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,11 +56,7 @@ async def assembled(app: App, text: str) -> PromptContext:
     """Run one turn to its end; the prompt that was made for it."""
     key = SessionKey("main", "agent:main:main")
     feed = await app.submit(TurnRequest(f"chatcmpl_{len(text)}", key, (Message("user", text),)))
-    contexts: list[PromptContext] = []
-    async with aclosing(feed.follow()) as events:  # pyright: ignore[reportArgumentType] (an asynchronous generator)
-        async for event in events:
-            if isinstance(event, ContextAssembled):
-                contexts.append(event.context)
+    contexts = [event.context async for event in feed.follow() if isinstance(event, ContextAssembled)]
     return contexts[0]
 
 
@@ -114,5 +109,5 @@ def _tables_of_the_page() -> set[str]:
 
 
 def _prefix(context: PromptContext) -> list[Message]:
-    """The stable prefix of a prompt. (The estimate of its size may have been corrected by the model's own counts.)"""
+    """The stable prefix of a prompt; estimates of its size may have been corrected by the model's own counts."""
     return [piece.message for piece in context.pieces[: context.stable_pieces]]

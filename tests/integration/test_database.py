@@ -341,3 +341,11 @@ def _shape(path: Path) -> list[tuple[Any, ...]]:
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
     connection.close()
     return rows
+
+
+async def test_a_refused_statement_names_the_file(state: Database) -> None:
+    """A broken rule of the schema is an error of ours, not of the driver."""
+    await state.write(lambda tx: add_session(tx, "a"))
+
+    with pytest.raises(StorageError, match="state.db refused a statement .ConstraintError"):
+        await state.write(lambda tx: add_session(tx, "a"))

@@ -312,3 +312,17 @@ async def test_a_storage_failure_at_acceptance_reaches_the_caller(store: Session
         await database.aclose()
         with pytest.raises(ReverieError, match="closed"):
             await queue.submit(request("t1"))
+
+
+async def test_a_failure_that_cannot_be_recorded_is_still_told(store: SessionStore, database: Database) -> None:
+    """Nobody waits for a turn that is over, whatever is wrong with the disk."""
+
+    async def close_and_fail(turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+        emit(TurnStarted(turn.id))
+        await database.aclose()
+        raise UpstreamUnreachableError("gone")
+
+    queue = TurnQueue(store, close_and_fail, waiting_turns_max=5, turn_s_max=30, drain_s=1)
+    async with queue.running():
+        with pytest.raises(UpstreamUnreachableError):
+            await (await queue.submit(request("t1"))).result()

@@ -148,6 +148,8 @@ def translated_errors(path: Path, schema: Schema) -> Generator[None]:
     except apsw.IOError as error:
         message = f"the disk refused {path} ({error}): check free space and the disk's health."
         raise StorageError(message) from error
+    except apsw.Error as error:
+        raise StorageError(f"{path} refused a statement ({type(error).__name__}: {error}).") from error
 
 
 @dataclass(slots=True)
