@@ -276,7 +276,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
 def _prepare_home(home: Home, config: Config) -> dict[str, Path]:
     """Create what is missing of a home; returns each agent's workspace, the default agent's first."""
     try:
-        home.path.mkdir(parents=True, exist_ok=True)
+        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are nobody else's
         names = dict.fromkeys([*config.agent_names(), *_agent_folders(home)])
         workspaces = {name: home.workspace(config, name) for name in names}
         for workspace in workspaces.values():

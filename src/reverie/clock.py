@@ -1,7 +1,7 @@
 """Time as a value that tests can hold still.
 
-Everything that asks for the time takes a `Clock`; nothing in Reverie calls `time.time()` itself. `SystemClock` is
-the real one, `reverie.testing.FakeClock` stands still until told.
+Whatever is stored or decided by the time takes a `Clock`; nothing in Reverie asks for the time of day itself.
+`SystemClock` is the real one, `reverie.testing.FakeClock` stands still until told.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 from reverie.app import App, open_app
 from reverie.config import Home, load_config
 from reverie.errors import ContextTooLongError, HomeInUseError, UpstreamRefusedError
+from reverie.memory.index import SearchQuery
 from reverie.sessions.events import ContextAssembled, ReplyDelta, ToolFinished, ToolStarted, TurnFinished
 from reverie.testing import FakeEmbedder, ScriptedModel, reply
 from reverie.types import Message, SessionKey, ToolCall, TurnRequest
@@ -231,6 +232,34 @@ async def test_a_home_belongs_to_one_process(tmp_path: Path) -> None:
         with pytest.raises(HomeInUseError, match=r"\(process \d+\)"):
             async with open_app(Home(tmp_path), app.config, model=ScriptedModel(), embedder=None):
                 pass
+
+
+async def test_an_older_state_restored_from_a_backup_is_indexed_anew(tmp_path: Path) -> None:
+    """What is gone is not found any more, and what is said from then on is."""
+    state, backup = tmp_path / "state.db", tmp_path / "backup.db"
+    async with running(tmp_path, reply("ok"), reply("ok")) as (app, _):
+        await turn(app, request("t1", "The cat is called Pixel."))
+        await app.open.memory.settle()
+        await asyncio.to_thread(copy_database, state, backup)
+        await turn(app, request("t2", "The dog is called Biscuit."))
+        await app.open.memory.settle()
+    await asyncio.to_thread(backup.replace, state)
+
+    async with running(tmp_path, reply("ok")) as (app, _):
+        await turn(app, request("t3", "The parrot is called Admiral."))
+        await app.open.memory.settle()
+        found = [
+            (await app.open.memory.search(SearchQuery(text=name, agent="main", semantic=False))).hits
+            for name in ("Pixel", "Biscuit", "Admiral")
+        ]
+
+    assert [bool(hits) for hits in found] == [True, False, True]
+
+
+def copy_database(source: Path, target: Path) -> None:
+    connection = apsw.Connection(str(source))
+    connection.execute("VACUUM INTO ?", (str(target),))
+    connection.close()
 
 
 def read_rows(path: Path, sql: str) -> list[Any]:

@@ -326,3 +326,14 @@ async def test_a_failure_that_cannot_be_recorded_is_still_told(store: SessionSto
     async with queue.running():
         with pytest.raises(UpstreamUnreachableError):
             await (await queue.submit(request("t1"))).result()
+
+
+async def test_an_end_that_is_on_record_is_not_written_again(store: SessionStore) -> None:
+    """A failure that comes after the answer changes nothing of it."""
+    async with queue_of(store, Echo(store)) as queue:
+        await (await queue.submit(request("t1"))).result()
+    turn = Turn("t1", (await store.list_sessions())[0].id, request("t1"), "running", 0)
+    await store.fail(turn, "too late", partial="hel")
+
+    assert await store.turn_state("t1") == ("answered", None)
+    assert await transcript(store) == [("user", "hello"), ("assistant", "hello")]

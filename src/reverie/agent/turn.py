@@ -18,6 +18,7 @@ import structlog
 from reverie.context.budget import prompt_budget
 from reverie.context.engine import Inputs, Limits, PrefixState, assemble
 from reverie.context.fragments import fit
+from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tools import run_memory_tool
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
@@ -181,28 +182,24 @@ class TurnRunner:
         self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
     ) -> TurnFinished:
         """Record the answer and what was found for it, then learn how this model counts tokens."""
-        writes = [
-            self._sessions.finish(
-                turn, reply.records, model=reply.model, finish_reason=reply.finish_reason, usage=reply.usage
-            )
-        ]
-        if found:
-            writes.append(self._record_recall(turn, found))
-        await asyncio.gather(*writes)  # one commit holds both
+        finish = self._sessions.finish(
+            turn, reply.records, model=reply.model, finish_reason=reply.finish_reason, usage=reply.usage
+        )
+        await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         return TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
 
     async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
-        """Keep what the search for this turn returned as evidence."""
-        await self._evidence.record(
-            "turn",
-            turn.request.session.agent,
-            _query_text(turn.request),
-            found[: self._settings.recall_hits],
-            session_id=turn.session_id,
-            turn_id=turn.id,
-        )
+        """Keep what the search for this turn returned as evidence. The answer does not depend on it."""
+        if not found:
+            return
+        agent, query = turn.request.session.agent, _query_text(turn.request)
+        hits = found[: self._settings.recall_hits]
+        try:
+            await self._evidence.record("turn", agent, query, hits, session_id=turn.session_id, turn_id=turn.id)
+        except ReverieError as error:
+            log.warning("what was recalled is not on record", action="evidence_lost", turn=turn.id, cause=str(error))
 
 
 def _query_text(request: TurnRequest) -> str:

@@ -119,6 +119,10 @@ class MemoryIndex:
         """
         figures = IndexFigures()
         await index_db.read(figures.read)
+        if figures.position > (last := await transcripts.last_position()):
+            log.warning("the log is older than the index: transcripts are indexed anew", action="log_shrank", last=last)
+            await index_db.write(store.forget_transcripts)
+            await index_db.read(figures.read)
         index = cls(
             index_db=index_db,
             embeddings_db=embeddings_db,

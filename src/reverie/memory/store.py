@@ -161,6 +161,13 @@ def log_position(tx: Transaction) -> int:
     return int(tx.value("get_meta", key=LOG_POSITION) or 0)
 
 
+def forget_transcripts(tx: Transaction) -> None:
+    """Drop everything that came from transcripts, and begin their log anew: it is not the log that was indexed."""
+    tx.execute("forget_transcript_fulltext")
+    tx.execute("forget_transcript_documents")
+    tx.execute("set_meta", key=LOG_POSITION, value="0")
+
+
 def session_path(session_id: str) -> str:
     """How a transcript is cited."""
     return f"sessions/{session_id}"

@@ -244,7 +244,9 @@ class SessionStore:
 
         def work(tx: Transaction) -> None:
             row = tx.row("find_turn", id=turn.id)
-            if row is not None and row["state"] == "accepted":  # it never began: its input is not in the transcript yet
+            if row is None or row["state"] not in {"accepted", "running"}:
+                return  # its end is on record; what came after, came too late
+            if row["state"] == "accepted":  # it never began: its input is not in the transcript yet
                 _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in _unseen(tx, turn).messages], now)
             if partial:
                 _append(tx, turn.session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)

@@ -69,6 +69,16 @@ UPDATE documents SET content_hash = :content_hash, mtime_ns = :mtime_ns, size_by
 -- A file that is gone; its chunks and vectors go with it.
 DELETE FROM documents WHERE id = :id;
 
+-- name: forget_transcript_fulltext
+-- The words of every transcript go.
+DELETE FROM chunks_fts WHERE rowid IN (
+  SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id WHERE d.source = 'sessions'
+);
+
+-- name: forget_transcript_documents
+-- Every transcript goes, and its chunks and vectors with it.
+DELETE FROM documents WHERE source = 'sessions';
+
 -- name: list_document_chunks
 -- The chunks of one document, in reading order.
 SELECT id, start_line, end_line, unit, part, content_hash FROM chunks
