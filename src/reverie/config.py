@@ -115,7 +115,7 @@ class MemoryConfig(Section):
         default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."
     )
     recall_score_min: float = Field(
-        default=0.35, ge=0, le=1, description="Memories found with less certainty are not quoted."
+        default=0.3, ge=0, le=1, description="Memories found with less certainty are not quoted."
     )
     recall_tokens_max: int = Field(default=1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
     recall_ms_max: int = Field(default=250, ge=1, le=10_000, description="After this a turn goes on without recall.")

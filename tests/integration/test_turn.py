@@ -256,6 +256,21 @@ async def test_an_older_state_restored_from_a_backup_is_indexed_anew(tmp_path: P
     assert [bool(hits) for hits in found] == [True, False, True]
 
 
+async def test_questions_asked_before_do_not_crowd_out_the_answer(tmp_path: Path) -> None:
+    """However often and in whatever words something was asked, what was told is what is quoted."""
+    asked = [f"Where {verb} I {done} the spare key?" for verb in ("did", "have") for done in ("put", "hidden", "left")]
+    async with running(tmp_path, *[reply("Hm.")] * 8) as (app, model):
+        await turn(app, request("t0", "The spare key is under the third flowerpot.", session="s0"))
+        for number, question in enumerate(asked):
+            await turn(app, request(f"q{number}", question, session=f"q{number}"))
+            await app.open.memory.settle()
+        await turn(app, request("t9", "Where is the spare key?", session="s9"))
+
+        quoted = model.requests[-1].messages[-1].text
+        assert "flowerpot" in quoted
+        assert not any(question in quoted for question in asked)
+
+
 def copy_database(source: Path, target: Path) -> None:
     connection = apsw.Connection(str(source))
     connection.execute("VACUUM INTO ?", (str(target),))

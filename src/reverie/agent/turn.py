@@ -22,7 +22,7 @@ from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tools import run_memory_tool
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
-from reverie.sessions.replay import fingerprint, input_start
+from reverie.sessions.replay import input_start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,7 +110,7 @@ class TurnRunner:
             found = await recall
         finally:
             recall.cancel()
-        return begun, tuple(hit for hit in found if not _is_echo(hit, begun))
+        return begun, _without_questions(found)
 
     async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
         """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
@@ -120,7 +120,7 @@ class TurnRunner:
         query = SearchQuery(
             text=text,
             agent=turn.request.session.agent,
-            limit=self._settings.recall_hits * 2,
+            limit=self._settings.recall_hits * 3,
             min_score=self._settings.recall_score_min,
             exclude_echo=True,
             deadline_ms=self._settings.recall_ms_max,
@@ -214,14 +214,10 @@ def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:
     return min(asked, settings.output_tokens) if isinstance(asked, int) else settings.output_tokens
 
 
-def _is_echo(hit: SearchHit, begun: BegunTurn) -> bool:
-    """The question itself, or the same words asked before, is no answer to it."""
-    asked = next((entry.message for entry in begun.history if entry.seq >= begun.input_seq), None)
-    return (
-        asked is not None
-        and hit.source == "sessions"
-        and fingerprint("user", hit.text) == fingerprint("user", asked.text)
-    )
+def _without_questions(found: tuple[SearchHit, ...]) -> tuple[SearchHit, ...]:
+    """What was asked before is no answer, and must not crowd one out; it stays only when there is nothing else."""
+    told = tuple(hit for hit in found if not (hit.source == "sessions" and hit.text.rstrip().endswith(("?", "？"))))
+    return told or found
 
 
 def _is_in_view(hit: SearchHit, begun: BegunTurn, fragments: tuple[Fragment, ...]) -> bool:
