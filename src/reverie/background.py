@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
-GATHER_S = 0.03
+GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 VECTORS_BATCH = 16
 RETRY_S_FIRST = 0.5

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 QUERY_CHARACTERS_MAX = 4_000
+RECALL_CANDIDATES = 50
+"""Half of what a search asked for by a person or a tool looks through: each turn pays for it."""
 FRAGMENTS_SHARE = 0.4
 """The part of the prompt that workspace files may take, however long they grow."""
 
@@ -91,9 +93,9 @@ class TurnRunner:
             UpstreamError: the model did not answer.
             StorageError: its answer could not be recorded.
         """
-        begun, found = await self._begin(turn)
+        begun, found, fragments = await self._begin(turn)
         emit(TurnStarted(turn.id))
-        context = await self._assemble(turn.request, begun, found)
+        context = await self._assemble(turn.request, begun, found, fragments)
         emit(ContextAssembled(context))
         reply = await self._runtime.respond(turn.request, context, found, emit, self._tool_runner(turn, begun))
         finished = await self._finish(turn, context, found, reply)
@@ -102,43 +104,49 @@ class TurnRunner:
 
     # -- begin ---------------------------------------------------------------------------------------------------
 
-    async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...]]:
-        """Append the input to the transcript and search memory for it, side by side."""
-        recall = asyncio.create_task(self._recall(turn))
+    async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...], tuple[Fragment, ...]]:
+        """Append the input to the transcript; meanwhile search memory for it and look at the workspace's files."""
+        recall = asyncio.create_task(self._recall(turn.request))
+        reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
             begun = await self._sessions.begin(turn, history_max=self._settings.history_messages_max)
-            found = await recall
+            return begun, _without_questions(await recall), await reading
         finally:
             recall.cancel()
-        return begun, _without_questions(found)
+            reading.cancel()
 
-    async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
+    async def _recall(self, request: TurnRequest) -> tuple[SearchHit, ...]:
         """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
-        text = _query_text(turn.request)
+        text = _query_text(request)
         if not text or not self._settings.recall_hits:
             return ()
         query = SearchQuery(
             text=text,
-            agent=turn.request.session.agent,
-            limit=self._settings.recall_hits * 3,
+            agent=request.session.agent,
+            limit=self._settings.recall_hits * 2,
             min_score=self._settings.recall_score_min,
             exclude_echo=True,
+            candidates=RECALL_CANDIDATES,
             deadline_ms=self._settings.recall_ms_max,
         )
         try:
             result = await self._memory.search(query)
         except Exception as error:  # noqa: BLE001 (a named border: the question is answered without memory)
-            log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, cause=repr(error))
+            log.warning(
+                "a turn went on without recall", action="recall_failed", turn=request.turn_id, cause=repr(error)
+            )
             return ()
         return result.hits
 
     # -- assemble ------------------------------------------------------------------------------------------------
 
-    async def _assemble(self, request: TurnRequest, begun: BegunTurn, found: tuple[SearchHit, ...]) -> PromptContext:
+    async def _assemble(
+        self, request: TurnRequest, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
+    ) -> PromptContext:
         session = begun.session
         settings = self._settings
         room = int(prompt_budget(settings.window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
-        fragments = fit(await self._fragments.read(self._workspace(session.agent)), room)
+        fragments = fit(fragments, room)
         unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
             fragments=fragments,

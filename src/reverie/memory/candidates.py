@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reverie.storage.database import Row, Transaction
     from reverie.types import Source
 
-LEXICAL_CANDIDATES = 100
 COMMON_SHARE = 0.50
 COMMON_SHARE_OF_MANY = 0.05
 FEW_ROWS = 10
@@ -117,7 +116,7 @@ def find_scope(
     return replace(scope, paths=(low, high), document_ids=frozenset(row[0] for row in rows))
 
 
-def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int) -> Lexical:
+def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int, limit: int) -> Lexical:
     """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
     bound = common_from(rows)
     matches = json.dumps([_anywhere([word]) for word in words], ensure_ascii=False)
@@ -138,7 +137,7 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
         agent_id=scope.agent_id,
         low=low,
         high=high,
-        limit=LEXICAL_CANDIDATES,
+        limit=limit,
     )
     chunks = tuple((row[0], -row[1]) for row in found)
     asked = tuple(word for word in words if word in chosen or not counts[word])

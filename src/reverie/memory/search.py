@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SEMANTIC_CANDIDATES = 100
+CANDIDATES = 100
 HITS_MAX = 100
 EMBEDDED_QUERY_CHARS_MAX = 4_000
 SHARE_FOR_MEANING = 0.8
@@ -48,7 +48,8 @@ class SearchQuery:
     `path_prefix` limits the search to paths that start with it. `exclude_session` leaves out a session's messages from
     a number on, because the asker has them before their eyes; `exclude_echo` leaves out messages in exactly the
     query's words, because a question asked before is no answer to it. After `deadline_ms` what was found so far is
-    returned. `semantic` False looks up words only.
+    returned. `semantic` False looks up words only. `candidates` is how many places each signal may name: fewer cost
+    less and find a little less.
     """
 
     text: str
@@ -61,6 +62,7 @@ class SearchQuery:
     exclude_echo: bool = False
     deadline_ms: int | None = None
     semantic: bool = True
+    candidates: int = CANDIDATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class MemorySearch:
         rows = self._figures.chunks
         by_meaning = asyncio.create_task(self._by_meaning(query, scope, deadline, reasons))
         try:
-            lexical = await self._database.read(lambda tx: lexical_candidates(tx, words, scope, rows))
+            lexical = await self._database.read(lambda tx: lexical_candidates(tx, words, scope, rows, query.candidates))
             return lexical, await by_meaning
         finally:
             by_meaning.cancel()
@@ -168,7 +170,7 @@ class MemorySearch:
             return None
         try:
             text = query.text[:EMBEDDED_QUERY_CHARS_MAX]
-            scan = await _until(deadline, semantic.scan(text, scope.for_vectors(), SEMANTIC_CANDIDATES))
+            scan = await _until(deadline, semantic.scan(text, scope.for_vectors(), query.candidates))
         except EmbedderError as error:
             reasons.append(f"semantic: embedder failed: {error}")
             return None
