@@ -287,3 +287,21 @@ def read_rows(path: Path, sql: str) -> list[Any]:
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+class _Broken(FakeEmbedder):
+    """An embedder with a defect: it raises what no embedder should."""
+
+    async def embed_query(self, text: str) -> Any:
+        raise ZeroDivisionError(text)
+
+
+async def test_a_defect_in_memory_costs_the_turn_its_recall_only(tmp_path: Path) -> None:
+    """The question is answered all the same."""
+    config = await asyncio.to_thread(load_config, Home(tmp_path))
+    with ScriptedModel(reply("fine")) as model:
+        async with open_app(Home(tmp_path), config, model=model, embedder=_Broken()) as app:
+            finished = (await turn(app, request("t1", "Anything?")))[-1]
+
+    assert isinstance(finished, TurnFinished)
+    assert finished.text == "fine"

@@ -131,10 +131,10 @@ class TurnRunner:
         )
         try:
             result = await self._memory.search(query)
-        except Exception as error:  # noqa: BLE001 (a named border: the question is answered without memory)
-            log.warning(
-                "a turn went on without recall", action="recall_failed", turn=request.turn_id, cause=repr(error)
-            )
+        except (
+            Exception
+        ) as error:  # a named border: the question is answered without memory, the defect is logged whole
+            log.warning("a turn went on without recall", action="recall_failed", turn=request.turn_id, exc_info=error)
             return ()
         return result.hits
 
