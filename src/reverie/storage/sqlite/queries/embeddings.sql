@@ -1,22 +1,31 @@
 -- Queries of embeddings.db, the cache of vectors already paid for.
 
+-- name: find_space
+-- The number of an embedder's vector space.
+SELECT id FROM vector_spaces WHERE identity = :identity;
+
+-- name: add_space
+-- Give an embedder's vector space its number, once.
+INSERT INTO vector_spaces (identity, dims) VALUES (:identity, :dims);
+
+-- name: count_by_space
+-- How many vectors are kept of each embedder, and their size; goes through an index once.
+SELECT s.id, s.identity, s.dims, (SELECT count(*) FROM embeddings e WHERE e.space_id = s.id) AS entries
+FROM vector_spaces s ORDER BY s.id LIMIT 1000;
+
 -- name: find_embeddings
 -- The cached vectors of some texts; the caller passes at most 400 hashes.
-SELECT id, content_hash, vector FROM embeddings
-WHERE identity = :identity AND content_hash IN (SELECT unhex(value) FROM json_each(:hashes));
-
--- name: count_embeddings
--- How many vectors are kept.
-SELECT count(*) FROM embeddings;
+SELECT id, text_hash, vector FROM embeddings
+WHERE space_id = :space_id AND text_hash IN (SELECT unhex(value) FROM json_each(:hashes));
 
 -- name: put_embedding
 -- Keep a vector.
-INSERT INTO embeddings (identity, content_hash, vector, used_at) VALUES (:identity, :content_hash, :vector, :used_at);
+INSERT INTO embeddings (space_id, text_hash, used_at, vector) VALUES (:space_id, :text_hash, :used_at, :vector);
 
 -- name: drop_embeddings
 -- The vectors of some texts, because newer ones follow; at most 400 hashes.
 DELETE FROM embeddings
-WHERE identity = :identity AND content_hash IN (SELECT unhex(value) FROM json_each(:hashes));
+WHERE space_id = :space_id AND text_hash IN (SELECT unhex(value) FROM json_each(:hashes));
 
 -- name: touch_embeddings
 -- These vectors were just used.
