@@ -92,7 +92,7 @@ def _stacked(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _write_vectors(
     tx: Transaction, identity: str, chunk_ids: list[int], matrix: NDArray[np.float32]
 ) -> list[VectorRow | None]:
-    """Returns the row of each chunk, None for one that was deleted meanwhile."""
+    """Returns the row of each chunk, None for one that was deleted, or given its vector, meanwhile."""
     tx.execute("set_meta", key=EMBEDDER, value=identity)
     return [_write_vector(tx, chunk_id, vector.tobytes()) for chunk_id, vector in zip(chunk_ids, matrix, strict=True)]
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from reverie.errors import EmbedderError, StorageError
-from reverie.memory.store import EMBEDDER
+from reverie.memory.store import EMBEDDER, read_tally
 from reverie.memory.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class SemanticIndex:
             await self._embedder.warm()
         key = self.identity.key
         built_with, count = await self._database.read(
-            lambda tx: (tx.value("get_meta", key=EMBEDDER), int(tx.value("count_vectors")))
+            lambda tx: (tx.value("get_meta", key=EMBEDDER), read_tally(tx).vectors)
         )
         if count and built_with != key:
             self.paused_reason = (

@@ -36,6 +36,16 @@ class KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many rows the index holds. The sum and the revision let a copy of the vectors prove that it is complete."""
+
+    chunks: int
+    vectors: int
+    vectors_checksum: int
+    vectors_revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadFile:
     """A file as it was just read and cut."""
 
@@ -69,6 +79,11 @@ class Change:
     speakers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     removed_ids: list[int] = field(default_factory=list[int])
     moved: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+def read_tally(tx: Transaction) -> Tally:
+    """The tally as of this transaction's snapshot."""
+    return Tally(*next(tx.tuples("read_tally")))
 
 
 def agent_number(tx: Transaction, agent: str, change: Change) -> int:
