@@ -110,6 +110,10 @@ class MemoryConfig(Section):
     embedder_base_url: str | None = Field(default=None, description="An OpenAI-compatible `/v1` for embeddings.")
     embedder_model: str = Field(default="text-embedding-3-small", description="Model of that server.")
     embedder_key_env: str = Field(default="REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
+    chunker: Literal["headings", "lines"] = Field(
+        default="headings",
+        description="`headings` finds best; `lines` cuts files as OpenClaw does, so that vectors imported from it serve.",
+    )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
     recall_hits: int = Field(
         default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."

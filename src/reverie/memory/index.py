@@ -312,7 +312,7 @@ class MemoryIndex:
                 self._workspace(agent),
                 file_bytes_max=self._config.file_bytes_max,
                 clock=self._clock,
-                limits=ChunkLimits(),
+                limits=ChunkLimits.of(self._config.chunker),
                 follow=lambda change: self._followed(change, "memory"),
             )
         return known
