@@ -32,14 +32,15 @@ FIRST_MS = 1_700_000_000_000
 BLOCK = 2_000
 DIMS = 512
 
-_FUNCTION_WORDS = (
-    "the of and to a in is it you that he was for on are with as i his they be at one have this from or had by but what "
-    "some we can out other were all there when up use your how said an each she which do their time if will way about "
-    "many then them would like so these her long make thing see him two has look more day could go come did my no most "
-    "who over know than call first people may down been now find any new work part take get place made where after "
-    "back little only round man year came show every good me give our under name very through just form much great "
-    "think say help low line before turn cause same mean differ move right boy old too does tell sentence set three want"
-).split()
+_WRITTEN = """
+the of and to a in is it you that he was for on are with as i his they be at one have this from or had by but what
+some we can out other were all there when up use your how said an each she which do their time if will way about
+many then them would like so these her long make thing see him two has look more day could go come did my no most
+who over know than call first people may down been now find any new work part take get place made where after back
+little only round man year came show every good me give our under name very through just form much great think say
+help low line before turn cause same mean differ move right boy old too does tell sentence set three want
+"""
+_FUNCTION_WORDS = frozenset(_WRITTEN.split())
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "ai", "or", "en")]
 
 
@@ -49,7 +50,7 @@ class Corpus:
     def __init__(self, size: int, seed: int = 7) -> None:
         self.size = size
         self._seed = seed
-        self._words = np.array(_vocabulary(), dtype=object)
+        self._words: NDArray[np.str_] = np.array(_vocabulary())
         weights = 1 / (np.arange(1, VOCABULARY + 1) + 2.7) ** 1.05
         self._cumulative = np.cumsum(weights / weights.sum())
         self._topics = np.random.default_rng(seed).integers(200, VOCABULARY, (TOPICS, TOPIC_WORDS))
@@ -73,9 +74,10 @@ class Corpus:
         rng = np.random.default_rng((self._seed, number, 2))
         position = int(rng.integers(1, self.size + 1))
         words = self._text(position).split()
-        kept = sorted(rng.choice(len(words), size=min(len(words), int(rng.integers(5, 13))), replace=False))
+        kept: list[int] = sorted(rng.permutation(len(words))[: int(rng.integers(5, 13))].tolist())
         session, line = divmod(position - 1, MESSAGES_PER_SESSION)
-        return " ".join(["what about", *(words[i] for i in kept)]) + "?", f"sessions/session-{session:06d}#L{line + 1}"
+        asked = [words[i] for i in kept]
+        return f"what about {' '.join(asked)}?", f"sessions/session-{session:06d}#L{line + 1}"
 
     def _messages(self, first: int, last: int) -> Iterator[LoggedMessage]:
         for position in range(first, last + 1):
@@ -113,7 +115,7 @@ class Corpus:
 class SignEmbedder:
     """Every word a random direction of +1 and -1; a text is their sum, without function words.
 
-    With `beside`, a real embedder embeds each question too, so that a search costs what it costs; its vector is dropped.
+    With `beside`, a real embedder embeds each question too, for the time that takes; its vector is dropped.
     """
 
     identity = EmbedderIdentity(provider="benchmark", model="signs", version="1", dims=DIMS)
@@ -143,7 +145,7 @@ class SignEmbedder:
 
 
 def _signs(text: str) -> NDArray[np.float32]:
-    bits = b"".join(_word_bits(word) for word in text.rstrip("?").split() if word not in _SKIPPED)
+    bits = b"".join(_word_bits(word) for word in text.rstrip("?").split() if word not in _FUNCTION_WORDS)
     total = np.unpackbits(np.frombuffer(bits, np.uint8)).reshape(-1, DIMS).astype(np.float32).sum(axis=0)
     vector = 2 * total - len(bits) * 8 / DIMS
     length = np.linalg.norm(vector)
@@ -157,11 +159,9 @@ def _word_bits(word: str) -> bytes:
 
 def _vocabulary() -> list[str]:
     rng = np.random.default_rng(1)
-    words = dict.fromkeys(_FUNCTION_WORDS)
+    words: dict[str, None] = dict.fromkeys(_WRITTEN.split())
     while len(words) < VOCABULARY:
         for row in rng.integers(0, len(_SYLLABLES), (VOCABULARY, 4)):
-            words["".join(_SYLLABLES[i] for i in row[: 2 + row[0] % 3])] = None
+            parts: list[int] = row.tolist()
+            words["".join(_SYLLABLES[part] for part in parts[: 2 + parts[0] % 3])] = None
     return list(words)[:VOCABULARY]
-
-
-_SKIPPED = frozenset(_FUNCTION_WORDS)

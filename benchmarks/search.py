@@ -17,6 +17,8 @@ import argparse
 import asyncio
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ from benchmarks.report import Report, process_rss_mib, quantile
 from reverie.clock import SystemClock
 from reverie.config import MemoryConfig
 from reverie.llm.embeddings_bundled import BundledEmbedder
+from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex, SearchQuery
 from reverie.storage import EMBEDDINGS, INDEX, Database
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
     from reverie.llm.embeddings import Embedder
     from reverie.memory.index import SearchResult
+    from reverie.memory.transcripts import TranscriptLog
+    from reverie.types import LoggedMessage
 
 SIZES = (10_000, 100_000, 191_000, 1_000_000)
 SMALL_SIZES = (10_000, 50_000)
@@ -54,10 +59,11 @@ async def main(arguments: Sequence[str] | None = None) -> Report:
         folder.mkdir(parents=True, exist_ok=True)
         columns: dict[str, dict[str, float]] = {}
         for size in options.sizes:
-            columns[f"{size:,}"] = await asyncio.to_thread(_measured, folder, size, options)
+            place = folder / str(size)
+            place.mkdir(exist_ok=True)
+            columns[f"{size:,}"] = await asyncio.to_thread(_measured, place, size, options)
             if options.keep is None:
-                for file in folder.glob(f"*-{size}.db*"):
-                    file.unlink()
+                shutil.rmtree(place)
     report = Report("search", {}, columns)
     if options.show:
         report.show(as_json=options.json)
@@ -67,7 +73,7 @@ async def main(arguments: Sequence[str] | None = None) -> Report:
 def _measured(folder: Path, size: int, options: argparse.Namespace) -> dict[str, float]:
     """One size, each step in a process of its own."""
     built = _child("build", folder, size, options.queries)
-    figures = _child("measure", folder, size, options.queries)
+    figures = _child("measure", folder, size, options.queries + WARM_UP)
     again = _child("measure", folder, size, COMPARED)
     figures["same_after_restart"] = float(figures.pop("digest") == again["digest"])
     if options.peers:
@@ -76,16 +82,18 @@ def _measured(folder: Path, size: int, options: argparse.Namespace) -> dict[str,
 
 
 def _child(step: str, folder: Path, size: int, queries: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.search", "--step", step, "--keep", str(folder)]
-    command += ["--sizes", str(size), "--queries", str(queries)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+    command = [sys.executable, "-m", "benchmarks.search", "--step", step, "--keep", str(folder), "--sizes", str(size)]
+    corpus = Corpus(size)
+    questions = json.dumps([corpus.question(number) for number in range(queries)])
+    done = subprocess.run(command, check=True, input=questions, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 async def _build(folder: Path, size: int) -> dict[str, float]:
     """Index the corpus with the product's own means: words first, then vectors."""
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
-        index = await _open(stack, folder, size, SignEmbedder())
+        index = await _open(stack, folder, Corpus(size), SignEmbedder())
         await index.follow_transcripts()
         worded = time.perf_counter()
         await index.settle()
@@ -93,21 +101,19 @@ async def _build(folder: Path, size: int) -> dict[str, float]:
     return {"words_s": worded - started, "vectors_s": ended - worded}
 
 
-async def _measure(folder: Path, size: int, queries: int) -> dict[str, Any]:
+async def _measure(folder: Path, size: int, questions: list[tuple[str, str]]) -> dict[str, Any]:
     """Ask questions one after the other, on an index that was just opened."""
     async with AsyncExitStack() as stack:
         opened = time.perf_counter()
-        index = await _open(stack, folder, size, SignEmbedder(BundledEmbedder()))
+        index = await _open(stack, folder, _Ended(size), SignEmbedder(BundledEmbedder()))
         usable = time.perf_counter()
         await index.warm_up()
         await index.settle()
         loaded = time.perf_counter()
-        corpus = Corpus(size)
         took: list[float] = []
         found = 0
         digest = hashlib.sha256()
-        for number in range(queries + WARM_UP):
-            text, place = corpus.question(number)
+        for number, (text, place) in enumerate(questions):
             started = time.perf_counter()
             result = await index.search(SearchQuery(text, "main"))
             if number >= WARM_UP:
@@ -116,21 +122,21 @@ async def _measure(folder: Path, size: int, queries: int) -> dict[str, Any]:
             if number < COMPARED:
                 digest.update(_written(result))
         statistics = index.statistics()
-        rss = process_rss_mib(_own_pid())
+        rss = process_rss_mib(os.getpid())
     return {
         "open_s": usable - opened,
         "matrix_loaded_s": loaded - usable,
         "p50_ms": quantile(took, 0.5),
         "p95_ms": quantile(took, 0.95),
         "p99_ms": quantile(took, 0.99),
-        "found_at_10": 100 * found / max(1, queries),
+        "found_at_10": 100 * found / max(1, len(took)),
         "rss_mib": rss,
         "rss_above_matrix_mib": rss - statistics.vectors * SignEmbedder.identity.dims / 2**20,
         "digest": digest.hexdigest(),
     }
 
 
-async def _peers(folder: Path, size: int, queries: int) -> dict[str, float]:
+async def _peers(folder: Path, size: int, asked: list[tuple[str, str]]) -> dict[str, float]:
     """The ten nearest vectors, three ways, over the same rows."""
     import apsw
     import numpy as np
@@ -139,15 +145,15 @@ async def _peers(folder: Path, size: int, queries: int) -> dict[str, float]:
     from reverie.memory.scope import Scope
     from reverie.memory.vectors import VectorIndex
 
-    corpus, embedder = Corpus(size), SignEmbedder()
-    questions = [await embedder.embed_query(corpus.question(number)[0]) for number in range(queries)]
-    source = apsw.Connection(str(folder / f"index-{size}.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    database = await Database.open(folder / f"index-{size}.db", INDEX, now_ms=0)
+    embedder = SignEmbedder()
+    questions = [await embedder.embed_query(text) for text, _ in asked]
+    source = apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    database = await Database.open(folder / "index.db", INDEX, now_ms=0)
     ours = VectorIndex(database, embedder.identity.dims)
     await ours.load()
     peer = apsw.Connection("")
     peer.enable_load_extension(True)
-    peer.load_extension(sqlite_vec.loadable_path())
+    peer.load_extension(str(sqlite_vec.loadable_path()))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] (it ships no types)
     peer.execute(f"CREATE VIRTUAL TABLE v USING vec0(id INTEGER PRIMARY KEY, e FLOAT[{embedder.identity.dims}])")
     matrix = np.empty((size, embedder.identity.dims), np.float32)
     with peer:
@@ -172,38 +178,51 @@ async def _peers(folder: Path, size: int, queries: int) -> dict[str, float]:
     await ours.aclose()
     await database.aclose()
     return {name: quantile(values, 0.5) for name, values in took.items()} | {
-        "vectors_recall_at_10": 10 * agreed / max(1, queries)
+        "vectors_recall_at_10": 10 * agreed / max(1, len(questions))
     }
 
 
-async def _open(stack: AsyncExitStack, folder: Path, size: int, embedder: Embedder) -> MemoryIndex:
+async def _open(stack: AsyncExitStack, folder: Path, log: TranscriptLog, embedder: Embedder) -> MemoryIndex:
     clock = SystemClock()
-    index_db = await Database.open(folder / f"index-{size}.db", INDEX, now_ms=clock.now_ms())
-    stack.push_async_callback(index_db.aclose)
-    embeddings_db = await Database.open(folder / f"embeddings-{size}.db", EMBEDDINGS, now_ms=clock.now_ms())
+    embeddings_db = await Database.open(folder / "embeddings.db", EMBEDDINGS, now_ms=clock.now_ms())
     stack.push_async_callback(embeddings_db.aclose)
     index = await MemoryIndex.open(
-        index_db=index_db,
+        files=GenerationFiles(folder),
         embeddings_db=embeddings_db,
         embedder=embedder,
         workspaces={"main": folder},
-        transcripts=Corpus(size),
+        transcripts=log,
         config=MemoryConfig(cache_entries_max=0),
         clock=clock,
     )
-    stack.push_async_callback(index.aclose)
     stack.push_async_callback(embedder.aclose)
+    stack.push_async_callback(index.aclose)
     return index
+
+
+class _Ended:
+    """A transcript log that is read to its end."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    async def messages_after(self, position: int, limit: int) -> list[LoggedMessage]:
+        """Nothing."""
+        del position, limit
+        return []
+
+    async def read_lines(self, session_id: str, start: int, count: int) -> list[LoggedMessage]:
+        """Nothing."""
+        del session_id, start, count
+        return []
+
+    async def last_position(self) -> int:
+        """Where the index stands."""
+        return self._size
 
 
 def _written(result: SearchResult) -> bytes:
     return json.dumps([(hit.path, hit.start_line, round(hit.score, 6)) for hit in result.hits]).encode()
-
-
-def _own_pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -220,13 +239,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def _step(options: argparse.Namespace) -> None:
     size = options.sizes[0]
+    questions: list[tuple[str, str]] = json.loads(sys.stdin.read())
     match options.step:
         case "build":
             figures = await _build(options.keep, size)
         case "measure":
-            figures = await _measure(options.keep, size, options.queries)
+            figures = await _measure(options.keep, size, questions)
         case _:
-            figures = await _peers(options.keep, size, options.queries)
+            figures = await _peers(options.keep, size, questions)
     print(json.dumps(figures))
 
 

@@ -146,7 +146,7 @@ class TestIndex:
     def test_rebuilt(self, home: Home) -> None:
         """A rebuild throws index.db away, whatever is in it, and reads everything again."""
         run(home, "index")
-        home.index_db.write_bytes(b"not a database")
+        (home.path / "index.db").write_bytes(b"not a database")
         assert run(home, "index").exit_code == 1
 
         assert run_json(home, "index", "--rebuild")["files"]["main"]["added"] == 7
@@ -155,14 +155,14 @@ class TestIndex:
     def test_home_in_use(self, home: Home, arguments: tuple[str, ...]) -> None:
         """Only one process indexes."""
         run(home, "index")
-        before = home.index_db.read_bytes()
+        before = (home.path / "index.db").read_bytes()
 
         with taken(home):
             result = run(home, *arguments)
 
         assert result.exit_code == 1
         assert "is in use by another Reverie" in result.stderr
-        assert home.index_db.read_bytes() == before
+        assert (home.path / "index.db").read_bytes() == before
 
     def test_broken_file(self, home: Home) -> None:
         """A file with broken characters is indexed, and named."""

@@ -53,15 +53,6 @@ class EmbeddingBacklog:
                 done += len(rows)
         return done
 
-    async def rebuild(self) -> None:
-        """Drop all vectors, so that every chunk is embedded again by the running embedder.
-
-        Raises:
-            EmbedderError: the embedder cannot say what it is; nothing was dropped.
-        """
-        async with self._turn:
-            await self._semantic.rebuild()
-
     async def _embed(self, rows: list[Row]) -> None:
         identity = self._semantic.identity
         found = await self._cache.lookup(identity.key, [row["content_hash"] for row in rows], identity.dims)

@@ -1,8 +1,7 @@
 """Search by meaning: the embedder, the vectors of this index, and whether the two belong together.
 
 Invariant: vectors of two embedders never meet. When the running embedder is not the one the index was built with,
-search by meaning pauses and says why; only `rebuild` drops the old vectors, because embedding everything again may cost
-money.
+search by meaning pauses and says why; only a rebuild embeds anew, because that may cost money.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.embeddings import Embedder, EmbedderIdentity
     from reverie.memory.scope import Scope, VectorScan
-    from reverie.storage.database import Database, Transaction
+    from reverie.storage.database import Database
 
 
 class SemanticIndex:
@@ -30,9 +29,11 @@ class SemanticIndex:
 
     `paused_reason` and `failure` are empty while all is well; `vectors` is None until the embedder's vector space is
     known, which for a server may take its first answer. While `warming` is True a text would wait for the embedder.
+    `unfit` says why vectors of this index must not be used or added to, whatever the embedder.
     """
 
-    def __init__(self, database: Database, embedder: Embedder) -> None:
+    def __init__(self, database: Database, embedder: Embedder, *, unfit: str = "") -> None:
+        self._unfit = unfit
         self.vectors: VectorIndex | None = None
         self.paused_reason = ""
         self.failure = ""
@@ -110,15 +111,6 @@ class SemanticIndex:
         self.failure = ""
         return vectors
 
-    async def rebuild(self) -> None:
-        """Drop all vectors, so that every chunk waits for one of the running embedder."""
-        await self._embedder.warm()
-        async with self._turn:
-            await self._database.write(_forget_vectors)
-            await self._release()
-            self.paused_reason = ""
-            await self._attach()
-
     async def aclose(self) -> None:
         """Stop loading and scanning. The embedder belongs to whoever opened it."""
         await self._release()
@@ -140,10 +132,11 @@ class SemanticIndex:
         built_with, count = await self._database.read(
             lambda tx: (tx.value("get_meta", key=EMBEDDER), read_tally(tx).vectors)
         )
+        self.paused_reason = self._unfit
         if count and built_with != key:
             self.paused_reason = (
                 f"paused: the index holds vectors of {built_with}, the running embedder is {key}; "
-                "`reverie index --rebuild` embeds everything again"
+                "`reverie index --rebuild` embeds everything again, beside this index"
             )
         self.vectors = VectorIndex(self._database, self.identity.dims)
         if not self.paused_reason:
@@ -163,8 +156,3 @@ class SemanticIndex:
             await asyncio.gather(loading, return_exceptions=True)
         if vectors is not None:
             await vectors.aclose()
-
-
-def _forget_vectors(tx: Transaction) -> None:
-    tx.execute("forget_vectors")
-    tx.execute("mark_all_waiting")

@@ -14,6 +14,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+ANALYSER_VERSION = 1
+"""Grows when the same text gives other words: an index prepared by another version is better built anew."""
+
 TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
 QUESTION_END_CHARS = 2_000

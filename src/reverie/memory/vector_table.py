@@ -45,8 +45,8 @@ class VectorTable:
         self.ids = np.empty(capacity, np.int64)
         self.agents = np.empty(capacity, np.int32)
         self.sources = np.empty(capacity, np.int8)
-        self.documents = np.empty(capacity, np.int64)
-        self.lines = np.empty(capacity, np.int64)
+        self.documents = np.empty(capacity, np.int32)
+        self.lines = np.empty(capacity, np.int32)
         self.alive = np.zeros(capacity, np.bool_)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
@@ -139,8 +139,8 @@ class _View:
     ids: NDArray[np.int64]
     agents: NDArray[np.int32]
     sources: NDArray[np.int8]
-    documents: NDArray[np.int64]
-    lines: NDArray[np.int64]
+    documents: NDArray[np.int32]
+    lines: NDArray[np.int32]
     alive: NDArray[np.bool_]
 
     def allowed(self, scope: Scope) -> NDArray[np.bool_]:

@@ -205,11 +205,3 @@ WHERE v.chunk_id > :after ORDER BY v.chunk_id LIMIT :limit;
 -- name: find_vectors
 -- The exact vectors of some chunks.
 SELECT v.chunk_id, v.vector FROM json_each(:ids) j JOIN vectors v ON v.chunk_id = j.value;
-
--- name: forget_vectors
--- Drop every vector, for a rebuild with another embedder.
-DELETE FROM vectors;
-
--- name: mark_all_waiting
--- Every chunk waits for a vector again.
-UPDATE chunks SET embedded = 0 WHERE embedded = 1;
