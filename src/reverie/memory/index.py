@@ -103,7 +103,10 @@ class MemoryIndex:
             DatabaseTooNewError: a newer Reverie wrote it; nothing was changed.
             StorageError: it could not be read.
         """
-        cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
+        cache = EmbeddingCache(
+            embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
+        )
+        await cache.open()
         sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock)
         path = await asyncio.to_thread(files.live)
         try:
@@ -117,6 +120,11 @@ class MemoryIndex:
             )
             live = await _opened(path, sources, tracer)
         return cls(live, files, sources, tracer)
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """The vectors already paid for, which every generation shares; importers seed it."""
+        return self._sources.cache
 
     @property
     def database(self) -> Database:
@@ -150,9 +158,10 @@ class MemoryIndex:
             return await live.follow_transcripts()
 
     async def embed_backlog(self, limit: int | None = None) -> int:
-        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+        """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago and is not asked again yet.
             EmbedderError: the embedder failed; what was embedded before is kept.
             StorageError: the index could not be written.
         """

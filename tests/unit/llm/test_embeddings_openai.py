@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reverie.errors import EmbedderError
-from reverie.llm.embeddings_openai import OpenAIEmbedder, batches
+from reverie.llm.embeddings import batches
+from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.testing import FakeEmbedder
 from reverie.testing.fake_upstream import FakeUpstream, Plan
 
@@ -153,4 +154,4 @@ def test_batches_keep_everything_and_are_bounded(texts: list[str]) -> None:
     parts = list(batches(texts))
     assert [text for part in parts for text in part] == texts
     assert all(len(part) <= 128 for part in parts)
-    assert all(len(part) == 1 or sum(min(len(text.encode()), 24_000) for text in part) <= 32_000 for part in parts)
+    assert all(len(part) == 1 or sum(len(text.encode()) for text in part) <= 8_000 for part in parts)
