@@ -68,7 +68,7 @@ class Breaker:
         self.reason = str(error)
         if self.pause_s and not (error.lasting and not self._lasting):
             return
-        self._failures += 1
+        self._failures = self._failures + 1 if error.lasting == self._lasting else 1
         self._lasting = error.lasting
         self._until_s = self._clock.monotonic_s() + pause_s(self._failures, error)
 
