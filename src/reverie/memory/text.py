@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reverie.memory.scripts import (
@@ -42,7 +43,7 @@ from reverie.memory.stop_words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ANALYSER_VERSION = 2
 """Raised with every change of what `words_for_index` gives: an index made by another version should be rebuilt."""
@@ -51,13 +52,24 @@ TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
 QUESTION_END_CHARS = 2_000
 COMPOUNDS_MAX = 8
+NAME_CHARS_MAX = 64
 _COMPOUND_JOINTS_MAX = 15
 
-_LETTER = f"(?:[^\\W_{UNSPACED}]|[{MARKS}])"
-_JOINT = r"(?:://|::|:\\+|\\\\|[-._/\\:@#~=&?%+]|(?<=\d),(?=\d))"
-_COMPOUND = f"(?<![^\\W_{UNSPACED}])(?<![{MARKS}]){_LETTER}++(?:{_JOINT}{_LETTER}++){{1,{_COMPOUND_JOINTS_MAX}}}"
-_WORD = re.compile(f"{_LETTER}++")
-_TERM = re.compile(f"(?P<compound>{_COMPOUND})|{RUN.pattern}|(?P<word>{_WORD.pattern})")
+_JOINT = r"(?:://|::|:\\+|\\\\|[-._/\\:@#~=&?%+]|(?<=[0-9]),(?=[0-9]))"
+
+
+def _spaced(word: str, starts: str) -> str:
+    """A compound or a word, as a regular expression over what a word is and where one may start."""
+    compound = f"{starts}{word}(?:{_JOINT}{word}){{1,{_COMPOUND_JOINTS_MAX}}}"
+    return f"(?P<compound>{compound})|(?P<word>{word})"
+
+
+_ASCII_WORD = "[A-Za-z0-9]++"
+_ANY_WORD = f"(?:[^\\W_{UNSPACED}]++|[{MARKS}]++)++"
+_WORD = re.compile(_ANY_WORD)
+_ASCII_TERM = re.compile(_spaced(_ASCII_WORD, "(?<![A-Za-z0-9])"))
+_ANY_START = f"(?<![^\\W_{UNSPACED}])(?<![{MARKS}])"
+_ANY_TERM = re.compile(f"{RUN.pattern}|{_spaced(_ANY_WORD, _ANY_START)}")
 _WHITESPACE = re.compile(r"\s+")
 
 _KANA = re.compile(f"[{HIRAGANA}{KATAKANA}]")
@@ -70,7 +82,8 @@ _CASES = bytes.maketrans(
     bytes(ord("A") if chr(b).isupper() else ord("a") if chr(b).islower() else ord(" ") for b in range(128))
     + b" " * 128,
 )
-_CAMEL = re.compile("(?<![A-Za-z])[A-Za-z]*?(?:[a-z][A-Z]|[A-Z]{2}[a-z]{2})[A-Za-z]*")
+_SMALL_CAPITAL, _CAPITALS_SMALL = b"aA", b"AAaa"
+_NAMES_KEPT_MAX = 4_096
 _CAMEL_PART = re.compile("[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
 
 
@@ -99,10 +112,8 @@ def words_for_query(text: str) -> tuple[str, ...]:
     """
     if len(text) > 2 * QUESTION_END_CHARS:
         text = f"{text[:QUESTION_END_CHARS]} {text[-QUESTION_END_CHARS:]}"
-    folded, _ = fold(clean(text))
-    stops = stop_words_in(_lower(match[0]) for match in _TERM.finditer(folded) if match.lastgroup == "word")
     found: dict[str, bool] = {}
-    for term, tells in _terms(folded, stops):
+    for term, tells in _terms(_matches(text)):
         found[term] = found.get(term, False) or tells
     wanted = [term for term, tells in found.items() if tells] or list(found)
     return tuple(readable(term) for term in wanted[:TERMS_CONSIDERED_MAX])
@@ -110,9 +121,8 @@ def words_for_query(text: str) -> tuple[str, ...]:
 
 def words_of_name(name: str) -> frozenset[str]:
     """The words by which a question names someone: each of them is among the question's, however it is inflected."""
-    folded, _ = fold(clean(name)[:QUESTION_END_CHARS])
     words: list[str] = []
-    for match in _TERM.finditer(folded):
+    for match in _matches(name[:QUESTION_END_CHARS]):
         spaced = _spaced_words(match)
         words.extend(map(_lower, spaced) if spaced else _pairs_or_unit(match.lastgroup, match[0]))
     stops = stop_words_in(words)
@@ -129,11 +139,18 @@ def quoted(term: str) -> str:
     return '"' + stored.replace('"', '""') + '"'
 
 
-def _terms(folded: str, stops: frozenset[str]) -> Iterator[tuple[str, bool]]:
-    """Every term of a folded question, and whether it tells what the question is about."""
-    japanese = _KANA.search(folded) is not None
+def _matches(text: str) -> list[re.Match[str]]:
+    """The compounds, words and runs of a question, folded."""
+    folded, _ = (text, False) if text.isascii() else fold(clean(text))
+    return list((_ASCII_TERM if folded.isascii() else _ANY_TERM).finditer(folded))
+
+
+def _terms(matches: Sequence[re.Match[str]]) -> Iterator[tuple[str, bool]]:
+    """Every term of a question, and whether it tells what the question is about."""
+    stops = stop_words_in(_lower(match[0]) for match in matches if match.lastgroup == "word")
+    japanese = any(match.lastgroup == "east" and _KANA.search(match[0]) for match in matches)
     compounds = 0
-    for match in _TERM.finditer(folded):
+    for match in matches:
         kind, run = match.lastgroup, match[0]
         words = [_lower(word) for word in _spaced_words(match)]
         telling = [word not in stops for word in words]
@@ -141,8 +158,8 @@ def _terms(folded: str, stops: frozenset[str]) -> Iterator[tuple[str, bool]]:
             compounds += 1
             yield _lower(run), True
         yield from zip(words, telling, strict=True)
-        if kind in {"compound", "word"}:
-            yield from ((part, part not in stops) for part in _camel_parts(run).casefold().split())
+        if words:
+            yield from ((part, part not in stops) for part in _camel_parts(run).lower().split())
         elif kind == "hangul":
             yield from _korean_terms(run)
         elif kind == "emoji":
@@ -224,12 +241,36 @@ def _stored(match: re.Match[str]) -> str:
 
 
 def _camel_parts(text: str) -> str:
-    """The parts of names whose words are told apart by case alone, each after a space; mostly nothing.
+    """The parts of names whose words are told apart by case alone, each name's once; mostly nothing.
 
-    Case is looked at as bytes first, because nearly every text has no such name.
+    Case is looked at as bytes, a class a byte, because nearly every text has no such name.
     """
-    cases = text.encode("utf-8", "replace").translate(_CASES)
-    if b"aA" not in cases and b"AAaa" not in cases:
+    encoded = text.encode("utf-8", "replace")
+    cases = encoded.translate(_CASES)
+    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
         return ""
-    parts = (part for name in _CAMEL.findall(text) for part in _CAMEL_PART.findall(name) if len(part) > 1)
-    return "".join(f" {part}" for part in parts)
+    return "".join(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases))))
+
+
+def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
+    """The words in which a capital follows a small letter, or starts a word after other capitals; in order.
+
+    What is longer than a name can be is encoded data, and left as it is.
+    """
+    end, none = 0, len(cases)
+    small, capitals = cases.find(_SMALL_CAPITAL) % (none + 1), cases.find(_CAPITALS_SMALL) % (none + 1)
+    while (at := min(small, capitals)) < none:
+        start = cases.rfind(b" ", end, at) + 1 or end
+        end = cases.find(b" ", at) % (none + 1)
+        if end - start <= NAME_CHARS_MAX:
+            yield encoded[start:end]
+        if small < end:
+            small = cases.find(_SMALL_CAPITAL, end) % (none + 1)
+        if capitals < end:
+            capitals = cases.find(_CAPITALS_SMALL, end) % (none + 1)
+
+
+@lru_cache(maxsize=_NAMES_KEPT_MAX)
+def _parts_of_name(name: bytes) -> str:
+    """The parts of more than one letter, each after a space; names come back, so the last ones are kept."""
+    return "".join(f" {part}" for part in _CAMEL_PART.findall(name.decode("ascii")) if len(part) > 1)
