@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from reverie.memory.scripts import HAN, KATAKANA, fold
+from reverie.memory.scripts import HAN, KATAKANA, MARKS, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,9 +126,13 @@ def stem(word: str) -> str:
     return word
 
 
-def _cut(text: str, *patterns: str) -> re.Pattern[str]:
+def _cut(text: str, *patterns: str, after: str = "") -> re.Pattern[str]:
+    """Any of the words, the longest first, each with `after`; else one of the patterns.
+
+    Every pattern begins with the character that is cut, so that the rest of a question is passed over quickly.
+    """
     longest_first = sorted(map(re.escape, fold(text)[0].split()), key=len, reverse=True)
-    return re.compile("|".join((*longest_first, *patterns)))
+    return re.compile("|".join((*(word + after for word in longest_first), *patterns)))
 
 
 CUT_CHINESE = _cut(
@@ -138,11 +142,11 @@ CUT_CHINESE = _cut(
     那些 这里 這裡 那里 那裡 因为 因為 所以 但是 如果 或者 以及 还是 還是 一下 请问 請問 告诉 告訴 关于 關於 什么时候
     什麼時候 是谁 是誰
     """,
-    "(?<![目标])的(?![确士確])",
-    "了(?![解])",
-    "是(?![否])(?<!于是)(?<!於是)",
-    "在(?![线线上于於])(?<![现現存实實正内內])",
-    "[吗嗎呢吧啊呀嘛我你您他她它谁誰很这這]",
+    "的(?<![目标]的)(?![确士確])",
+    "了(?!解)",
+    "是(?<![于於]是)(?!否)",
+    "在(?<![现現存实實正内內]在)(?![线線于於])",
+    *"吗嗎呢吧啊呀嘛我你您他她它谁誰很这這",
 )
 """Where a Chinese question is cut: pronouns, particles, question words; not where they are part of a common word."""
 
@@ -153,12 +157,16 @@ CUT_JAPANESE = _cut(
     その あの どの ここ そこ どこ いつ だれ なに なん どう なぜ どうして どんな いくつ いくら こと もの たち さん
     ちゃん くん 何 誰 私 僕 俺 教えて
     """,
-    f"(?<=[{HAN}{KATAKANA}])[はがをにのへともでやな]",
-    "(?<=[はがをにのへと])も",
-    "[かねよ]$",
+    *(f"{particle}(?<=[{HAN}{KATAKANA}]{particle})" for particle in "はがをにのへともでや"),
+    "も(?<=[はがをにのへと]も)",
+    *(f"{particle}$" for particle in "かねよ"),
     "を",
 )
 """Where a Japanese question is cut: particles after a word in kanji or katakana, auxiliaries, question words."""
 
-CUT_THAI = _cut("ที่ไหน เมื่อไร เมื่อไหร่ ทำไม อย่างไร ยังไง อะไร ใคร เท่าไร เท่าไหร่ หรือ ครับ และ ของ หรือเปล่า ไหม")
+CUT_THAI = _cut(
+    "ที่ไหน เมื่อไร เมื่อไหร่ ทำไม อย่างไร ยังไง อะไร ใคร เท่าไร เท่าไหร่ หรือ หรือเปล่า ครับ และ ของ",
+    "ไหม$",
+    after=f"(?![{MARKS}])",
+)
 """Where a Thai question is cut: question words and the few particles that stand in no other word."""
