@@ -22,8 +22,8 @@ from reverie.clock import utc_date
 from reverie.config import load_config, resolve_home
 from reverie.errors import EmbedderError
 from reverie.importers.conversations import PastSession, import_session, read_message
+from reverie.memory.append import append_note
 from reverie.memory.index import SearchQuery
-from reverie.memory.workspace import append_note
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reverie.config import MemoryConfig
 from reverie.memory.recall import RecallEvidence
-from reverie.memory.tools import MEMORY_TOOLS, NOTE, run_memory_tool
+from reverie.memory.tool_contracts import NOTE, Asker
+from reverie.memory.tools import MemoryTools
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from reverie.types import SearchHit, ToolCall
@@ -31,13 +33,34 @@ async def state_db(tmp_path: Path) -> AsyncGenerator[Database]:
     await database.aclose()
 
 
-async def call(memory: Any, name: str, arguments: Any, evidence: RecallEvidence | None = None) -> Any:
-    """Run a tool and parse its answer."""
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    answer = await run_memory_tool(
-        memory.index, evidence, ToolCall("c1", name, text), agent="main", session_id="s9", turn_id="t9"
+ASKER = Asker("main", "tool", "agent:main:main", "s9", "t9")
+
+
+def tools_of(memory: Any, evidence: RecallEvidence | None = None, **settings: Any) -> MemoryTools:
+    """The tools over an opened index."""
+    owns_index = settings.pop("owns_index", True)
+    return MemoryTools(
+        settings.pop("index", memory.index),
+        evidence,
+        workspaces={"main": memory.workspace},
+        embedder=memory.embedder,
+        config=MemoryConfig(**settings),
+        clock=memory.clock,
+        owns_index=owns_index,
     )
-    return json.loads(answer)
+
+
+async def call(
+    memory: Any,
+    name: str,
+    arguments: Any,
+    evidence: RecallEvidence | None = None,
+    asker: Asker = ASKER,
+    **settings: Any,
+) -> Any:
+    """Run a tool as a model does, and parse its answer."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return json.loads(await tools_of(memory, evidence, **settings).call(ToolCall("c1", name, text), asker))
 
 
 async def test_memory_search_answers_in_its_contract(open_index: OpenIndex) -> None:
@@ -50,13 +73,16 @@ async def test_memory_search_answers_in_its_contract(open_index: OpenIndex) -> N
         assert 0 < score <= 1
         assert answer == {
             "note": NOTE,
-            "citations": "on",
+            "citations": "auto",
+            "mode": "fts-only",
+            "model": None,
+            "provider": "none",
             "results": [
                 {
                     "path": "MEMORY.md",
                     "startLine": 1,
                     "endLine": 3,
-                    "snippet": "# Pets Luna is a cat.\n\nSource: MEMORY.md#L1-L3",
+                    "snippet": "# Pets\n\nLuna is a cat.\n\nSource: MEMORY.md#L1-L3",
                     "source": "memory",
                     "citation": "MEMORY.md#L1-L3",
                     "corpus": "memory",
@@ -93,8 +119,9 @@ async def test_limits_of_a_search_are_respected(open_index: OpenIndex) -> None:
         ({"query": "x", "maxResults": True}, "maxResults must be a whole"),
         ({"query": "x", "minScore": "high"}, "minScore must be a number"),
         ({"query": "x", "minScore": "nan"}, "minScore must be a number"),
-        ({"query": "x", "corpus": "wiki"}, "corpus must be one of memory, sessions, all"),
-        ({"query": "x", "corpus": ["memory"]}, "corpus must be one of memory, sessions, all"),
+        ({"query": "x", "maxResults": 10**400}, "maxResults must be a whole"),
+        ({"query": "x", "corpus": "web"}, "corpus must be one of memory, sessions, wiki, all"),
+        ({"query": "x", "corpus": ["memory"]}, "corpus must be one of memory, sessions, wiki, all"),
     ],
 )
 async def test_wrong_arguments_are_answered_not_raised(open_index: OpenIndex, arguments: Any, error: str) -> None:
@@ -132,17 +159,28 @@ async def test_memory_get_reads_what_was_cited(open_index: OpenIndex) -> None:
         whole = await call(memory, "memory_get", {"path": "memory/a.md"})
         assert (whole["truncated"], whole["nextLine"]) == (True, 401)
         wrong = await call(memory, "memory_get", {"path": "../etc/passwd"})
-        assert (wrong["text"], wrong["disabled"]) == ("", True)
+        action = "'../etc/passwd' is not a path inside the memory. Use a path that memory_search cites."
+        refused = {"path": "../etc/passwd", "text": "", "disabled": True, "error": "path required", "action": action}
+        assert wrong == refused
         assert (await call(memory, "memory_get", {"path": "memory/none.md"}))["text"] == ""
-        assert (await call(memory, "memory_get", {}))["error"] == "path must be a string"
+        assert (await call(memory, "memory_get", {}))["error"] == "path required"
+        assert (await call(memory, "memory_get", {"path": "MEMORY.md", "from": "x"}))[
+            "error"
+        ] == "from must be a whole number"
+        below = await call(memory, "memory_get", {"path": "memory/a.md", "from": -3, "lines": "0"})
+        assert (below["startLine"], below["endLine"]) == (1, 1)
         assert (await call(memory, "memory_fly", {}))["error"] == "there is no memory tool named 'memory_fly'"
 
 
-def test_the_tools_are_described_for_a_model() -> None:
-    """Two functions in OpenAI's format, whose corpus is a flat list of words."""
-    names = [tool["function"]["name"] for tool in MEMORY_TOOLS]
-    assert names == ["memory_search", "memory_get"]
-    assert MEMORY_TOOLS[0]["function"]["parameters"]["properties"]["corpus"]["enum"] == ["memory", "sessions", "all"]
+async def test_the_tools_are_described_for_a_model(open_index: OpenIndex) -> None:
+    """Functions in OpenAI's format, whose corpus is a flat list of words; none writes where writing is off."""
+    async with open_index() as memory:
+        offered = tools_of(memory).definitions()
+        quiet = tools_of(memory, append="off").definitions()
+    assert [tool["function"]["name"] for tool in offered] == ["memory_search", "memory_get", "memory_append"]
+    assert [tool["function"]["name"] for tool in quiet] == ["memory_search", "memory_get"]
+    corpus = offered[0]["function"]["parameters"]["properties"]["corpus"]
+    assert (corpus["type"], corpus["enum"]) == ("string", ["memory", "sessions", "wiki", "all"])
 
 
 async def test_a_search_leaves_evidence(open_index: OpenIndex, state_db: Database) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reverie.cli.opening import check_agent, new_or_old_home, open_home
 from reverie.cli.output import say, say_json
 from reverie.clock import utc_date
-from reverie.memory.workspace import append_note
+from reverie.memory.append import append_note
 
 if TYPE_CHECKING:
     from pathlib import Path
