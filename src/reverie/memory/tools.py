@@ -26,6 +26,7 @@ from reverie.memory.append import append_note, daily_path, resolve_appendable
 from reverie.memory.search import SearchQuery
 from reverie.memory.tool_contracts import (
     APPEND,
+    APPEND_DISABLED,
     APPEND_TOOL,
     ERROR_CHARS_MAX,
     GET,
@@ -38,9 +39,10 @@ from reverie.memory.tool_contracts import (
     read_append,
     read_get,
     read_search,
-    refused_path,
+    refused_answer,
     shows_citations,
     unavailable,
+    unknown_tool,
 )
 from reverie.types import JsonObject
 
@@ -128,8 +130,8 @@ class MemoryTools:
         self._syncing = asyncio.Lock()
 
     def definitions(self) -> tuple[JsonObject, ...]:
-        """The tools as functions in OpenAI's format; `memory_append` unless it is switched off."""
-        return (SEARCH_TOOL, GET_TOOL) if self._config.append == "off" else (SEARCH_TOOL, GET_TOOL, APPEND_TOOL)
+        """The tools as functions in OpenAI's format."""
+        return offered_tools(self._config)
 
     async def call(self, call: ToolCall, asker: Asker) -> str:
         """Run a model's call and give the answer as JSON text; never raises for what it was called with."""
@@ -143,49 +145,13 @@ class MemoryTools:
 
     async def answer(self, name: str, arguments: JsonObject, asker: Asker) -> JsonObject:
         """Run a tool by its name. What goes wrong is in the answer, as `error` and `action`."""
-        match name:
-            case "memory_search":
-                return await self._answer_search(arguments, asker)
-            case "memory_get":
-                return await self._answer_get(arguments, asker)
-            case "memory_append":
-                return await self._answer_append(arguments, asker)
-            case other:
-                known = f"{SEARCH}, {GET}, {APPEND}"
-                return {"error": f"there is no memory tool named {other[:100]!r}", "action": f"Call one of {known}."}
-
-    async def _answer_search(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        tools = {SEARCH: self.search, GET: self.get, APPEND: self.append}
+        if name not in tools:
+            return unknown_tool(name)
         try:
-            return await self.search(arguments, asker)
-        except RequestError as error:
-            return {"results": [], "error": str(error), "action": "Call it again with valid arguments."}
-
-    async def _answer_get(self, arguments: JsonObject, asker: Asker) -> JsonObject:
-        path = arguments.get("path")
-        try:
-            return await self.get(arguments, asker)
-        except MemoryPathError as error:
-            return refused_path(path, str(error))
-        except RequestError as error:
-            if error.param == "path":
-                return refused_path(path, str(error))
-            action = "Call it again with valid arguments."
-            return {"path": path, "text": "", "error": str(error), "action": action}
+            return await tools[name](arguments, asker)
         except ReverieError as error:
-            action = "Tell the user that memory could not be read. `reverie status` says more."
-            return {"path": path, "text": "", "disabled": True, "error": str(error), "action": action}
-
-    async def _answer_append(self, arguments: JsonObject, asker: Asker) -> JsonObject:
-        refused: JsonObject = {"path": arguments.get("path") or "", "appended": False}
-        try:
-            return await self.append(arguments, asker)
-        except (RequestError, MemoryPathError) as error:
-            disabled = {"disabled": True} if self._config.append == "off" else {}
-            action = "Do not try it again." if disabled else "Call it again as the error says, or leave it."
-            return {**refused, **disabled, "error": str(error), "action": action}
-        except ReverieError as error:
-            action = "Tell the user that the note was not saved."
-            return {**refused, "disabled": True, "error": str(error), "action": action}
+            return refused_answer(name, arguments, error)
 
     # -- search --------------------------------------------------------------------------------------------------
 
@@ -326,7 +292,7 @@ class MemoryTools:
         mode = self._config.append
         if mode == "off":
             message = 'notes may not be added (memory.append = "off"); the owner allows it with "daily" or "any"'
-            raise RequestError(message, code="append_disabled", status=403)
+            raise RequestError(message, code=APPEND_DISABLED, status=403)
         asked = read_append(arguments, self._config.append_bytes_max)
         date = utc_date(self._clock.now_ms())
         path = resolve_appendable(asked.path or daily_path(date))
@@ -377,6 +343,11 @@ class MemoryTools:
         described["broken"] = described["broken"][:SKIPPED_SHOWN_MAX]
         described["tookMs"] = round(described["tookMs"], 1)
         return {"agent": agent, **described, "messages": messages}
+
+
+def offered_tools(config: MemoryConfig) -> tuple[JsonObject, ...]:
+    """The tools as functions in OpenAI's format; `memory_append` unless it is switched off."""
+    return (SEARCH_TOOL, GET_TOOL) if config.append == "off" else (SEARCH_TOOL, GET_TOOL, APPEND_TOOL)
 
 
 def _append_answer(note: AppendedNote) -> JsonObject:
