@@ -139,8 +139,9 @@ class Memory:
     async def add(self, text: str) -> Note:
         """Write a note, as a paragraph at the end of today's `memory/YYYY-MM-DD.md`; returns where it stands.
 
-        When it returns, the note is on disk and is found by its words; by its meaning too, unless the embedder needs
-        longer than a moment. No model is called.
+        A note that stands there already is not written again; where it stands is returned. When it returns, the note is
+        on disk and is found by its words; by its meaning too, unless the embedder needs longer than a moment. No model
+        is called.
 
         Raises:
             MemoryPathError: the text is blank.

@@ -221,10 +221,11 @@ def remember(
 
 @app.command(
     short_help="Offer the memory to programs that speak MCP.",
-    epilog="\b\nFor a client's configuration:\n"
-    '  {"mcpServers": {"reverie": {"command": "reverie", "args": ["mcp", "--home", "/PATH/TO/HOME"]}}}',
+    epilog="\b\nExamples:\n  reverie mcp\n  reverie mcp --home ~/.reverie --agent main\n\n"
+    "\b\nIn the settings of a program that speaks MCP:\n"
+    '  {"mcpServers": {"reverie": {"command": "reverie", "args": ["mcp"]}}}',
 )
-def mcp(home: HomeOption = None, agent: AgentOption = "main") -> None:
+def mcp(home: HomeOption = None, agent: AgentOption = "main", as_json: JsonOption = False) -> None:
     """Offer memory_search, memory_get and memory_append over the Model Context Protocol, on stdin and stdout.
 
     Works beside a running server, which then does the work, and without one. Logs go to standard error.
@@ -235,7 +236,7 @@ def mcp(home: HomeOption = None, agent: AgentOption = "main") -> None:
 
         await serve_mcp(home, agent=agent)
 
-    run(work, as_json=False)
+    run(work, as_json=as_json)
 
 
 @app.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,7 +40,7 @@ class RemoteTools:
             return unknown_tool(name)
         known = {key: arguments[key] for key in self._fields[name] if key in arguments}
         try:
-            async with httpx2.AsyncClient(base_url=self._url, timeout=CALL_S_MAX, trust_env=False) as client:
+            async with self._client() as client:
                 path, body = f"/v1/memory/{_PATHS[name]}", {**known, "agent": asker.agent}
                 response = await client.post(path, json=body, headers=self._headers)
                 answer: Any = response.json()
@@ -51,6 +52,11 @@ class RemoteTools:
         if not isinstance(refused, dict):
             return held
         return refused_answer(name, arguments, as_error(response.status_code, cast("JsonObject", refused)))
+
+    def _client(self) -> httpx2.AsyncClient:
+        """A client for a server of this machine, which speaks plain HTTP: no certificates are read."""
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx2.AsyncClient(base_url=self._url, timeout=CALL_S_MAX, trust_env=False, verify=trust)
 
 
 def as_error(status: int, failure: JsonObject) -> ReverieError:

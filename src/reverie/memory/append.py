@@ -87,7 +87,13 @@ def resolve_appendable(path: str) -> str:
 
 
 def append_note(
-    workspace: Path, text: str, date: str, path: str | None = None, *, file_bytes_max: int = NOTE_FILE_BYTES_MAX
+    workspace: Path,
+    text: str,
+    date: str,
+    path: str | None = None,
+    *,
+    file_bytes_max: int = NOTE_FILE_BYTES_MAX,
+    lock_s_max: float = LOCK_S_MAX,
 ) -> AppendedNote:
     """Add a note to the file of a day, or to `path`, as a paragraph of its own; the file is made when missing.
 
@@ -97,7 +103,7 @@ def append_note(
     Raises:
         HomeReadOnlyError: the workspace cannot be written.
         StorageFullError: the disk is full; nothing was added.
-        StorageError: the file keeps changing, or another process holds the lock for longer than `LOCK_S_MAX`.
+        StorageError: the file keeps changing, or another process holds the lock for longer than `lock_s_max`.
         MemoryPathError: the note is blank, notes may not go there, or the file is a link, or would be larger than
             `file_bytes_max`.
     """
@@ -106,7 +112,7 @@ def append_note(
         raise MemoryPathError("a note needs some text")
     name = resolve_appendable(path or daily_path(date))
     file = workspace / name
-    with _only_writer(workspace, file):
+    with _only_writer(workspace, file, lock_s_max):
         for _ in range(NOTE_RETRIES_MAX):
             before = _identity(file)
             held = _held(workspace, name, file_bytes_max)
@@ -161,9 +167,9 @@ def _joined(name: str, held: FileContent | None, note: str) -> tuple[bytes, Appe
 
 
 @contextmanager
-def _only_writer(workspace: Path, file: Path) -> Generator[None]:
+def _only_writer(workspace: Path, file: Path, lock_s_max: float) -> Generator[None]:
     """Be the one that adds notes to a workspace; the folder of the file is made."""
-    lock = filelock.FileLock(workspace / LOCK_FILE, timeout=LOCK_S_MAX)
+    lock = filelock.FileLock(workspace / LOCK_FILE, timeout=lock_s_max)
     with _appending:
         try:
             if crosses_link(workspace, file.relative_to(workspace).as_posix()):
