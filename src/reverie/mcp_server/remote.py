@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -40,7 +41,7 @@ class RemoteTools:
             return unknown_tool(name)
         known = {key: arguments[key] for key in self._fields[name] if key in arguments}
         try:
-            async with self._client() as client:
+            async with await asyncio.to_thread(self._client) as client:
                 path, body = f"/v1/memory/{_PATHS[name]}", {**known, "agent": asker.agent}
                 response = await client.post(path, json=body, headers=self._headers)
                 answer: Any = response.json()
@@ -54,7 +55,7 @@ class RemoteTools:
         return refused_answer(name, arguments, as_error(response.status_code, cast("JsonObject", refused)))
 
     def _client(self) -> httpx2.AsyncClient:
-        """A client for a server of this machine, which speaks plain HTTP: no certificates are read."""
+        """A client for a server of this machine, which speaks plain HTTP: no certificates are read. Call it on a thread, for it loads."""
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx2.AsyncClient(base_url=self._url, timeout=CALL_S_MAX, trust_env=False, verify=trust)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 HOST = "127.0.0.1:8377"
+NOTHING: dict[str, Any] = {}
 
 
 async def send(app: ScriptedApp, method: str, url: str, **options: Any) -> Any:
@@ -62,9 +63,9 @@ async def test_an_answer_of_a_tool_is_the_body() -> None:
             ("get", {"path": "MEMORY.md", "lines": 2}, "api"),
         ),
         ("POST", "/v1/memory/append", {"text": "x"}, ("append", {"text": "x"}, "api")),
-        ("GET", "/v1/memory/status", None, ("status", {}, None)),
-        ("POST", "/v1/memory/sync", None, ("sync", {}, None)),
-        ("POST", "/v1/memory/sync", {}, ("sync", {}, None)),
+        ("GET", "/v1/memory/status", None, ("status", NOTHING, None)),
+        ("POST", "/v1/memory/sync", None, ("sync", NOTHING, None)),
+        ("POST", "/v1/memory/sync", NOTHING, ("sync", NOTHING, None)),
     ],
 )
 async def test_every_path_asks_its_tool(method: str, url: str, body: Any, call: tuple[str, Any, str | None]) -> None:

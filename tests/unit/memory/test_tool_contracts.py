@@ -115,7 +115,7 @@ def test_a_snippet_is_cut_at_700_characters() -> None:
 def test_an_exhausted_quota_has_its_own_words(error: str) -> None:
     """What to do about it is something else than about any other failure."""
     quota, other = unavailable(error), unavailable("the disk is on fire")
-    fields = {"results": [], "disabled": True, "unavailable": True}
+    fields: dict[str, Any] = {"results": [], "disabled": True, "unavailable": True}
     assert {key: quota[key] for key in fields} == {key: other[key] for key in fields} == fields
     assert (quota["error"], other["error"]) == (error, "the disk is on fire")
     assert "quota" in quota["warning"]
