@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -108,19 +109,15 @@ def test_nothing_of_the_protocol_is_imported_before_its_first_use() -> None:
 # -- the tools of a running server -----------------------------------------------------------------------------------
 
 
-async def remote_answer(scripted: ScriptedTools, name: str, arguments: JsonObject) -> JsonObject:
-    """What the tools of a real server answer through `RemoteTools`."""
-    with serve_in_thread(create_gateway(ScriptedApp(tools=scripted))) as url:
-        return await RemoteTools(url, None, OFFERED).answer(name, arguments, Asker("main"))
-
-
-async def test_a_running_server_is_asked_over_http() -> None:
+def test_a_running_server_is_asked_over_http() -> None:
     """Known arguments reach its tool, its answer comes back as it is; its refusal in the tool's own shape."""
     scripted = ScriptedTools()
-    found = await remote_answer(scripted, "memory_search", {"query": "cat", "whatever": 1})
-    scripted.refusal = RequestError("path required: no", param="path")
-    refused = await remote_answer(scripted, "memory_get", {"path": "/etc"})
-    unknown = await remote_answer(scripted, "memory_fly", {})
+    with serve_in_thread(create_gateway(ScriptedApp(tools=scripted))) as url:
+        remote = RemoteTools(url, None, OFFERED)
+        found = asyncio.run(remote.answer("memory_search", {"query": "cat", "whatever": 1}, Asker("main")))
+        scripted.refusal = RequestError("path required: no", param="path")
+        refused = asyncio.run(remote.answer("memory_get", {"path": "/etc"}, Asker("main")))
+        unknown = asyncio.run(remote.answer("memory_fly", {}, Asker("main")))
 
     assert found == scripted.given
     assert scripted.calls[0][1] == {"query": "cat", "agent": "main"}

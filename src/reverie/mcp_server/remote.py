@@ -55,7 +55,10 @@ class RemoteTools:
         return refused_answer(name, arguments, as_error(response.status_code, cast("JsonObject", refused)))
 
     def _client(self) -> httpx2.AsyncClient:
-        """A client for a server of this machine, which speaks plain HTTP: no certificates are read. Call it on a thread, for it loads."""
+        """A client for a server of this machine, which speaks plain HTTP: no certificates are read.
+
+        Call it on a thread: the first one loads the client's package.
+        """
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx2.AsyncClient(base_url=self._url, timeout=CALL_S_MAX, trust_env=False, verify=trust)
 
