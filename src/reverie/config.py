@@ -110,7 +110,14 @@ class MemoryConfig(Section):
     embedder_base_url: str | None = Field(default=None, description="An OpenAI-compatible `/v1` for embeddings.")
     embedder_model: str = Field(default="text-embedding-3-small", description="Model of that server.")
     embedder_key_env: str = Field(default="REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
+    chunker: Literal["headings", "lines"] = Field(
+        default="headings",
+        description="`headings` finds best; `lines` cuts files as OpenClaw does: vectors imported from it serve.",
+    )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
+    cache_bytes_max: int = Field(
+        default=512 * MIB, ge=0, le=1024 * 1024 * MIB, description="Size of the vectors kept in embeddings.db."
+    )
     recall_hits: int = Field(
         default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."
     )
@@ -205,11 +212,6 @@ class Home:
     def state_db(self) -> Path:
         """Canonical: sessions, turns, recall evidence."""
         return self.path / "state.db"
-
-    @property
-    def index_db(self) -> Path:
-        """Derived: chunks, full text, vectors."""
-        return self.path / "index.db"
 
     @property
     def embeddings_db(self) -> Path:

@@ -147,7 +147,11 @@ def search(
 def index(
     home: HomeOption = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Throw the index away first. Notes and conversations are not touched.")
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Build a new index beside the live one, then switch to it. Nothing paid for is embedded again.",
+        ),
     ] = False,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's notes. [all]")] = None,
     as_json: JsonOption = False,

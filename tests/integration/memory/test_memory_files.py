@@ -105,7 +105,7 @@ async def test_an_edit_storm_is_followed(open_index: OpenIndex) -> None:
             ["memory/150.md#L1-L3"],
             ["memory/299.md#L1-L3"],
         ]
-        assert await memory.count("count_chunks") == 300
+        assert await memory.count("read_tally") == 300
 
 
 async def test_broken_utf8_is_indexed_and_reported(open_index: OpenIndex) -> None:
@@ -211,4 +211,4 @@ async def test_two_syncs_at_once_end_in_the_state_on_disk(open_index: OpenIndex)
         assert await memory.cited("walrus") == ["memory/7.md#L1"]
         await whole
         assert await memory.cited("walrus") == ["memory/7.md#L1"]
-        assert await memory.count("count_chunks") == 60
+        assert await memory.count("read_tally") == 60
