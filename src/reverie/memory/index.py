@@ -22,9 +22,10 @@ from reverie.memory.chunking import ChunkLimits
 from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
+from reverie.memory.notices import FileNotices, stored_notices
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
-from reverie.memory.sync import REASONS_MAX, SyncReport, WorkspaceSync
+from reverie.memory.sync import SyncReport, WorkspaceSync
 from reverie.memory.transcripts import FOLLOW_MESSAGES_MAX, transcript_passages, within_size
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class IndexStatistics:
 
     `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
-    last success. `skipped` are the files that were left out when they were last looked at.
+    last success. `skipped` are the files that were left out when they were last looked at, `damaged` those that are
+    indexed although some of their bytes are not text; both name at most 1,000 of an agent.
     """
 
     memory_documents: int
@@ -68,6 +70,7 @@ class IndexStatistics:
     embedder_failure: str
     cache: CacheStatistics
     skipped: tuple[SkippedFile, ...]
+    damaged: tuple[str, ...]
 
 
 class MemoryIndex:
@@ -84,6 +87,7 @@ class MemoryIndex:
         config: MemoryConfig,
         clock: Clock,
         figures: IndexFigures,
+        notices: Mapping[str, FileNotices],
     ) -> None:
         self._database = index_db
         self._workspaces = dict(workspaces)
@@ -98,7 +102,7 @@ class MemoryIndex:
         self._following = asyncio.Lock()
         self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
-        self._skipped: dict[str, tuple[SkippedFile, ...]] = {}
+        self._notices = dict(notices)
 
     @classmethod
     async def open(
@@ -132,6 +136,7 @@ class MemoryIndex:
             config=config,
             clock=clock,
             figures=figures,
+            notices=await index_db.read(stored_notices),
         )
         if index._semantic is not None:
             await index._semantic.open()
@@ -146,9 +151,7 @@ class MemoryIndex:
             MemoryPathError: there is no such agent.
             StorageError: the index could not be written.
         """
-        report = await self._sync_of(agent).run(paths)
-        self._note_skipped(agent, report.skipped, paths)
-        return report
+        return await self._sync_of(agent).run(paths)
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -242,24 +245,14 @@ class MemoryIndex:
             matrix_bytes=0 if vectors is None else vectors.matrix_bytes,
             embedder_failure="" if semantic is None else semantic.failure,
             cache=self._cache.statistics(),
-            skipped=tuple(file for files in self._skipped.values() for file in files),
+            skipped=tuple(file for notices in self._notices.values() for file in notices.files()),
+            damaged=tuple(path for notices in self._notices.values() for path in sorted(notices.damaged)),
         )
 
     async def aclose(self) -> None:
         """Stop loading and searching. Databases and embedder belong to whoever opened them."""
         if self._semantic is not None:
             await self._semantic.aclose()
-
-    def _note_skipped(self, agent: str, skipped: tuple[SkippedFile, ...], paths: Collection[str] | None) -> None:
-        """Remember which files are left out, and tell of each when that is news."""
-        before = self._skipped.get(agent, ())
-        for file in skipped:
-            if file not in before:
-                log.warning(
-                    "a file is not indexed", action="file_skipped", agent=agent, file=file.path, reason=file.reason
-                )
-        kept = () if paths is None else [file for file in before if file.path not in paths and file not in skipped]
-        self._skipped[agent] = (*kept, *skipped)[:REASONS_MAX]
 
     def _vectors_state(self) -> Literal["off", "unknown", "loading", "ready", "paused"]:
         semantic = self._semantic
@@ -313,6 +306,7 @@ class MemoryIndex:
                 file_bytes_max=self._config.file_bytes_max,
                 clock=self._clock,
                 limits=ChunkLimits(),
+                notices=self._notices.setdefault(agent, FileNotices(agent)),
                 follow=lambda change: self._followed(change, "memory"),
             )
         return known
