@@ -55,7 +55,8 @@ class IndexStatistics:
     `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
     last success. `skipped` are the files that were left out when they were last looked at, `damaged` those that are
-    indexed although some of their bytes are not text; both name at most 1,000 of an agent.
+    indexed although some of their bytes are not text; both name at most 1,000 of an agent. `watch` says how changed
+    files are noticed: `system`, or `polling` and why; empty when nobody has watched yet.
     """
 
     memory_documents: int
@@ -71,6 +72,7 @@ class IndexStatistics:
     cache: CacheStatistics
     skipped: tuple[SkippedFile, ...]
     damaged: tuple[str, ...]
+    watch: str
 
 
 class MemoryIndex:
@@ -88,6 +90,7 @@ class MemoryIndex:
         clock: Clock,
         figures: IndexFigures,
         notices: Mapping[str, FileNotices],
+        watch: str,
     ) -> None:
         self._database = index_db
         self._workspaces = dict(workspaces)
@@ -103,6 +106,7 @@ class MemoryIndex:
         self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
         self._notices = dict(notices)
+        self._watch = watch
 
     @classmethod
     async def open(
@@ -137,6 +141,7 @@ class MemoryIndex:
             clock=clock,
             figures=figures,
             notices=await index_db.read(stored_notices),
+            watch=await index_db.read(store.watch_mode),
         )
         if index._semantic is not None:
             await index._semantic.open()
@@ -152,6 +157,17 @@ class MemoryIndex:
             StorageError: the index could not be written.
         """
         return await self._sync_of(agent).run(paths)
+
+    async def note_watch(self, mode: str, cause: str) -> None:
+        """Remember how changed files are noticed: `system`, or `polling` and why.
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        self._watch = f"{mode}: {cause}" if cause else mode
+        if mode == "polling":
+            log.warning("files are compared again and again, not watched", action="watch_polling", cause=cause)
+        await self._database.write(lambda tx: tx.execute("set_meta", key=store.WATCH, value=self._watch))
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -247,6 +263,7 @@ class MemoryIndex:
             cache=self._cache.statistics(),
             skipped=tuple(file for notices in self._notices.values() for file in notices.files()),
             damaged=tuple(path for notices in self._notices.values() for path in sorted(notices.damaged)),
+            watch=self._watch,
         )
 
     async def aclose(self) -> None:

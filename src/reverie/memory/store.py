@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOG_POSITION = "log_position"
 EMBEDDER = "embedder"
+WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,11 @@ def write_transcripts(
 def log_position(tx: Transaction) -> int:
     """How far the transcripts are indexed."""
     return int(tx.value("get_meta", key=LOG_POSITION) or 0)
+
+
+def watch_mode(tx: Transaction) -> str:
+    """How changed files were last noticed; empty when they never were."""
+    return tx.value("get_meta", key=WATCH) or ""
 
 
 def forget_transcripts(tx: Transaction) -> None:
