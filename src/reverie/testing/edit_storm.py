@@ -6,7 +6,6 @@ indexes the workspace meanwhile is right when `indexed_files` equals that of an 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from contextlib import closing
@@ -185,13 +184,15 @@ def damage(index_db: Path) -> list[str]:
         return found
 
 
-def files_on_disk(workspace: Path) -> dict[str, bytes]:
-    """The SHA-256 of every note below `memory/`, by path."""
-    return {
-        file.relative_to(workspace).as_posix(): hashlib.sha256(file.read_bytes()).digest()
-        for file in (workspace / "memory").rglob("*.md")
-        if not any(part.startswith(".") for part in file.relative_to(workspace).parts)
-    }
+def indexed_times(index_db: Path, agent: str = "main") -> dict[str, int]:
+    """The modification time of every file in an index.db as it was last read, in nanoseconds, by path."""
+    sql = (
+        "SELECT d.path, d.mtime_ns FROM documents d JOIN agents a ON a.id = d.agent_id "
+        "WHERE a.name = ? AND d.source = 'memory'"
+    )
+    with closing(apsw.Connection(str(index_db), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.set_busy_timeout(5_000)
+        return dict(connection.execute(sql, (agent,)))
 
 
 def _write(file: Path, text: str) -> None:
