@@ -97,12 +97,15 @@ class SkippedFile:
 
 def is_indexed_path(path: str) -> bool:
     """Whether a workspace-relative path is one that gets indexed, by its name alone."""
-    parts = PurePosixPath(path).parts
-    if not path.endswith(".md") or any(part == ".." for part in parts):
+    first, *folders = path.split("/")
+    if not path.endswith(".md"):
         return False
-    if len(parts) == 1:
+    if not folders:
         return path in ROOT_FILES
-    return parts[0] == MEMORY_FOLDER and not is_generated(path) and not any(map(is_ignored_folder, parts[1:-1]))
+    name = folders.pop()
+    if first != MEMORY_FOLDER or is_generated(path) or not name:
+        return False
+    return not any(not folder or is_ignored_folder(folder) for folder in folders)
 
 
 def is_generated(path: str) -> bool:

@@ -1,8 +1,8 @@
 """Bring the index in step with a workspace: read what changed, leave the rest alone, forget what is gone.
 
 A file is read again when its size or modification time differs from what the index knows, and cut again only when its
-content does. One that has another name, and nothing else new, keeps its chunks and vectors. While some files are
-written, the next are read; what must be findable now waits for at most one such batch.
+content does. One that has another name, and nothing else new, keeps its chunks and vectors. Files are handled a few at
+a time, so that one which must be findable now waits for at most one such batch.
 
 Invariant: each file is one transaction, and it is written only onto the state it was compared with. So what is indexed
 is always one state the file really had, and of two runs that meet the same file, the one that read it later wins.
@@ -15,10 +15,12 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reverie.memory.chunking import ChunkLimits, chunk_document
 from reverie.memory.documents import (
+    MEMORY_FOLDER,
     SeenFile,
     SkippedFile,
     find_file,
@@ -211,7 +213,7 @@ class WorkspaceSync:
             differences = await self._compare(agent_id, "", tally)
         else:
             differences = await self._look_for(agent_id, paths, tally)
-        _pair_renames(differences)
+        await asyncio.to_thread(_pair_renames, differences)
         await self._read_and_write(agent_id, differences, tally)
         await self._forget(agent_id, differences.gone.values(), tally)
         self._notices.clear(skipped_before.difference(file.path for file in tally.skipped))
@@ -245,12 +247,9 @@ class WorkspaceSync:
         after, last = _below(under) if under else ("", _LAST)
         ended = False
         while not ended:
-            met = await asyncio.to_thread(lambda: list(islice(walk, COMPARED_AT_ONCE)))
-            ended = len(met) < COMPARED_AT_ONCE
-            for file in met:
-                if isinstance(file, SkippedFile):
-                    tally.skip(file)
-            seen = {file.path: file for file in met if isinstance(file, SeenFile) and is_indexed_path(file.path)}
+            seen, skipped, ended = await asyncio.to_thread(_next_part, walk)
+            for file in skipped:
+                tally.skip(file)
             end = next(reversed(seen), after)
             high = last if ended else f"{end}\x01"
             while known := await self._list(agent_id, after, high):
@@ -266,10 +265,10 @@ class WorkspaceSync:
     async def _look_for(self, agent_id: int, paths: Collection[str], tally: _Tally) -> _Differences:
         """Files that are named are read whatever the index knows; folders are compared."""
         differences = _Differences()
-        files = sorted({path for path in paths if is_indexed_path(path)})
+        files, folders = await asyncio.to_thread(_files_and_folders, paths)
         for start in range(0, len(files), COMPARED_AT_ONCE):
             await self._look_for_files(agent_id, files[start : start + COMPARED_AT_ONCE], differences, tally)
-        for folder in _folders(paths):
+        for folder in folders:
             below = await self._compare(agent_id, folder, tally)
             differences.to_read += below.to_read
             differences.gone |= below.gone
@@ -287,14 +286,10 @@ class WorkspaceSync:
     # -- reading and writing -------------------------------------------------------------------------------------
 
     async def _read_and_write(self, agent_id: int, differences: _Differences, tally: _Tally) -> None:
-        """Batch by batch: while one is written, the next is read."""
-        looked: list[_Looked] = []
+        """Batch by batch. The next is not read while one is written: both need the interpreter, and so do turns."""
         for batch in _batches(differences.to_read, self._file_bytes_max):
-            ready, looked = looked, []
-            looked, _ = await asyncio.gather(
-                asyncio.to_thread(self._look_at, batch), self._write(agent_id, ready, differences, tally)
-            )
-        await self._write(agent_id, looked, differences, tally)
+            looked = await asyncio.to_thread(self._look_at, batch)
+            await self._write(agent_id, looked, differences, tally)
 
     async def _write(self, agent_id: int, looked: Sequence[_Looked], differences: _Differences, tally: _Tally) -> None:
         """Write a batch, to its end even when the run is cancelled: memory follows what is committed."""
@@ -394,6 +389,13 @@ def _known_now(document_id: int, path: str, digest: bytes, content: FileContent,
     return KnownFile(document_id, path, digest, content.mtime_ns, len(content.data), looked_at_ms)
 
 
+def _next_part(walk: Iterator[SeenFile | SkippedFile]) -> tuple[dict[str, SeenFile], list[SkippedFile], bool]:
+    """The next files of a walk by path, those left out, and whether it has ended."""
+    met = list(islice(walk, COMPARED_AT_ONCE))
+    seen = {file.path: file for file in met if isinstance(file, SeenFile) and is_indexed_path(file.path)}
+    return seen, [file for file in met if isinstance(file, SkippedFile)], len(met) < COMPARED_AT_ONCE
+
+
 def _compare_part(
     seen: dict[str, SeenFile], known: Sequence[KnownFile], differences: _Differences, tally: _Tally
 ) -> None:
@@ -488,12 +490,17 @@ def dated_path(path: str) -> str | None:
     return match[1]
 
 
-def _folders(paths: Collection[str]) -> list[str]:
-    """The folders among some paths that lie in the memory, without those that lie in another of them."""
-    named = sorted(
-        {p for p in paths if not p.endswith(".md") and p.split("/")[0] == "memory" and ".." not in p.split("/")}
-    )
-    return [path for path in named if not any(path.startswith(f"{other}/") for other in named)]
+def _files_and_folders(paths: Collection[str]) -> tuple[list[str], list[str]]:
+    """The files to index and the folders of the memory among some paths; no folder that lies in another of them."""
+    named = set(paths)
+    files = sorted(path for path in named if is_indexed_path(path))
+    folders: dict[str, None] = {}
+    for path in sorted(named):
+        first, *rest = path.split("/")
+        counts = first == MEMORY_FOLDER and not path.endswith(".md") and ".." not in rest
+        if counts and not any(str(above) in folders for above in PurePosixPath(path).parents):
+            folders[path] = None
+    return files, list(folders)
 
 
 def _below(path: str) -> tuple[str, str]:

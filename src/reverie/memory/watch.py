@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -27,6 +27,7 @@ from reverie.memory.pending import PendingPaths
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from watchfiles.main import FileChange
 
@@ -49,6 +50,7 @@ SETTLE_S = 2.0
 """A change this close to a comparison may still be on its way to us."""
 
 _NO_HANDLES = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE})
+_COMES_OR_GOES = (watchfiles.Change.added, watchfiles.Change.deleted)
 _log = structlog.get_logger(__name__)
 
 
@@ -134,12 +136,13 @@ class _Watched:
             self.on_change()
         return report
 
-    def note(self, changes: set[FileChange]) -> None:
-        """Changes that the system told of."""
-        paths = {path for _, path in changes}
+    async def note(self, changes: set[FileChange]) -> None:
+        """Changes that the system told of. There may be tens of thousands, so they are sifted on a worker thread."""
+        if not changes:
+            return
+        self.last_told_s = time.monotonic()
         for agent, workspace in self.workspaces.items():
-            if relevant := relevant_paths(workspace, paths):
-                self.last_told_s = time.monotonic()
+            if relevant := await asyncio.to_thread(relevant_paths, workspace, changes):
                 self.pending.add(agent, relevant)
 
     async def tell(self, mode: str, cause: str) -> None:
@@ -228,8 +231,8 @@ async def _collect(watched: _Watched, found: AsyncIterator[set[FileChange]], com
                     watched.pending.add_whole(agent)
                 else:
                     watched.pending.add(agent, compare)
-        watched.note(changes)
-        if any(path in folders and change != watchfiles.Change.modified for change, path in changes):
+        await watched.note(changes)
+        if any((change, folder) in changes for folder in folders for change in _COMES_OR_GOES):
             return
 
 
@@ -288,15 +291,13 @@ async def _waited(stop: asyncio.Event, wait_s: float) -> None:
         await asyncio.wait_for(stop.wait(), wait_s)
 
 
-def relevant_paths(workspace: Path, paths: Collection[str]) -> list[str]:
-    """The workspace-relative paths among the changed ones that can matter to the index, sorted.
+def relevant_paths(workspace: Path, changes: Collection[FileChange]) -> list[str]:
+    """The workspace-relative paths among the changes that can matter to the index, sorted.
 
     A folder counts: when it is moved or deleted, its files are not named one by one.
     """
-    relative: list[str] = []
-    for path in paths:
-        with suppress(ValueError):
-            relative.append(Path(path).relative_to(workspace).as_posix())
+    below = f"{workspace}{os.sep}"
+    relative = {path.removeprefix(below).replace(os.sep, "/") for _, path in changes if path.startswith(below)}
     return sorted(path for path in relative if _is_relevant(path))
 
 

@@ -58,7 +58,7 @@ OpenIndex = "Callable[..., AbstractAsyncContextManager[OpenedIndex]]"
 
 @pytest.fixture
 def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[OpenedIndex]]:
-    """Open an index below `tmp_path`; opening again finds what was there."""
+    """Open an index below `tmp_path`; opening again finds what was there, unless the databases are elsewhere."""
 
     @asynccontextmanager
     async def opened(
@@ -67,9 +67,12 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
         transcripts: FakeTranscripts | None = None,
         agents: tuple[str, ...] = ("main",),
         tracer: Callable[[str, object], None] | None = None,
+        databases_in: str = ".",
         **settings: Any,
     ) -> AsyncGenerator[OpenedIndex]:
         clock = FakeClock()
+        folder = tmp_path / databases_in
+        folder.mkdir(exist_ok=True)
         log = transcripts or FakeTranscripts()
         workspaces = {agent: tmp_path / "workspaces" / agent for agent in agents}
         for workspace in workspaces.values():
@@ -77,7 +80,7 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
         async with AsyncExitStack() as stack:
             databases: list[Database] = []
             for name, schema in (("index.db", INDEX), ("embeddings.db", EMBEDDINGS)):
-                database = await Database.open(tmp_path / name, schema, now_ms=clock.now_ms(), tracer=tracer)
+                database = await Database.open(folder / name, schema, now_ms=clock.now_ms(), tracer=tracer)
                 stack.push_async_callback(database.aclose)
                 databases.append(database)
             index = await MemoryIndex.open(

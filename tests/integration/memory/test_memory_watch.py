@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from watchfiles import Change
 
 from reverie.memory.pending import PATHS_MAX, PendingPaths
 from reverie.memory.sync import SyncReport
@@ -204,5 +205,6 @@ def test_only_what_can_matter_is_passed_on(tmp_path: Path) -> None:
         "memory/dreaming/x.md",
         "venv/lib/x.md",
     }
-    found = relevant_paths(tmp_path, {str(tmp_path / path) for path in paths} | {"/elsewhere/memory/a.md"})
+    named = {str(tmp_path / path) for path in paths} | {"/elsewhere/memory/a.md", f"{tmp_path}-beside/memory/a.md"}
+    found = relevant_paths(tmp_path, {(Change.modified, path) for path in named})
     assert found == ["MEMORY.md", "memory/a.md", "memory/folder"]
