@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ BURST_DEBOUNCES_MAX = 4
 HEARTBEAT_MS = 500
 ROOTS_LOOKED_AT_S = 2.0
 RECONCILE_S = 300.0
+FAILURES_BEFORE_POLLING = 3
 POLL_S_MIN = 1.0
 POLL_REST = 20
 """While polling, a comparison that took a second is followed by twenty seconds of rest."""
@@ -50,6 +52,7 @@ SETTLE_S = 2.0
 """A change this close to a comparison may still be on its way to us."""
 
 _NO_HANDLES = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE})
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 _COMES_OR_GOES = (watchfiles.Change.added, watchfiles.Change.deleted)
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +107,8 @@ async def watch_workspaces(
                 await _watch(watched)
             wait_s = RESTART_WAIT_S_MIN
         except Exception as error:  # noqa: BLE001 (a named border: this background loop; it logs and starts again)
-            cause = str(error) if _is_out_of_handles(error) else ""
+            watched.failures += 1
+            cause = str(error) if _is_out_of_handles(error) or watched.failures >= FAILURES_BEFORE_POLLING else ""
             _log.warning(
                 "watching the workspaces failed",
                 action="watch_failed",
@@ -119,7 +123,10 @@ async def watch_workspaces(
 
 @dataclass(slots=True)
 class _Watched:
-    """What is kept in step with what, and what waits for it. `last_told_s` is when the system last told of a change."""
+    """What is kept in step with what, and what waits for it.
+
+    `last_told_s` is when the system last told of a change, `failures` how often in a row no watch came about.
+    """
 
     index: SyncsWorkspaces
     workspaces: Mapping[str, Path]
@@ -129,6 +136,7 @@ class _Watched:
     pending: PendingPaths = field(default_factory=PendingPaths)
     last_told_s: float = float("-inf")
     mode: str = ""
+    failures: int = 0
 
     async def sync(self, agent: str, paths: Collection[str] | None) -> SyncReport:
         report = await self.index.sync_workspace(agent, paths)
@@ -224,7 +232,7 @@ async def _collect(watched: _Watched, found: AsyncIterator[set[FileChange]], com
     folders = {str(workspace / MEMORY_FOLDER) for workspace in watched.workspaces.values()}
     async for changes in found:
         if not stands:
-            stands = True
+            stands, watched.failures = True, 0
             await watched.tell("system", "")
             for agent in watched.workspaces:
                 if compare is None:
@@ -319,4 +327,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_out_of_handles(error: Exception) -> bool:
-    return (isinstance(error, OSError) and error.errno in _NO_HANDLES) or "limit reached" in str(error).lower()
+    """Whether the system has no handles left: watchfiles says so by an errno, or only in its message."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (told := _SYSTEM_ERROR.search(str(error))):
+        number = int(told[1])
+    return number in _NO_HANDLES or "limit reached" in str(error).lower()
