@@ -146,6 +146,12 @@ class MemoryConfig(Section):
     watch_debounce_ms: int = Field(
         default=150, ge=10, le=10_000, description="Quiet time before a changed file is read."
     )
+    reconcile_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between comparisons of files and index, which find what was not noticed; 0: none.",
+    )
     file_bytes_max: int = Field(
         default=16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped."
     )
