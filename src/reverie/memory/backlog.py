@@ -91,16 +91,6 @@ class EmbeddingBacklog:
                 done += len(rows)
         return done
 
-    async def rebuild(self) -> None:
-        """Drop all vectors, so that every chunk is embedded again by the running embedder, refused texts included.
-
-        Raises:
-            EmbedderError: the embedder cannot say what it is; nothing was dropped.
-        """
-        async with self._turn:
-            await self._semantic.rebuild()
-            self.refusals = store.Refusals()
-
     async def _embed(self, chunks: list[_Waiting]) -> None:
         """Give chunks the vectors that are in the cache, then ask for the others, each text once."""
         identity = self._semantic.identity
@@ -196,7 +186,7 @@ def _stacked(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _write_vectors(
     tx: Transaction, identity: str, chunk_ids: list[int], matrix: NDArray[np.float32]
 ) -> list[VectorRow | None]:
-    """Returns the row of each chunk, None for one that was deleted meanwhile."""
+    """Returns the row of each chunk, None for one that was deleted, or given its vector, meanwhile."""
     tx.execute("set_meta", key=EMBEDDER, value=identity)
     return [_write_vector(tx, chunk_id, vector.tobytes()) for chunk_id, vector in zip(chunk_ids, matrix, strict=True)]
 

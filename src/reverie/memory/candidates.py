@@ -30,26 +30,31 @@ COMMON_SHARE = 0.50
 COMMON_SHARE_OF_MANY = 0.05
 FEW_ROWS = 10
 MANY_ROWS = 1_000
+RANKED_ROWS_MAX = 20_000
+"""Rows that one search ranks by their words, however large the index is; a row costs about a microsecond."""
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
 RARE_ROWS_MAX = 500
 SCOPED_DOCUMENTS_MAX = 10_000
 NO_SIMILARITY = -1.0
 HIGHEST = "\U0010ffff"
+NEWEST = 2**62
+"""Beyond every chunk id."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchScope:
     """What a search may see. `everything`: the agent and sources exclude nothing that the index holds.
 
-    `hidden` is a document of which lines from a number on are left out; `paths` a range of paths, with the documents
-    in it.
+    `hidden` is a document of which lines from a number on are left out, `shown_to` its last chunk before them; `paths`
+    a range of paths, with the documents in it.
     """
 
     agent_id: int
     sources: frozenset[Source]
     everything: bool = False
     hidden: tuple[int, int] | None = None
+    shown_to: int = NEWEST
     paths: tuple[str, str] | None = None
     document_ids: frozenset[int] | None = None
 
@@ -66,13 +71,15 @@ class SearchScope:
 class Lexical:
     """What the words found: chunks with positive scores, best first.
 
-    `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each.
+    `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each, up to a bound.
+    `reason` says what was left out of a large index, and is empty when nothing was.
     """
 
     chunks: tuple[tuple[int, float], ...] = ()
     words: tuple[str, ...] = ()
     rows_with: dict[str, int] = field(default_factory=dict[str, int])
     rows: int = 0
+    reason: str = ""
 
     def weight_of(self, words: Iterable[str]) -> float:
         """How much some of the words tell, together."""
@@ -108,7 +115,9 @@ def find_scope(
     if exclude_session is not None:
         session_id, from_line = exclude_session
         document = tx.value("find_document", agent_id=scope.agent_id, path=session_path(session_id))
-        scope = scope if document is None else replace(scope, hidden=(int(document), from_line))
+        if document is not None:
+            shown_to = tx.value("last_chunk_before", document_id=document, line=from_line)
+            scope = replace(scope, hidden=(int(document), from_line), shown_to=int(shown_to or 0))
     if path_prefix is None:
         return scope
     low, high = path_prefix, path_prefix + HIGHEST
@@ -117,23 +126,28 @@ def find_scope(
 
 
 def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int, limit: int) -> Lexical:
-    """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
-    bound = common_from(rows)
-    matches = json.dumps([_anywhere([word]) for word in words], ensure_ascii=False)
+    """The chunks that hold words of the question, of at most `RANKED_ROWS_MAX` rows that are ranked."""
+    bound = min(common_from(rows), RANKED_ROWS_MAX)
+    matches = json.dumps([_scoped([word], scope) for word in words], ensure_ascii=False)
     counts = dict(zip(words, tx.packed("count_rows_with", matches=matches, bound=bound + 1), strict=True))
-    known = [word for word in words if counts[word]]
-    rare = [word for word in known if counts[word] <= bound] or known
-    chosen = sorted(rare, key=lambda word: counts[word])[:TERMS_MAX]
+    chosen, all_common = choose_words(counts, bound)
     if not chosen:
         return Lexical(words=tuple(words), rows_with=counts, rows=rows)
+    match = _scoped(chosen, scope)
+    first = 0
+    reason = ""
+    if all_common and rows > RANKED_ROWS_MAX:
+        first = tx.value("newest_with", match=match, rows=RANKED_ROWS_MAX)
+        reason = f"words: every one stands in too many places; looked through the newest {RANKED_ROWS_MAX:,} of them"
     low, high = scope.paths or ("", "")
-    hidden_document, hidden_from = scope.hidden or (0, 0)
+    hidden_document, _ = scope.hidden or (0, 0)
     found = tx.packed(
         "rank_fulltext",
-        match=_scoped(chosen, scope),
+        match=match,
         header_weight=HEADER_WEIGHT,
+        first=first,
         hidden_document=hidden_document,
-        hidden_from=hidden_from,
+        shown_to=scope.shown_to,
         agent_id=scope.agent_id,
         low=low,
         high=high,
@@ -141,7 +155,27 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
     )
     chunks = tuple((row[0], -row[1]) for row in found)
     asked = tuple(word for word in words if word in chosen or not counts[word])
-    return Lexical(chunks, asked, counts, rows)
+    return Lexical(chunks, asked, counts, rows, reason)
+
+
+def choose_words(counts: Mapping[str, int], bound: int) -> tuple[list[str], bool]:
+    """The words to look up, rarest first, given in how many rows each stands; and whether all of them are common.
+
+    A word in more than `bound` rows is common and says too little; the others are taken while their rows together stay
+    below `RANKED_ROWS_MAX`. When every word is common, all of them are looked up.
+    """
+    known = sorted((word for word, rows in counts.items() if rows), key=lambda word: counts[word])
+    rare = [word for word in known if counts[word] <= bound]
+    if not rare:
+        return known[:TERMS_MAX], True
+    room = RANKED_ROWS_MAX - counts[rare[0]]
+    chosen = rare[:1]
+    for word in rare[1:TERMS_MAX]:
+        room -= counts[word]
+        if room < 0:
+            break
+        chosen.append(word)
+    return chosen, False
 
 
 def common_from(rows: int) -> int:

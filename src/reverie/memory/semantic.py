@@ -1,8 +1,8 @@
 """Search by meaning: the embedder, the vectors of this index, and whether the two belong together.
 
 Invariant: vectors of two embedders never meet. When the running embedder is not the one the index was built with,
-search by meaning pauses and says why; only `rebuild` drops the old vectors, because embedding everything again may cost
-money. An embedder that failed is not waited for: see `memory/breaker.py`.
+search by meaning pauses and says why; only a rebuild embeds anew, because that may cost money.
+An embedder that failed is not waited for: see `memory/breaker.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reverie.errors import EmbedderError, StorageError, TextRefusedError
 from reverie.memory.breaker import Breaker
-from reverie.memory.store import EMBEDDER, forget_refusals
+from reverie.memory.store import EMBEDDER, read_tally
 from reverie.memory.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.llm.embeddings import Embedder, EmbedderIdentity
     from reverie.memory.scope import Scope, VectorScan
-    from reverie.storage.database import Database, Transaction
+    from reverie.storage.database import Database
 
 PROBE = "ping"
 
@@ -35,9 +35,11 @@ class SemanticIndex:
 
     `paused_reason` and `failure` are empty while all is well; `vectors` is None until the embedder's vector space is
     known, which for a server may take its first answer. While `warming` is True a text would wait for the embedder.
+    `unfit` says why vectors of this index must not be used or added to, whatever the embedder.
     """
 
-    def __init__(self, database: Database, embedder: Embedder, clock: Clock) -> None:
+    def __init__(self, database: Database, embedder: Embedder, clock: Clock, *, unfit: str = "") -> None:
+        self._unfit = unfit
         self.vectors: VectorIndex | None = None
         self.paused_reason = ""
         self.failure = ""
@@ -136,15 +138,6 @@ class SemanticIndex:
         if self.breaker.probe_due:
             await asyncio.shield(self._start_probe())
 
-    async def rebuild(self) -> None:
-        """Drop all vectors, so that every chunk waits for one of the running embedder."""
-        await self._embedder.warm()
-        async with self._turn:
-            await self._database.write(_forget_vectors)
-            await self._release()
-            self.paused_reason = ""
-            await self._attach()
-
     async def aclose(self) -> None:
         """Stop loading, probing and scanning. The embedder belongs to whoever opened it."""
         if self._probing is not None:
@@ -194,12 +187,13 @@ class SemanticIndex:
             await self._warm()
         key = self.identity.key
         built_with, count = await self._database.read(
-            lambda tx: (tx.value("get_meta", key=EMBEDDER), int(tx.value("count_vectors")))
+            lambda tx: (tx.value("get_meta", key=EMBEDDER), read_tally(tx).vectors)
         )
+        self.paused_reason = self._unfit
         if count and built_with != key:
             self.paused_reason = (
                 f"paused: the index holds vectors of {built_with}, the running embedder is {key}; "
-                "`reverie index --rebuild` embeds everything again"
+                "`reverie index --rebuild` embeds everything again, beside this index"
             )
         self.vectors = VectorIndex(self._database, self.identity.dims)
         if not self.paused_reason:
@@ -219,9 +213,3 @@ class SemanticIndex:
             await asyncio.gather(loading, return_exceptions=True)
         if vectors is not None:
             await vectors.aclose()
-
-
-def _forget_vectors(tx: Transaction) -> None:
-    tx.execute("forget_vectors")
-    tx.execute("mark_all_waiting")
-    forget_refusals(tx)

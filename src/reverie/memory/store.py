@@ -46,6 +46,16 @@ class KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many rows the index holds. The sum and the revision let a copy of the vectors prove that it is complete."""
+
+    chunks: int
+    vectors: int
+    vectors_checksum: int
+    vectors_revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadFile:
     """A file as it was just read and cut."""
 
@@ -79,6 +89,11 @@ class Change:
     speakers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     removed_ids: list[int] = field(default_factory=list[int])
     moved: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+def read_tally(tx: Transaction) -> Tally:
+    """The tally as of this transaction's snapshot."""
+    return Tally(*next(tx.tuples("read_tally")))
 
 
 def agent_number(tx: Transaction, agent: str, change: Change) -> int:
@@ -191,12 +206,6 @@ def set_aside(tx: Transaction, chunk_ids: Sequence[int], reason: str) -> Refusal
     tx.execute("set_meta", key=REFUSED_TEXTS, value=str(noted.chunks))
     tx.execute("set_meta", key=REFUSED_REASON, value=reason)
     return noted
-
-
-def forget_refusals(tx: Transaction) -> None:
-    """Begin the count anew, because every chunk is embedded again."""
-    tx.execute("set_meta", key=REFUSED_TEXTS, value="0")
-    tx.execute("set_meta", key=REFUSED_REASON, value="")
 
 
 def session_path(session_id: str) -> str:

@@ -241,7 +241,7 @@ async def test_another_embedder_pauses_the_vectors(open_index: OpenIndex) -> Non
         assert len(result.hits) == 1
         assert result.reasons == (f"semantic: {statistics.vectors_reason}",)
         assert "reverie index --rebuild" in statistics.vectors_reason
-        await memory.index.rebuild_vectors()
+        await memory.index.rebuild()
         await memory.index.settle()
         assert (memory.index.statistics().vectors_state, other.passages) == ("ready", 1)
         assert (await memory.search("Luna")).reasons == ()
