@@ -84,7 +84,7 @@ class Background:
     def start(self, tasks: OwnedTasks) -> None:
         """Start every loop; they end with `tasks`."""
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("embedder", self.memory.warm_up),
+            ("embedder", self._warm_up),
             ("start", self._sync_workspaces),
             ("transcripts", self._follow_transcripts),
             ("vectors", self._embed),
@@ -100,6 +100,13 @@ class Background:
             async with asyncio.timeout(within_s):
                 await self._files_read.wait()
                 await self._transcripts_read.wait()
+
+    async def _warm_up(self) -> None:
+        """Load the embedder. If it fails, the loop for vectors finds out when it works."""
+        try:
+            await self.memory.warm_up()
+        except EmbedderError as error:
+            log.warning("the embedder failed", action="embedder_failed", reason=str(error))
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:
