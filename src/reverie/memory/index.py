@@ -140,13 +140,15 @@ class MemoryIndex:
             MemoryPathError: there is no such agent.
             StorageError: the index could not be written.
         """
-        live, building = self._live, self._building
-        async with self._using(live):
-            report = await live.sync_workspace(agent, paths)
-        if building is not None:
-            async with self._using(building):
-                await building.sync_workspace(agent, paths)
-        return report
+        while True:
+            live, building = self._live, self._building
+            async with self._using(live):
+                report = await live.sync_workspace(agent, paths)
+            if building is not None:
+                async with self._using(building):
+                    await building.sync_workspace(agent, paths)
+            if self._live in {live, building}:
+                return report
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -154,8 +156,11 @@ class MemoryIndex:
         Raises:
             StorageError: the index could not be written; the next call goes on where this one stopped.
         """
-        async with self._using(self._live) as live:
-            return await live.follow_transcripts()
+        while True:
+            async with self._using(self._live) as live:
+                indexed = await live.follow_transcripts()
+            if self._live is live:
+                return indexed
 
     async def embed_backlog(self, limit: int | None = None) -> int:
         """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.

@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 ANALYSER_VERSION = 2
 """Raised with every change of what `words_for_index` gives: an index made by another version should be rebuilt."""
 
-ANALYSER_VERSION = 1
-"""Grows when the same text gives other words: an index prepared by another version is better built anew."""
-
 TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
 QUESTION_END_CHARS = 2_000

@@ -104,7 +104,7 @@ async def test_a_rebuild_pays_for_nothing_again(open_index: OpenIndex) -> None:
     async with serve(upstream.app) as address, remembering(open_index, address, said("one", "two")) as memory:
         await memory.index.settle()
         upstream.requests.clear()
-        await memory.index.rebuild_vectors()
+        await memory.index.rebuild()
         await memory.index.settle()
         assert asked(upstream) == []
         assert memory.index.statistics().vectors == 2
@@ -158,7 +158,7 @@ async def test_a_text_that_the_server_refuses(open_index: OpenIndex) -> None:
     async with serve(upstream.app) as address, remembering(open_index, address, log) as memory:
         assert memory.index.statistics().refused_chunks == 2
         upstream.plan = Plan()
-        await memory.index.rebuild_vectors()
+        await memory.index.rebuild()
         await memory.index.settle()
         figures = memory.index.statistics()
         assert (figures.vectors, figures.refused_chunks, figures.refused_reason) == (12, 0, "")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from os import kill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -20,17 +19,21 @@ from reverie.memory.generation_files import GenerationFiles, number_of
 from reverie.testing import FakeEmbedder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from reverie.memory.index import Rebuild
-    from tests.integration.memory.conftest import OpenedIndex, OpenIndex
+    from reverie.storage.database import Transaction
+
+    OpenIndex = Callable[..., AbstractAsyncContextManager[Any]]
 
 pytestmark = pytest.mark.anyio
 
 QUESTIONS = ["Who is Luna?", "the boat", "harbour in March", "no such thing"]
 
 
-async def fill(memory: OpenedIndex, notes: int = 12) -> None:
+async def fill(memory: Any, notes: int = 12) -> None:
     """Notes and messages, with their vectors."""
     for number in range(notes):
         memory.write(
@@ -42,7 +45,7 @@ async def fill(memory: OpenedIndex, notes: int = 12) -> None:
     await memory.index.settle()
 
 
-async def answers(memory: OpenedIndex) -> list[list[tuple[str, float]]]:
+async def answers(memory: Any) -> list[list[tuple[str, float]]]:
     """What every question finds, with its score."""
     return [[(hit.citation, hit.score) for hit in (await memory.search(text)).hits] for text in QUESTIONS]
 
@@ -135,15 +138,13 @@ async def test_a_cancelled_rebuild_leaves_no_trace(open_index: OpenIndex) -> Non
         assert await answers(memory) == before
 
 
-async def test_a_rebuild_needs_room(open_index: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_needs_room(tmp_path: Path) -> None:
     """Without room for a second index nothing is begun, and the error names the place and the sizes."""
-    usage = shutil.disk_usage("/")
-    async with open_index(embedder=None) as memory:
-        await fill(memory)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=10))
-        with pytest.raises(StorageFullError, match="10 are free"):
-            await memory.index.rebuild()
-        assert await memory.cited("Alba")
+    (tmp_path / "index.db").write_bytes(b"x" * 1000)
+    files = GenerationFiles(tmp_path, free=lambda _: 1499)
+    with pytest.raises(StorageFullError, match=f"1,500 bytes are needed in {tmp_path}, 1,499 are free"):
+        files.next()
+    assert GenerationFiles(tmp_path, free=lambda _: 1500).next().name == "index.2.db"
 
 
 async def test_another_chunker_pauses_the_vectors(open_index: OpenIndex) -> None:
@@ -170,7 +171,11 @@ async def test_an_older_analyser_is_noted(open_index: OpenIndex) -> None:
     """Words prepared in another way are still searched; the difference and the remedy are stated."""
     async with open_index(embedder=None) as memory:
         await fill(memory)
-        await memory.index_db.write(lambda tx: tx.execute("set_meta", key="analyser", value="0"))
+
+        def forget_analyser(tx: Transaction) -> None:
+            tx.execute("set_meta", key="analyser", value="0")
+
+        await memory.index_db.write(forget_analyser)
     async with open_index(embedder=None, transcripts=memory.transcripts) as memory:
         (note,) = memory.index.statistics().notes
         assert note.startswith("analyser: the index was built with 0")
@@ -267,10 +272,11 @@ def test_killed_at_any_moment_of_a_rebuild(tmp_path: Path) -> None:
             assert victim.stdout.readline() == "dead\n"
             live = GenerationFiles(tmp_path).live()
             numbers.add(number_of(live))
-            with apsw.Connection(str(live)) as file:
-                assert file.pragma("integrity_check") == "ok"
-                held = file.execute("SELECT chunks, vectors FROM tally").get
-                counted = file.execute("SELECT (SELECT count(*) FROM chunks), (SELECT count(*) FROM vectors)").get
+            file = apsw.Connection(str(live))
+            assert file.pragma("integrity_check") == "ok"
+            held = file.execute("SELECT chunks, vectors FROM tally").get
+            counted = file.execute("SELECT (SELECT count(*) FROM chunks), (SELECT count(*) FROM vectors)").get
+            file.close()
             assert held == counted == (NOTES + 40, NOTES + 40)
         victim.stdin.close()
     assert len(numbers) > 5
