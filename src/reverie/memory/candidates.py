@@ -38,6 +38,8 @@ WORDS_LOCATED_MAX = 16
 SCOPED_DOCUMENTS_MAX = 10_000
 NO_SIMILARITY = -1.0
 HIGHEST = "\U0010ffff"
+DIVERSE_HITS_MAX = 20
+"""A search for more hits has room for repetition, and comparing them all would take longer than the search."""
 UNCERTAIN_BELOW = 0.3
 """A hit with a lower score says so: it is likely that the answer is not in memory at all."""
 
@@ -254,7 +256,8 @@ def _words_held(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) -> 
     located = known[:WORDS_LOCATED_MAX]
     if lexical.chunks and located:
         matches = json.dumps([_anywhere([word]) for word in located], ensure_ascii=False)
-        for at, chunk_id in tx.packed("locate_words", matches=matches, ids=json.dumps(list(chunk_ids))):
+        found: list[tuple[int, int]] = tx.packed("locate_words", matches=matches, ids=json.dumps(list(chunk_ids)))
+        for at, chunk_id in found:
             held[chunk_id].append(located[at])
     return held
 
@@ -314,6 +317,8 @@ def _shown(tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Wei
 
 def _distinct(hits: Sequence[_Shown], relevance_share: float, limit: int) -> list[_Shown]:
     """The hits to keep, best first, each chosen for its score and for what the others do not say yet."""
+    if limit > DIVERSE_HITS_MAX:
+        return list(hits[:limit])
     scores, texts = [shown.hit.score for shown in hits], [shown.hit.text for shown in hits]
     return [hits[at] for at in sorted(diverse(scores, texts, relevance_share, limit))]
 

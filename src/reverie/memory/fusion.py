@@ -24,15 +24,17 @@ import heapq
 import math
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 FLAT_RANKS = 10
 Z_MAX = 6.0
 SPREAD_MIN = 0.03
 FEW_UNITS = 4
+CERTAINTY_POWER = 1.5
 USER = "user"
 ASSISTANT = "assistant"
 
@@ -66,13 +68,14 @@ def place_of(unit: Unit) -> tuple[int, int]:
 class Tuning:
     """What each observation counts: one set for everything, chosen as `docs/retrieval.md` tells.
 
-    `bm25_share` of a unit's word score is its bm25, the rest the weight of the words it holds. Meaning weighs
-    `weight_min`, and `flat_weight` more the flatter the words are, or `weight_without_words`. `previous_shares` and
-    `next_shares` are what a word counts that stands one unit, two units away; `meaning_shares` the same for the
-    meaning of the unit before and of the one after. `question_share` replaces the first share where the unit before is
-    a question. `mmr_lambda` 1 and `half_life_days` 0 switch off what they control.
+    Words weigh `lexical_weight`; `bm25_share` of a unit's word score is its bm25, the rest what its words tell.
+    Meaning weighs `weight_min`, and `flat_weight` more the flatter the words are, or `weight_without_words`.
+    `previous_shares` and `next_shares` are what a word counts that stands one unit, two units away; `meaning_shares`
+    the same for the meaning of the unit before and of the one after. `question_share` replaces the first share where
+    the unit before is a question. `mmr_lambda` 1 and `half_life_days` 0 switch off what they control.
     """
 
+    lexical_weight: float = 1.0
     bm25_share: float = 0.3
     weight_min: float = 0.05
     flat_weight: float = 0.25
@@ -84,7 +87,7 @@ class Tuning:
     question_share: float = 1.0
     question_factor: float = 0.8
     other_speaker_factor: float = 0.75
-    mmr_lambda: float = 1.0
+    mmr_lambda: float = 0.9
     half_life_days: float = 0.0
 
     @property
@@ -92,8 +95,15 @@ class Tuning:
         """How many units away a neighbour may stand."""
         return max(len(self.previous_shares), len(self.next_shares), 1)
 
+    @property
+    def steps(self) -> tuple[tuple[int, float], ...]:
+        """Where a neighbour may stand, counted from a unit, and what its words count."""
+        before = ((-distance, share) for distance, share in enumerate(self.previous_shares, 1))
+        return (*before, *enumerate(self.next_shares, 1))
+
 
 TUNING = Tuning()
+_NO_WORDS: Mapping[str, float] = MappingProxyType({})
 
 
 class UnitFacts(NamedTuple):
@@ -176,7 +186,7 @@ def weigh(lexical: Mapping[Unit, float], tuning: Tuning = TUNING) -> Weights:
     flat = flatness(lexical)
     kind = "one clear match of words" if flat < 0.35 else "many equal matches of words" if flat > 0.65 else "mixed"  # noqa: PLR2004 (thirds, named beside them)
     semantic = tuning.weight_min + tuning.flat_weight * flat
-    return Weights(semantic, flat, f"{kind} (flatness {flat:.2f})")
+    return Weights(semantic, flat, f"{kind} (flatness {flat:.2f})", tuning.lexical_weight)
 
 
 def z_scores(similarities: Mapping[Unit, float], mean: float, spread: float, count: int) -> dict[Unit, float]:
@@ -225,7 +235,10 @@ def own_scores(lexical: Mapping[Unit, float], semantic: Mapping[Unit, float], we
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """All that fusion reads: words by unit (from `held_words`), z-scores, the facts of every unit that may be a hit."""
+    """All that fusion reads: words by unit (from `held_words`), z-scores, the facts of every unit that may be a hit.
+
+    A unit that has words or a z-score has facts.
+    """
 
     words: Mapping[Unit, Mapping[str, float]]
     semantic: Mapping[Unit, float]
@@ -237,30 +250,32 @@ class Signals:
 
 def fuse(signals: Signals, limit: int) -> list[Fused]:
     """The best units that score, best first; equal scores in reading order."""
-    scored = ((unit, _score(unit, signals)) for unit in signals.facts)
-    best = heapq.nsmallest(limit, scored, key=lambda pair: (-pair[1], pair[0]))
-    return [_explained(unit, signals) for unit, score in best if score > 0]
+    steps = signals.tuning.steps
+    scored = [(-_score(unit, signals, steps), unit) for unit in signals.facts]
+    return [_explained(unit, -negative, signals) for negative, unit in heapq.nsmallest(limit, scored) if negative < 0]
 
 
-def _score(unit: Unit, signals: Signals) -> float:
-    words = signals.words.get(unit, {})
-    own = sum(words.values()) + signals.weights.semantic * signals.semantic.get(unit, 0.0)
-    near, meaning = _inherited(unit, words, signals)
-    gained = sum(near.values()) + signals.weights.semantic * meaning
+def _score(unit: Unit, signals: Signals, steps: Sequence[tuple[int, float]]) -> float:
+    words = signals.words.get(unit, _NO_WORDS)
+    weights = signals.weights
+    near, meaning = _inherited(unit, words, signals, steps)
+    by_words = sum(words.values()) + sum(near.values())
+    by_meaning = signals.semantic.get(unit, 0.0) + meaning
     by_speaker, by_form, fresh = _factors(unit, signals)
-    return (own + gained) * by_speaker * by_form * fresh
+    return (weights.lexical * by_words + weights.semantic * by_meaning) * by_speaker * by_form * fresh
 
 
-def _explained(unit: Unit, signals: Signals) -> Fused:
-    words = signals.words.get(unit, {})
-    near, meaning = _inherited(unit, words, signals)
+def _explained(unit: Unit, score: float, signals: Signals) -> Fused:
+    words = signals.words.get(unit, _NO_WORDS)
+    weights = signals.weights
+    near, meaning = _inherited(unit, words, signals, signals.tuning.steps)
     by_speaker, by_form, fresh = _factors(unit, signals)
     return Fused(
         unit,
-        _score(unit, signals),
+        score,
         lexical=sum(words.values()),
         semantic=signals.semantic.get(unit, 0.0),
-        context=sum(near.values()) + signals.weights.semantic * meaning,
+        context=weights.lexical * sum(near.values()) + weights.semantic * meaning,
         speaker_factor=by_speaker,
         question_factor=by_form,
         fresh=fresh,
@@ -269,31 +284,32 @@ def _explained(unit: Unit, signals: Signals) -> Fused:
 
 
 def _factors(unit: Unit, signals: Signals) -> tuple[float, float, float]:
-    facts, tuning = signals.facts[unit], signals.tuning
-    by_speaker = speaker_factor(facts.speaker, signals.subject, tuning.other_speaker_factor)
-    return by_speaker, tuning.question_factor if facts.asks else 1.0, facts.fresh
+    speaker, _, asks, fresh = signals.facts[unit]
+    tuning = signals.tuning
+    by_speaker = speaker_factor(speaker, signals.subject, tuning.other_speaker_factor)
+    return by_speaker, tuning.question_factor if asks else 1.0, fresh
 
 
-def _inherited(unit: Unit, words: Mapping[str, float], signals: Signals) -> tuple[dict[str, float], float]:
+def _inherited(
+    unit: Unit, words: Mapping[str, float], signals: Signals, steps: Sequence[tuple[int, float]]
+) -> tuple[dict[str, float], float]:
     """What the neighbours add: to each word what it counts more, and to the meaning."""
-    tuning, facts = signals.tuning, signals.facts
+    tuning, facts, semantic = signals.tuning, signals.facts, signals.semantic
     chars = facts[unit].chars
     need = 1.0 if chars <= tuning.short_chars else tuning.short_chars / chars
     added: dict[str, float] = {}
-    for side, shares in ((-1, tuning.previous_shares), (1, tuning.next_shares)):
-        for distance, share in enumerate(shares, 1):
-            beside = signals.words.get(unit + side * distance)
-            if not beside:
-                continue
-            answers = side * distance == -1 and (before := facts.get(unit - 1)) is not None and before.asks
-            counted = need * (tuning.question_share if answers else share)
-            for word, score in beside.items():
-                more = counted * score - words.get(word, 0.0)
-                if more > added.get(word, 0.0):
-                    added[word] = more
+    for step, share in steps:
+        beside = signals.words.get(unit + step)
+        if beside is None:
+            continue
+        answers = step == -1 and facts[unit - 1].asks
+        counted = need * (tuning.question_share if answers else share)
+        for word, score in beside.items():
+            more = counted * score - words.get(word, 0.0)
+            if more > added.get(word, 0.0):
+                added[word] = more
     before, after = tuning.meaning_shares
-    z = signals.semantic
-    return added, need * (before * z.get(unit - 1, 0.0) + after * z.get(unit + 1, 0.0))
+    return added, need * (before * semantic.get(unit - 1, 0.0) + after * semantic.get(unit + 1, 0.0))
 
 
 def term_weight(rows_with_term: int, rows: int) -> float:
@@ -302,6 +318,11 @@ def term_weight(rows_with_term: int, rows: int) -> float:
 
 
 def confidence(found_weight: float, asked_weight: float, similarity: float) -> float:
-    """How sure a search is of its best hit, 0 to 1: the share of what was asked that it holds, or its similarity."""
+    """How sure a search is of its best hit, 0 to 1: from the share of what was asked that it holds, and its similarity.
+
+    Either alone can make it sure. Both are sharpened, because a third of the words and a middling similarity are found
+    for most questions that memory cannot answer.
+    """
     covered = min(1.0, found_weight / asked_weight) if asked_weight > 0 else 0.0
-    return 1 - (1 - covered) * (1 - min(1.0, max(0.0, similarity)))
+    alike = min(1.0, max(0.0, similarity))
+    return 1 - (1 - covered**CERTAINTY_POWER) * (1 - alike**CERTAINTY_POWER)

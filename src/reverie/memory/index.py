@@ -22,6 +22,7 @@ from reverie.memory.chunking import ChunkLimits
 from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
+from reverie.memory.fusion import Tuning
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
 from reverie.memory.sync import REASONS_MAX, SyncReport, WorkspaceSync
@@ -94,7 +95,8 @@ class MemoryIndex:
         self._cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
         self._semantic = None if embedder is None else SemanticIndex(index_db, embedder)
         self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
-        self._search = MemorySearch(index_db, self._semantic, figures, clock)
+        tuning = Tuning(mmr_lambda=config.mmr_lambda, half_life_days=config.decay_half_life_days)
+        self._search = MemorySearch(index_db, self._semantic, figures, clock, tuning)
         self._following = asyncio.Lock()
         self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
