@@ -64,8 +64,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "speakers all alike": {"tuning": replace(TUNING, other_speaker_factor=1.0)},
     "50 candidates a signal": {"candidates": 50},
     "200 candidates a signal": {"candidates": 200},
-    "10 hits, no MMR": {"limit": 10, "tuning": replace(TUNING, mmr_lambda=1.0)},
-    "10 hits, MMR 0.9": {"limit": 10},
+    "10 hits": {"limit": 10},
+    "10 hits, MMR 0.9": {"limit": 10, "tuning": replace(TUNING, mmr_lambda=0.9)},
     "10 hits, MMR 0.7": {"limit": 10, "tuning": replace(TUNING, mmr_lambda=0.7)},
     "plain bm25": {
         "semantic": False,

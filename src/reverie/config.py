@@ -118,10 +118,10 @@ class MemoryConfig(Section):
         default=0.3, ge=0, le=1, description="Memories found with less certainty are not quoted."
     )
     mmr_lambda: float = Field(
-        default=0.9,
+        default=1.0,
         ge=0,
         le=1,
-        description="Relevance against repetition where few hits are chosen; 1: relevance alone; lower: more variety.",
+        description="Relevance against repetition when up to 20 hits are chosen; 1: relevance alone; 0.7: variety.",
     )
     decay_half_life_days: float = Field(
         default=0.0,

@@ -87,7 +87,7 @@ class Tuning:
     question_share: float = 1.0
     question_factor: float = 0.8
     other_speaker_factor: float = 0.75
-    mmr_lambda: float = 0.9
+    mmr_lambda: float = 1.0
     half_life_days: float = 0.0
 
     @property
