@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import filelock
+import structlog
 
 from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
@@ -26,13 +27,14 @@ from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
+from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
-from reverie.memory.tools import MEMORY_TOOLS
+from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
-from reverie.storage import EMBEDDINGS, INDEX, STATE, Database
+from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.types import TurnRequest
+
+
+log = structlog.get_logger(__name__)
 
 
 class Unset:
@@ -62,13 +67,13 @@ class OpenMemory:
     config: Config
     clock: Clock
     state: Database
-    index_db: Database
     embeddings_db: Database
     sessions: SessionStore
     memory: MemoryIndex
     evidence: RecallEvidence
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
+    tools: MemoryTools
 
 
 @dataclass(slots=True)
@@ -108,6 +113,11 @@ class App:
         """What turns text into vectors; None when memory is full text only."""
         return self.open.embedder
 
+    @property
+    def tools(self) -> MemoryTools:
+        """The memory tools."""
+        return self.open.tools
+
     def agents(self) -> tuple[str, ...]:
         """The agents of this home; the first is the default."""
         return tuple(self.open.workspaces)
@@ -119,7 +129,7 @@ class App:
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
-        databases = (self.open.state, self.open.index_db, self.open.embeddings_db)
+        databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
         return {
             "running_turns": queue.running,
             "waiting_turns": queue.waiting,
@@ -155,28 +165,42 @@ async def open_memory(
             lock = await asyncio.to_thread(_take, home)
             stack.push_async_callback(asyncio.to_thread, lock.release)
         databases: list[Database] = []
-        for path, schema in ((home.state_db, STATE), (home.index_db, INDEX), (home.embeddings_db, EMBEDDINGS)):
+        for path, schema in ((home.state_db, STATE), (home.embeddings_db, EMBEDDINGS)):
             database = await Database.open(path, schema, now_ms=clock.now_ms(), tracer=tracer)
             stack.push_async_callback(database.aclose)
             databases.append(database)
-        state, index_db, embeddings_db = databases
+        state, embeddings_db = databases
+        files = GenerationFiles(home.path)
+        if exclusive and (swept := await asyncio.to_thread(files.sweep)):
+            log.info("leftovers of a rebuild were removed", action="index_swept", files=[path.name for path in swept])
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
         sessions = SessionStore(state, clock)
         memory = await MemoryIndex.open(
-            index_db=index_db,
+            files=files,
             embeddings_db=embeddings_db,
             embedder=chosen,
             workspaces=workspaces,
             transcripts=sessions,
             config=config.memory,
             clock=clock,
+            tracer=tracer,
+            repair=exclusive,
         )
         stack.push_async_callback(memory.aclose)
         evidence = RecallEvidence(state, clock, events_max=config.memory.recall_events_max)
+        tools = MemoryTools(
+            memory,
+            evidence,
+            workspaces=workspaces,
+            embedder=chosen,
+            config=config.memory,
+            clock=clock,
+            owns_index=exclusive,
+        )
         yield OpenMemory(
-            home, config, clock, state, index_db, embeddings_db, sessions, memory, evidence, chosen, workspaces
+            home, config, clock, state, embeddings_db, sessions, memory, evidence, chosen, workspaces, tools
         )
 
 
@@ -251,11 +275,12 @@ def choose_model(config: Config) -> Model:
 
 def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
     config = opened.config
-    tools = MEMORY_TOOLS if config.memory.tools else ()
+    tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
         sessions=opened.sessions,
         memory=opened.memory,
         evidence=opened.evidence,
+        tools=opened.tools,
         fragments=FragmentReader(),
         workspace=opened.workspaces.__getitem__,
         runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),

@@ -147,7 +147,11 @@ def search(
 def index(
     home: HomeOption = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Throw the index away first. Notes and conversations are not touched.")
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Build a new index beside the live one, then switch to it. Nothing paid for is embedded again.",
+        ),
     ] = False,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's notes. [all]")] = None,
     as_json: JsonOption = False,
@@ -215,6 +219,26 @@ def remember(
         from reverie.cli.commands.remember import remember_note
 
         await remember_note(home, text, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@app.command(
+    short_help="Offer the memory to programs that speak MCP.",
+    epilog="\b\nExamples:\n  reverie mcp\n  reverie mcp --home ~/.reverie --agent main\n\n"
+    "\b\nIn the settings of a program that speaks MCP:\n"
+    '  {"mcpServers": {"reverie": {"command": "reverie", "args": ["mcp"]}}}',
+)
+def mcp(home: HomeOption = None, agent: AgentOption = "main", as_json: JsonOption = False) -> None:
+    """Offer memory_search, memory_get and memory_append over the Model Context Protocol, on stdin and stdout.
+
+    Works beside a running server, which then does the work, and without one. Logs go to standard error.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.mcp import serve_mcp
+
+        await serve_mcp(home, agent=agent)
 
     run(work, as_json=as_json)
 

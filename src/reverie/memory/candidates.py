@@ -32,12 +32,16 @@ COMMON_SHARE = 0.50
 COMMON_SHARE_OF_MANY = 0.05
 FEW_ROWS = 10
 MANY_ROWS = 1_000
+RANKED_ROWS_MAX = 20_000
+"""Rows that one search ranks by their words, however large the index is; a row costs about a microsecond."""
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
 WORDS_LOCATED_MAX = 16
 SCOPED_DOCUMENTS_MAX = 10_000
 NO_SIMILARITY = -1.0
 HIGHEST = "\U0010ffff"
+NEWEST = 2**62
+"""Beyond every chunk id."""
 DIVERSE_HITS_MAX = 20
 """A search for more hits has room for repetition, and comparing them all would take longer than the search."""
 UNCERTAIN_BELOW = 0.3
@@ -48,14 +52,15 @@ UNCERTAIN_BELOW = 0.3
 class SearchScope:
     """What a search may see. `everything`: the agent and sources exclude nothing that the index holds.
 
-    `hidden` is a document of which lines from a number on are left out; `paths` a range of paths, with the documents
-    in it.
+    `hidden` is a document of which lines from a number on are left out, `shown_to` its last chunk before them; `paths`
+    a range of paths, with the documents in it.
     """
 
     agent_id: int
     sources: frozenset[Source]
     everything: bool = False
     hidden: tuple[int, int] | None = None
+    shown_to: int = NEWEST
     paths: tuple[str, str] | None = None
     document_ids: frozenset[int] | None = None
 
@@ -72,13 +77,17 @@ class SearchScope:
 class Lexical:
     """What the words found: chunks with positive scores, best first.
 
-    `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each.
+    `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each, up to a bound.
+    `reason` says what was left out of a large index, and is empty when nothing was; `first` is the chunk from which on
+    words were looked up.
     """
 
     chunks: tuple[tuple[int, float], ...] = ()
     words: tuple[str, ...] = ()
     rows_with: dict[str, int] = field(default_factory=dict[str, int])
     rows: int = 0
+    reason: str = ""
+    first: int = 0
 
     def weight_of(self, words: Iterable[str]) -> float:
         """How much some of the words tell, together."""
@@ -145,7 +154,9 @@ def find_scope(
     if exclude_session is not None:
         session_id, from_line = exclude_session
         document = tx.value("find_document", agent_id=scope.agent_id, path=session_path(session_id))
-        scope = scope if document is None else replace(scope, hidden=(int(document), from_line))
+        if document is not None:
+            shown_to = tx.value("last_chunk_before", document_id=document, line=from_line)
+            scope = replace(scope, hidden=(int(document), from_line), shown_to=int(shown_to or 0))
     if path_prefix is None:
         return scope
     low, high = path_prefix, path_prefix + HIGHEST
@@ -154,23 +165,28 @@ def find_scope(
 
 
 def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope, rows: int, limit: int) -> Lexical:
-    """The chunks that hold words of the question; words that stand in too many rows are left out if others remain."""
-    bound = common_from(rows)
-    matches = json.dumps([_anywhere([word]) for word in words], ensure_ascii=False)
+    """The chunks that hold words of the question, of at most `RANKED_ROWS_MAX` rows that are ranked."""
+    bound = min(common_from(rows), RANKED_ROWS_MAX)
+    matches = json.dumps([_scoped([word], scope) for word in words], ensure_ascii=False)
     counts = dict(zip(words, tx.packed("count_rows_with", matches=matches, bound=bound + 1), strict=True))
-    known = [word for word in words if counts[word]]
-    rare = [word for word in known if counts[word] <= bound] or known
-    chosen = sorted(rare, key=lambda word: counts[word])[:TERMS_MAX]
+    chosen, all_common = choose_words(counts, bound)
     if not chosen:
         return Lexical(words=tuple(words), rows_with=counts, rows=rows)
+    match = _scoped(chosen, scope)
+    first = 0
+    reason = ""
+    if all_common and rows > RANKED_ROWS_MAX:
+        first = tx.value("newest_with", match=match, rows=RANKED_ROWS_MAX)
+        reason = f"words: every one stands in too many places; looked through the newest {RANKED_ROWS_MAX:,} of them"
     low, high = scope.paths or ("", "")
-    hidden_document, hidden_from = scope.hidden or (0, 0)
+    hidden_document, _ = scope.hidden or (0, 0)
     found = tx.packed(
         "rank_fulltext",
-        match=_scoped(chosen, scope),
+        match=match,
         header_weight=HEADER_WEIGHT,
+        first=first,
         hidden_document=hidden_document,
-        hidden_from=hidden_from,
+        shown_to=scope.shown_to,
         agent_id=scope.agent_id,
         low=low,
         high=high,
@@ -178,7 +194,27 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
     )
     chunks = tuple((row[0], -row[1]) for row in found)
     asked = tuple(word for word in words if word in chosen or not counts[word])
-    return Lexical(chunks, asked, counts, rows)
+    return Lexical(chunks, asked, counts, rows, reason, first)
+
+
+def choose_words(counts: Mapping[str, int], bound: int) -> tuple[list[str], bool]:
+    """The words to look up, rarest first, given in how many rows each stands; and whether all of them are common.
+
+    A word in more than `bound` rows is common and says too little; the others are taken while their rows together stay
+    below `RANKED_ROWS_MAX`. When every word is common, all of them are looked up.
+    """
+    known = sorted((word for word, rows in counts.items() if rows), key=lambda word: counts[word])
+    rare = [word for word in known if counts[word] <= bound]
+    if not rare:
+        return known[:TERMS_MAX], True
+    room = RANKED_ROWS_MAX - counts[rare[0]]
+    chosen = rare[:1]
+    for word in rare[1:TERMS_MAX]:
+        room -= counts[word]
+        if room < 0:
+            break
+        chosen.append(word)
+    return chosen, False
 
 
 def common_from(rows: int) -> int:
@@ -189,7 +225,7 @@ def common_from(rows: int) -> int:
 def rank(tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking) -> Places:
     """Fuse both signals and show the best hits."""
     tuning = ranking.tuning
-    units = _gathered(tx, lexical, scan, ranking)
+    units = _gathered(tx, lexical, scan, scope, ranking)
     weight = {word: lexical.weight_of([word]) for word in lexical.words}
     words = fusion.held_words(units.words, weight, units.bm25, tuning.bm25_share)
     own_words = {unit: sum(scores.values()) for unit, scores in words.items()}
@@ -216,7 +252,9 @@ def _scoped(words: Iterable[str], scope: SearchScope) -> str:
     return f"scope : ({allowed}) AND {_anywhere(words)}"
 
 
-def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None, ranking: Ranking) -> _Units:
+def _gathered(
+    tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking
+) -> _Units:
     """The candidates of both signals by unit.
 
     Of a unit's chunks the one with the best words counts and is shown; for meaning the most similar one counts.
@@ -224,7 +262,7 @@ def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None, rankin
     bm25 = dict(lexical.chunks)
     similar = {} if scan is None else scan.estimate(list(bm25)) | dict(scan.best)
     ids = list(bm25.keys() | similar.keys())
-    words = _words_held(tx, lexical, ids)
+    words = _words_held(tx, lexical, scope, ids)
     units = _Units()
     shown: dict[Unit, tuple[float, float, float]] = {}
     for chunk_id, document_id, number, said_by, chars, is_echo, asks in tx.packed(
@@ -247,16 +285,17 @@ def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None, rankin
     return units
 
 
-def _words_held(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) -> dict[int, list[str]]:
+def _words_held(
+    tx: Transaction, lexical: Lexical, scope: SearchScope, chunk_ids: Sequence[int]
+) -> dict[int, list[str]]:
     """Which of the question's words each chunk holds; of very many words only the rarest are located."""
     held: dict[int, list[str]] = {chunk_id: [] for chunk_id in chunk_ids}
-    known = sorted(
-        (word for word in lexical.words if lexical.rows_with[word]), key=lambda word: lexical.rows_with[word]
-    )
-    located = known[:WORDS_LOCATED_MAX]
+    known = [word for word in lexical.words if lexical.rows_with[word]]
+    located = sorted(known, key=lambda word: lexical.rows_with[word])[:WORDS_LOCATED_MAX]
     if lexical.chunks and located:
-        matches = json.dumps([_anywhere([word]) for word in located], ensure_ascii=False)
-        found: list[tuple[int, int]] = tx.packed("locate_words", matches=matches, ids=json.dumps(list(chunk_ids)))
+        matches = json.dumps([_scoped([word], scope) for word in located], ensure_ascii=False)
+        ids = json.dumps(list(chunk_ids))
+        found: list[tuple[int, int]] = tx.packed("locate_words", matches=matches, ids=ids, first=lexical.first)
         for at, chunk_id in found:
             held[chunk_id].append(located[at])
     return held

@@ -1,10 +1,11 @@
-"""Cut documents into small units that keep their exact lines.
+"""Cut documents into small units that keep their exact lines: at headings, or, for imported vectors, by lines alone.
 
 Small units retrieve better than large ones: a line of a list is one fact, and twenty facts in one unit dilute each
 other. What stands around a hit can always be read through its line numbers.
 
 Invariants: lines are 1-based and inclusive; every line that is not blank stands in at least one chunk; no chunk is
-blank; no code point is ever split; a chunk never crosses a heading once it holds text.
+blank; no code point is ever split; a chunk never crosses a heading once it holds text (`chunk_document`), or its text
+is byte for byte what OpenClaw would have embedded (`chunk_lines`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reverie.types import Chunk
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 CHARS_PER_TOKEN = 4
 CJK_WEIGHT = 4
+LINES_TOKENS = 400
+LINES_OVERLAP_TOKENS = 80
+LINES_CHUNK_BYTES_MAX = 8_000
+"""A chunk of lines with more UTF-8 bytes than this is divided: so much an embedding model takes in any language."""
+
 MESSAGE_PART_CHARS = 1_600
 MESSAGE_PART_OVERLAP_CHARS = 160
 _PART_ENDS = ("\n\n", "\n", ". ", "。", " ")
@@ -33,11 +39,18 @@ _CJK = re.compile("[\u2e80-\u9fff\ua000-\ua4ff\uac00-\ud7af\uf900-\ufaff\U000200
 class ChunkLimits:
     """How large a chunk may grow, and how much of it the next one repeats; in estimated tokens.
 
-    A paragraph's end closes a chunk that is at least half full.
+    `chunker` is where chunks end: `headings` is `chunk_document`, where a paragraph's end closes a chunk that is at
+    least half full; `lines` is `chunk_lines`.
     """
 
     tokens: int = 100
     overlap_tokens: int = 0
+    chunker: Literal["headings", "lines"] = "headings"
+
+    @classmethod
+    def of(cls, chunker: Literal["headings", "lines"]) -> ChunkLimits:
+        """The limits that belong to a chunker."""
+        return cls() if chunker == "headings" else cls(LINES_TOKENS, LINES_OVERLAP_TOKENS, "lines")
 
     @property
     def weight_max(self) -> int:
@@ -80,6 +93,27 @@ def chunk_document(document: MarkdownDocument, limits: ChunkLimits) -> list[Chun
     return chunks
 
 
+def chunk_lines(text: str, tokens: int = LINES_TOKENS, overlap: int = LINES_OVERLAP_TOKENS) -> list[Chunk]:
+    """The chunks of a text as OpenClaw 2026.4 cuts it, so that a vector computed there is one of the same text here.
+
+    Headings, front matter and comments are text like any other; a final line end is a line of its own; pieces of one
+    long line are joined by newlines too. Chunks of white space are dropped. A chunk larger than
+    `LINES_CHUNK_BYTES_MAX` is divided, each part with the lines of the whole.
+    """
+    limits = ChunkLimits(max(1, tokens), overlap, "lines")
+    chunks: list[Chunk] = []
+    buffer: list[_Segment] = []
+    held = 0
+    for segment in _line_segments(text, limits):
+        if buffer and held + segment.weight > limits.weight_max:
+            chunks += _lines_chunk(buffer)
+            buffer = _line_tail(buffer, limits.overlap_weight)
+            held = sum(kept.weight for kept in buffer)
+        buffer.append(segment)
+        held += segment.weight
+    return [*chunks, *_lines_chunk(buffer)]
+
+
 def split_message(text: str) -> list[str]:
     """A message as parts of about `MESSAGE_PART_CHARS`, cut at the best boundary near the end of each.
 
@@ -113,6 +147,46 @@ def _segments(document: MarkdownDocument, limits: ChunkLimits) -> Iterator[_Segm
         for start in range(0, len(line), step):
             piece = line[start : start + step]
             yield _Segment(number, piece, weight(piece) + 1)
+
+
+def _line_segments(text: str, limits: ChunkLimits) -> Iterator[_Segment]:
+    """Every line, in slices of the limit when it is longer; a slice that weighs too much in steps of `tokens`."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for start in range(0, len(line), limits.weight_max) or (0,):
+            coarse = line[start : start + limits.weight_max]
+            step = len(coarse) if weight(coarse) <= limits.weight_max else limits.tokens
+            for begin in range(0, len(coarse), step) if coarse else (0,):
+                piece = coarse[begin : begin + step]
+                yield _Segment(number, piece, weight(piece) + 1)
+
+
+def _line_tail(buffer: list[_Segment], overlap_weight: int) -> list[_Segment]:
+    """Whole segments from the end until they reach the overlap, the one that crosses it included; it may be all."""
+    held = 0
+    for number in range(len(buffer) - 1, -1, -1):
+        if held >= overlap_weight:
+            return buffer[number + 1 :]
+        held += buffer[number].weight
+    return list(buffer) if overlap_weight else []
+
+
+def _lines_chunk(buffer: list[_Segment]) -> Iterator[Chunk]:
+    text = "\n".join(segment.text for segment in buffer)
+    if text.strip():
+        for part in _within_bytes(text, LINES_CHUNK_BYTES_MAX):
+            yield Chunk(buffer[0].line, buffer[-1].line, part)
+
+
+def _within_bytes(text: str, bytes_max: int) -> Iterator[str]:
+    """The text in parts of at most so many UTF-8 bytes; no character is divided."""
+    data = text.encode("utf-8", "surrogatepass")
+    while len(data) > bytes_max:
+        end = bytes_max
+        while data[end] & 0xC0 == 0x80:  # noqa: PLR2004 (a byte that goes on with a character)
+            end -= 1
+        yield data[:end].decode("utf-8", "surrogatepass")
+        data = data[end:]
+    yield data.decode("utf-8", "surrogatepass")
 
 
 def _closes(document: MarkdownDocument, buffer: list[_Segment], segment: _Segment, limits: ChunkLimits) -> bool:

@@ -13,23 +13,25 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reverie.memory.text import is_unspaced
+from reverie.memory.scripts import UNSPACED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WORDS = re.compile(r"[a-z0-9_]+")
-_LETTERS = re.compile(r"[^\W_]+")
+_OTHER_WORDS = re.compile(f"[^\\W_{UNSPACED}]+")
+_UNSPACED_RUNS = re.compile(f"[{UNSPACED}]+")
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The words by which texts are compared: runs of ASCII letters and digits, CJK characters and adjacent pairs."""
+    """The words by which texts are compared: runs of letters and digits, CJK characters and adjacent pairs of them."""
     folded = text.casefold()
     words = set(_WORDS.findall(folded))
     if not folded.isascii():
-        words.update(char for char in folded if _is_cjk(char))
-        words.update(a + b for a, b in pairwise(folded) if _is_cjk(a) and _is_cjk(b))
-        words.update(word for word in _LETTERS.findall(folded) if not word.isascii() and not _has_cjk(word))
+        words.update(word for word in _OTHER_WORDS.findall(folded) if not word.isascii())
+        for run in _UNSPACED_RUNS.findall(folded):
+            words.update(run)
+            words.update(one + other for one, other in pairwise(run))
     return frozenset(words)
 
 
@@ -63,11 +65,3 @@ def diverse(scores: Sequence[float], texts: Sequence[str], relevance_share: floa
         for at in repeats:
             repeats[at] = max(repeats[at], likeness(words[best], words[at]))
     return chosen
-
-
-def _is_cjk(char: str) -> bool:
-    return char.isalpha() and is_unspaced(char)
-
-
-def _has_cjk(word: str) -> bool:
-    return any(_is_cjk(char) for char in word)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reverie.memory.store import log_position
+from reverie.memory.store import log_position, read_tally
 from reverie.memory.text import words_of_name
 from reverie.memory.transcripts import GENERIC_SPEAKERS
 from reverie.types import Source
@@ -38,7 +38,7 @@ class IndexFigures:
         """Take the figures of the index as it stands."""
         self.position = log_position(tx)
         self.documents = {row["source"]: row["n"] for row in tx.rows("count_documents")}
-        self.chunks = int(tx.value("count_chunks"))
+        self.chunks = read_tally(tx).chunks
         for agent_id, name in tx.tuples("list_agents"):
             self.add_agent(name, agent_id)
         for agent_id, name in tx.tuples("list_speakers", limit=SPEAKERS_MAX):

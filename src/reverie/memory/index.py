@@ -1,74 +1,63 @@
-"""The memory index: everything an agent may remember, kept in step with files and transcripts, and searched.
+"""The memory index: one generation that is searched, and now and then a second one that is built beside it.
 
-What is written is findable by its words as soon as the call returns; vectors follow through `embed_backlog`. Nothing
-here calls a language model. index.db is derived: it can be deleted, and is rebuilt from files and transcripts.
+Callers hold this object; which generation stands behind it may change at any moment without their noticing. A rebuild
+reads files and transcripts anew into a file of its own, with every vector that the cache holds, while searches and
+writes go on as before. What is written meanwhile enters both. When the new generation is complete it becomes the live
+one in a single step; the old file goes once its last search has ended.
 
-Invariants: a file or a batch of messages enters in one transaction together with the mark that it did, so a crash
-leaves nothing half-indexed and repeats nothing; reading, hashing, cutting and scoring happen off the event loop.
+Invariants: a search sees one whole generation; a rebuild that fails or is killed changes nothing that anybody sees.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from reverie.errors import MemoryPathError
-from reverie.memory import store
-from reverie.memory.backlog import EmbeddingBacklog
-from reverie.memory.chunking import ChunkLimits
-from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
-from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
-from reverie.memory.figures import IndexFigures
-from reverie.memory.fusion import Tuning
-from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
-from reverie.memory.semantic import SemanticIndex
-from reverie.memory.sync import REASONS_MAX, SyncReport, WorkspaceSync
-from reverie.memory.transcripts import FOLLOW_MESSAGES_MAX, transcript_passages, within_size
+from reverie.errors import DatabaseCorruptError
+from reverie.memory.embedding_cache import EmbeddingCache
+from reverie.memory.excerpts import MemoryExcerpt
+from reverie.memory.generation import IndexGeneration, IndexSources, IndexStatistics
+from reverie.memory.generation_files import remove
+from reverie.memory.search import SearchQuery, SearchResult
+from reverie.memory.sync import SyncReport
+from reverie.storage import INDEX, Database
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
     from pathlib import Path
 
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
-    from reverie.memory.documents import SkippedFile
-    from reverie.memory.store import Change
+    from reverie.memory.generation_files import GenerationFiles
     from reverie.memory.transcripts import TranscriptLog
-    from reverie.storage.database import Database
-    from reverie.types import Source
 
-__all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "SearchQuery", "SearchResult", "SyncReport"]
+__all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "Rebuild", "SearchQuery", "SearchResult", "SyncReport"]
 
 log = structlog.get_logger(__name__)
 
-BACKLOG_CHUNKS = 256
+Step = Literal["notes", "conversations", "vectors", "published"]
+
+REBUILD_CHUNKS = 64
+RETIRE_S_MAX = 60.0
+"""How long the old generation waits for searches that still read it."""
 
 
 @dataclass(frozen=True, slots=True)
-class IndexStatistics:
-    """The state of the index, without asking the disk.
+class Rebuild:
+    """How far a rebuild is: what the new generation holds so far, and what was read into it."""
 
-    `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
-    `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
-    last success. `skipped` are the files that were left out when they were last looked at.
-    """
-
-    memory_documents: int
-    session_documents: int
+    file: str
+    step: Step
     chunks: int
-    log_position: int
-    embedder: str
     vectors: int
-    vectors_state: Literal["off", "unknown", "loading", "ready", "paused"]
-    vectors_reason: str
-    matrix_bytes: int
-    embedder_failure: str
-    cache: CacheStatistics
-    skipped: tuple[SkippedFile, ...]
+    took_s: float
+    messages: int = 0
+    files: Mapping[str, SyncReport] = field(default_factory=dict[str, SyncReport])
 
 
 class MemoryIndex:
@@ -76,68 +65,71 @@ class MemoryIndex:
 
     def __init__(
         self,
-        *,
-        index_db: Database,
-        embeddings_db: Database,
-        embedder: Embedder | None,
-        workspaces: Mapping[str, Path],
-        transcripts: TranscriptLog,
-        config: MemoryConfig,
-        clock: Clock,
-        figures: IndexFigures,
+        live: IndexGeneration,
+        files: GenerationFiles,
+        sources: IndexSources,
+        tracer: Callable[[str, object], None] | None,
     ) -> None:
-        self._database = index_db
-        self._workspaces = dict(workspaces)
-        self._transcripts = transcripts
-        self._config = config
-        self._clock = clock
-        self._figures = figures
-        self._cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
-        self._semantic = None if embedder is None else SemanticIndex(index_db, embedder)
-        self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
-        tuning = Tuning(mmr_lambda=config.mmr_lambda, half_life_days=config.decay_half_life_days)
-        self._search = MemorySearch(index_db, self._semantic, figures, clock, tuning)
-        self._following = asyncio.Lock()
-        self._follow_limit = FOLLOW_MESSAGES_MAX
-        self._syncs: dict[str, WorkspaceSync] = {}
-        self._skipped: dict[str, tuple[SkippedFile, ...]] = {}
+        self._live = live
+        self._files = files
+        self._sources = sources
+        self._tracer = tracer
+        self._building: IndexGeneration | None = None
+        self._rebuilding = asyncio.Lock()
+        self._progress: Rebuild | None = None
+        self._users: dict[IndexGeneration, int] = {}
+        self._idle = asyncio.Condition()
 
     @classmethod
     async def open(
         cls,
         *,
-        index_db: Database,
+        files: GenerationFiles,
         embeddings_db: Database,
         embedder: Embedder | None,
         workspaces: Mapping[str, Path],
         transcripts: TranscriptLog,
         config: MemoryConfig,
         clock: Clock,
+        tracer: Callable[[str, object], None] | None = None,
+        repair: bool = False,
     ) -> MemoryIndex:
-        """An index over open databases, which stay the caller's. Stored vectors load in the background.
+        """Open the live generation, or make the first one. Cache database and embedder stay the caller's.
+
+        With `repair`, a damaged file is put aside and an empty index takes its place: the caller's next syncs fill it.
 
         Raises:
-            StorageError: the index could not be read.
+            DatabaseCorruptError: its file is damaged, and is not to be repaired; nothing was changed.
+            DatabaseTooNewError: a newer Reverie wrote it; nothing was changed.
+            StorageError: it could not be read.
         """
-        figures = IndexFigures()
-        await index_db.read(figures.read)
-        if figures.position > (last := await transcripts.last_position()):
-            log.warning("the log is older than the index: transcripts are indexed anew", action="log_shrank", last=last)
-            await index_db.write(store.forget_transcripts)
-            await index_db.read(figures.read)
-        index = cls(
-            index_db=index_db,
-            embeddings_db=embeddings_db,
-            embedder=embedder,
-            workspaces=workspaces,
-            transcripts=transcripts,
-            config=config,
-            clock=clock,
-            figures=figures,
+        cache = EmbeddingCache(
+            embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
         )
-        if index._semantic is not None:
-            await index._semantic.open()
-        return index
+        await cache.open()
+        sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock)
+        path = await asyncio.to_thread(files.live)
+        try:
+            live = await _opened(path, sources, tracer)
+        except DatabaseCorruptError:
+            if not repair:
+                raise
+            aside = await asyncio.to_thread(files.quarantine, path)
+            log.warning(
+                "the index is damaged: it was put aside and is built anew", action="index_damaged", to=aside.name
+            )
+            live = await _opened(path, sources, tracer)
+        return cls(live, files, sources, tracer)
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """The vectors already paid for, which every generation shares; importers seed it."""
+        return self._sources.cache
+
+    @property
+    def database(self) -> Database:
+        """The live generation's database, for figures about it."""
+        return self._live.database
 
     async def sync_workspace(self, agent: str, paths: Collection[str] | None = None) -> SyncReport:
         """Bring the index in step with an agent's files: all of them, or the given workspace-relative paths.
@@ -148,9 +140,15 @@ class MemoryIndex:
             MemoryPathError: there is no such agent.
             StorageError: the index could not be written.
         """
-        report = await self._sync_of(agent).run(paths)
-        self._note_skipped(agent, report.skipped, paths)
-        return report
+        while True:
+            live, building = self._live, self._building
+            async with self._using(live):
+                report = await live.sync_workspace(agent, paths)
+            if building is not None:
+                async with self._using(building):
+                    await building.sync_workspace(agent, paths)
+            if self._live in {live, building}:
+                return report
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -158,20 +156,22 @@ class MemoryIndex:
         Raises:
             StorageError: the index could not be written; the next call goes on where this one stopped.
         """
-        total = 0
-        async with self._following:
-            while (indexed := await self._next_messages()) is not None:
-                total += indexed
-        return total
+        while True:
+            async with self._using(self._live) as live:
+                indexed = await live.follow_transcripts()
+            if self._live is live:
+                return indexed
 
-    async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
-        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+    async def embed_backlog(self, limit: int | None = None) -> int:
+        """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago and is not asked again yet.
             EmbedderError: the embedder failed; what was embedded before is kept.
             StorageError: the index could not be written.
         """
-        return 0 if self._backlog is None else await self._backlog.run(limit)
+        async with self._using(self._live) as live:
+            return await (live.embed_backlog() if limit is None else live.embed_backlog(limit))
 
     async def warm_up(self) -> None:
         """Load the embedder; meanwhile a search with a deadline does without it.
@@ -179,8 +179,8 @@ class MemoryIndex:
         Raises:
             EmbedderError: it cannot be loaded or reached.
         """
-        if self._semantic is not None:
-            await self._semantic.warm_up()
+        async with self._using(self._live) as live:
+            await live.warm_up()
 
     async def settle(self) -> None:
         """Return once everything written so far is indexed and embedded.
@@ -189,22 +189,8 @@ class MemoryIndex:
             EmbedderError: the embedder failed.
             StorageError: the index could not be written.
         """
-        await self.follow_transcripts()
-        while await self.embed_backlog():
-            pass
-        if self._semantic is not None:
-            await self._semantic.loaded()
-        await self._cache.flush()
-
-    async def rebuild_vectors(self) -> None:
-        """Drop all vectors, also those of another embedder; `embed_backlog` makes new ones.
-
-        Raises:
-            EmbedderError: the embedder cannot say what it is; nothing was dropped.
-            StorageError: the index could not be written.
-        """
-        if self._backlog is not None:
-            await self._backlog.rebuild()
+        async with self._using(self._live) as live:
+            await live.settle()
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """The best hits for a query, best first. A signal that is missing is named in the result's reasons.
@@ -212,7 +198,8 @@ class MemoryIndex:
         Raises:
             StorageError: the index could not be read.
         """
-        return await self._search.search(query)
+        async with self._using(self._live) as live:
+            return await live.search(query)
 
     async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
@@ -221,100 +208,166 @@ class MemoryIndex:
             MemoryPathError: not a path of this agent's memory, or not readable as such.
             StorageError: the transcript could not be read.
         """
-        if path.startswith(SESSIONS_PREFIX):
-            self._workspace(agent)
-            return await read_transcript_excerpt(self._transcripts, agent, path, from_line, lines)
-        return await read_file_excerpt(
-            self._workspace(agent), path, from_line, lines, bytes_max=self._config.file_bytes_max
-        )
+        return await self._live.get(agent, path, from_line, lines)
 
     def statistics(self) -> IndexStatistics:
         """A snapshot, without waiting for anything."""
-        semantic = self._semantic
-        vectors = None if semantic is None or semantic.vectors is None else semantic.vectors.statistics()
-        return IndexStatistics(
-            memory_documents=self._figures.documents.get("memory", 0),
-            session_documents=self._figures.documents.get("sessions", 0),
-            chunks=self._figures.chunks,
-            log_position=self._figures.position,
-            embedder="none" if semantic is None else semantic.identity.key,
-            vectors=0 if vectors is None else vectors.rows,
-            vectors_state=self._vectors_state(),
-            vectors_reason="" if semantic is None else semantic.paused_reason,
-            matrix_bytes=0 if vectors is None else vectors.matrix_bytes,
-            embedder_failure="" if semantic is None else semantic.failure,
-            cache=self._cache.statistics(),
-            skipped=tuple(file for files in self._skipped.values() for file in files),
-        )
+        return _with_rebuild(self._live.statistics(), self._progress)
+
+    @property
+    def rebuild_progress(self) -> Rebuild | None:
+        """The rebuild that runs; None when none does."""
+        return self._progress
+
+    async def rebuild(
+        self, *, on_progress: Callable[[Rebuild], None] = lambda _: None, busy: Callable[[], bool] = lambda: False
+    ) -> Rebuild:
+        """Build the index anew beside the live one, then switch to it; a second call waits for the first.
+
+        Everything is cut, indexed and embedded as the settings say now; texts that the cache knows are not embedded
+        again. While `busy` says so, embedding rests as long as it works.
+
+        Raises:
+            EmbedderError: the embedder failed. The live index stays as it is; what was embedded is in the cache.
+            StorageFullError: there is no room for a second index.
+            StorageError: the new generation could not be written; the live index stays as it is.
+        """
+        async with self._rebuilding:
+            if self._sources.embedder is not None:
+                await self._sources.embedder.warm()
+            path = await asyncio.to_thread(self._files.next)
+            building = self._building = await _opened(path, self._sources, self._tracer)
+            told = _Told(building, self._sources.clock, self._note_progress, on_progress)
+            try:
+                await self._fill(building, told, busy)
+                await _to_its_end(self._publish(building))
+            except BaseException:
+                await asyncio.shield(self._abandon(building))
+                raise
+            finally:
+                self._progress = None
+            return told.of("published")
 
     async def aclose(self) -> None:
-        """Stop loading and searching. Databases and embedder belong to whoever opened them."""
-        if self._semantic is not None:
-            await self._semantic.aclose()
+        """Close the live generation. Cache database and embedder belong to whoever opened them."""
+        await self._live.aclose()
 
-    def _note_skipped(self, agent: str, skipped: tuple[SkippedFile, ...], paths: Collection[str] | None) -> None:
-        """Remember which files are left out, and tell of each when that is news."""
-        before = self._skipped.get(agent, ())
-        for file in skipped:
-            if file not in before:
-                log.warning(
-                    "a file is not indexed", action="file_skipped", agent=agent, file=file.path, reason=file.reason
-                )
-        kept = () if paths is None else [file for file in before if file.path not in paths and file not in skipped]
-        self._skipped[agent] = (*kept, *skipped)[:REASONS_MAX]
+    @asynccontextmanager
+    async def _using(self, generation: IndexGeneration) -> AsyncGenerator[IndexGeneration]:
+        """While the block runs, the generation stays open even when another takes its place."""
+        self._users[generation] = self._users.get(generation, 0) + 1
+        try:
+            yield generation
+        finally:
+            self._users[generation] -= 1
+            if not self._users[generation]:
+                del self._users[generation]
+                async with self._idle:
+                    self._idle.notify_all()
 
-    def _vectors_state(self) -> Literal["off", "unknown", "loading", "ready", "paused"]:
-        semantic = self._semantic
-        if semantic is None:
-            return "off"
-        if semantic.paused_reason:
-            return "paused"
-        return "unknown" if semantic.vectors is None else semantic.vectors.statistics().state
+    def _note_progress(self, progress: Rebuild) -> None:
+        self._progress = progress
 
-    async def _next_messages(self) -> int | None:
-        """Index one batch; the position moves with it in the same transaction. None when there is nothing new."""
-        start = self._figures.position
-        found = await self._transcripts.messages_after(start, self._follow_limit)
-        if not found:
-            return None
-        messages = within_size(found)
-        self._follow_limit = len(messages) if len(messages) < len(found) else FOLLOW_MESSAGES_MAX
-        batch = await asyncio.to_thread(transcript_passages, messages)
-        end, now_ms = messages[-1].position, self._clock.now_ms()
-        change = await self._database.write(
-            lambda tx: store.write_transcripts(tx, batch, start=start, end=end, now_ms=now_ms)
-        )
-        if change is None:  # another process was faster
-            await self._database.read(self._figures.read)
-            return 0
-        self._figures.position = end
-        await self._followed(change, "sessions")
-        return len(messages)
+    async def _fill(self, building: IndexGeneration, told: _Told, busy: Callable[[], bool]) -> None:
+        """Everything that is in files and transcripts enters the new generation."""
+        told.tell("notes")
+        for agent in self._sources.workspaces:
+            told.files[agent] = await building.sync_workspace(agent)
+            told.tell("notes")
+        told.messages = await building.follow_transcripts()
+        told.tell("conversations")
+        while True:
+            started_s = self._sources.clock.monotonic_s()
+            if not await building.embed_backlog(REBUILD_CHUNKS):
+                break
+            told.tell("vectors")
+            if busy():
+                await asyncio.sleep(self._sources.clock.monotonic_s() - started_s)
+        await building.settle()
 
-    async def _followed(self, change: Change, source: Source) -> None:
-        """Let everything in memory follow a committed change."""
-        self._figures.follow(change, source)
-        vectors = None if self._semantic is None else self._semantic.vectors
-        if vectors is not None:
-            await vectors.remove(change.removed_ids)
-            await vectors.move(change.moved)
+    async def _publish(self, building: IndexGeneration) -> None:
+        """The one switch, on disk and then in memory; afterwards the old generation goes."""
+        old = self._live
 
-    def _workspace(self, agent: str) -> Path:
-        workspace = self._workspaces.get(agent)
-        if workspace is None:
-            raise MemoryPathError(f"there is no agent {agent!r}: known are {', '.join(sorted(self._workspaces))}")
-        return workspace
+        async def switch() -> None:
+            await asyncio.to_thread(self._files.publish, building.file)
+            self._live, self._building = building, None
 
-    def _sync_of(self, agent: str) -> WorkspaceSync:
-        known = self._syncs.get(agent)
-        if known is None:
-            known = self._syncs[agent] = WorkspaceSync(
-                self._database,
-                agent,
-                self._workspace(agent),
-                file_bytes_max=self._config.file_bytes_max,
-                clock=self._clock,
-                limits=ChunkLimits(),
-                follow=lambda change: self._followed(change, "memory"),
-            )
-        return known
+        await old.handed_over(building, switch)
+        log.info("the index was rebuilt", action="index_published", file=building.file.name)
+        await self._retire(old)
+
+    async def _retire(self, old: IndexGeneration) -> None:
+        """Close and delete a generation that is not live any more, once nobody reads it."""
+        try:
+            async with asyncio.timeout(RETIRE_S_MAX), self._idle:
+                await self._idle.wait_for(lambda: old not in self._users)
+        except TimeoutError:
+            log.warning("the old index is still read and stays until the next start", action="index_kept")
+            return
+        await old.aclose()
+        await asyncio.to_thread(remove, old.file)
+
+    async def _abandon(self, building: IndexGeneration) -> None:
+        """Leave no trace of a generation that did not become the live one."""
+        if self._live is building:
+            return
+        self._building = None
+        async with self._idle:
+            await self._idle.wait_for(lambda: building not in self._users)
+        await building.aclose()
+        if await asyncio.to_thread(self._files.live) != building.file:
+            await asyncio.to_thread(remove, building.file)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is told of a rebuild while it runs."""
+
+    building: IndexGeneration
+    clock: Clock
+    note: Callable[[Rebuild], None]
+    on_progress: Callable[[Rebuild], None]
+    files: dict[str, SyncReport] = field(default_factory=dict[str, SyncReport])
+    messages: int = 0
+    started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock.monotonic_s()
+
+    def of(self, step: Step) -> Rebuild:
+        held = self.building.statistics()
+        took_s = self.clock.monotonic_s() - self.started_s
+        return Rebuild(held.generation, step, held.chunks, held.vectors, took_s, self.messages, dict(self.files))
+
+    def tell(self, step: Step) -> None:
+        progress = self.of(step)
+        self.note(progress)
+        self.on_progress(progress)
+
+
+async def _opened(path: Path, sources: IndexSources, tracer: Callable[[str, object], None] | None) -> IndexGeneration:
+    database = await Database.open(path, INDEX, now_ms=sources.clock.now_ms(), tracer=tracer)
+    try:
+        return await IndexGeneration.open(database, sources)
+    except BaseException:
+        await database.aclose()
+        raise
+
+
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Do not leave it half done when the caller is cancelled; the cancellation follows afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _with_rebuild(statistics: IndexStatistics, rebuild: Rebuild | None) -> IndexStatistics:
+    """The statistics with the running rebuild among their notes."""
+    if rebuild is None:
+        return statistics
+    note = f"a rebuild runs ({rebuild.step}): {rebuild.chunks:,} passages, {rebuild.vectors:,} vectors so far"
+    return replace(statistics, notes=(*statistics.notes, note))

@@ -60,13 +60,22 @@ def _inner_with_numpy(query: NDArray[np.int8], matrix: NDArray[np.int8]) -> NDAr
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
-def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """The positions of the highest scores, best first; equal scores in position order."""
+def best_rows(scores: NDArray[np.float32], count: int, floor: float = -np.inf) -> NDArray[np.intp]:
+    """The positions of the highest scores, best first; equal scores in position order.
+
+    `floor` is a guess of what the best exceed: where enough do, only those are sorted. The outcome is the same.
+    """
     if count <= 0:
         return np.zeros(0, np.intp)
-    everything = len(scores) <= count
-    chosen = np.arange(len(scores)) if everything else np.sort(np.argpartition(scores, -count)[-count:])
-    return chosen[np.argsort(-scores[chosen], kind="stable")]
+    above = np.flatnonzero(scores > floor) if floor > -np.inf else np.zeros(0, np.intp)
+    if len(above) < count:
+        above = np.arange(len(scores))
+    if len(above) > count:
+        least = np.partition(scores[above], -count)[-count]
+        chosen = above[scores[above] >= least]
+    else:
+        chosen = above
+    return chosen[np.argsort(-scores[chosen], kind="stable")][:count]
 
 
 def all_usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -176,6 +176,8 @@ class MemorySearch:
         by_meaning = asyncio.create_task(self._by_meaning(query, scope, deadline, reasons))
         try:
             lexical = await self._database.read(lambda tx: lexical_candidates(tx, words, scope, rows, query.candidates))
+            if lexical.reason:
+                reasons.append(lexical.reason)
             return lexical, await by_meaning
         finally:
             by_meaning.cancel()

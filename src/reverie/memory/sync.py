@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from reverie.memory.chunking import ChunkLimits, chunk_document
+from reverie.memory.chunking import ChunkLimits, chunk_document, chunk_lines
 from reverie.memory.documents import (
     FILES_MAX,
     SkippedFile,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.memory.passages import Passage
     from reverie.storage.database import Database, Row
+    from reverie.types import Chunk
 
 FILES_AT_ONCE = 16
 LISTED_AT_ONCE = 500
@@ -242,11 +243,14 @@ class WorkspaceSync:
 
 
 def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> tuple[Passage, ...]:
-    """The passages of a Markdown file. A file named by a date is of that day, any other of its modification time."""
+    """The passages of a Markdown file. A file named by a date is of that day, any other of its modification time.
+
+    Cut by lines, a passage has no heading, so that what is embedded is exactly its text.
+    """
     day = dated_path(path)
     created_at_ms = mtime_ms if day is None else int(datetime.fromisoformat(f"{day}T00:00+00:00").timestamp() * 1000)
     passages: list[Passage] = []
-    for unit, chunk in enumerate(chunk_document(parse_markdown(text), limits), 1):
+    for unit, chunk in enumerate(_cut(text, limits), 1):
         part = 0
         if passages and passages[-1].start_line == chunk.start_line:
             part = passages[-1].part + 1
@@ -263,6 +267,12 @@ def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> t
             )
         )
     return tuple(passages)
+
+
+def _cut(text: str, limits: ChunkLimits) -> list[Chunk]:
+    if limits.chunker == "lines":
+        return chunk_lines(text, limits.tokens, limits.overlap_tokens)
+    return chunk_document(parse_markdown(text), limits)
 
 
 def dated_path(path: str) -> str | None:

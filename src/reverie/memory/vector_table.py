@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GATHER_ROWS = 16_384
+SCANNED_ROWS = 131_072
+"""Rows scored at once: a running scan holds one block's scores beside its result, however many rows there are."""
+
+BEST_STAND_OUT = 2.5
+"""The best rows of many stand out by more than this many standard deviations; where they do not, all are sorted."""
+
 CAPACITY_MIN = 1_024
+ID_FACTOR, ID_MODULUS, CHECKSUM_MODULUS = 48_271, 2_147_483_647, 2**53
 
 
 class VectorTable:
@@ -38,8 +45,8 @@ class VectorTable:
         self.ids = np.empty(capacity, np.int64)
         self.agents = np.empty(capacity, np.int32)
         self.sources = np.empty(capacity, np.int8)
-        self.documents = np.empty(capacity, np.int64)
-        self.lines = np.empty(capacity, np.int64)
+        self.documents = np.empty(capacity, np.int32)
+        self.lines = np.empty(capacity, np.int32)
         self.alive = np.zeros(capacity, np.bool_)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
@@ -49,6 +56,11 @@ class VectorTable:
     def last_id(self) -> int:
         """The highest chunk id held; 0 when there is none."""
         return int(self.ids[self.rows - 1]) if self.rows else 0
+
+    def checksum(self) -> tuple[int, int]:
+        """How many living rows there are, and what their ids add up to, as in the index's tally."""
+        alive = self.ids[: self.rows][self.alive[: self.rows]]
+        return len(alive), int((alive * ID_FACTOR % ID_MODULUS).sum()) % CHECKSUM_MODULUS
 
     def view(self) -> _View:
         """The rows of this moment, for a scan."""
@@ -127,8 +139,8 @@ class _View:
     ids: NDArray[np.int64]
     agents: NDArray[np.int32]
     sources: NDArray[np.int8]
-    documents: NDArray[np.int64]
-    lines: NDArray[np.int64]
+    documents: NDArray[np.int32]
+    lines: NDArray[np.int32]
     alive: NDArray[np.bool_]
 
     def allowed(self, scope: Scope) -> NDArray[np.bool_]:
@@ -145,17 +157,19 @@ class _View:
 
     def scan(self, query: NDArray[np.float32], scope: Scope, count: int) -> VectorScan:
         """Score the allowed rows; the others keep `OUT_OF_SCOPE`."""
-        scores = np.full(len(self.ids), OUT_OF_SCOPE, np.float32)
         allowed = self.allowed(scope)
         rows = np.flatnonzero(allowed)
+        everything = len(rows) == len(self.ids)
+        scores = np.full(len(self.ids), OUT_OF_SCOPE, np.float32)
         quantised, scale = kernel.quantise(query[None, :])
         for block in self._blocks(rows):
             scores[block] = kernel.inner_products(quantised[0], float(scale[0]), self.matrix[block], self.scales[block])
-        scores[~allowed] = OUT_OF_SCOPE
-        best = kernel.best_rows(scores, min(count, len(rows)))
-        pairs = zip(self.ids[best].tolist(), scores[best].tolist(), strict=True)
-        seen = scores[allowed]
+        if not everything:
+            scores[~allowed] = OUT_OF_SCOPE
+        seen = scores if everything else scores[rows]
         mean, spread = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 0.0)
+        best = kernel.best_rows(scores, min(count, len(rows)), floor=mean + BEST_STAND_OUT * spread)
+        pairs = zip(self.ids[best].tolist(), scores[best].tolist(), strict=True)
         return VectorScan(tuple(pairs), len(rows), mean, spread, self.ids, scores)
 
     def _blocks(self, rows: NDArray[np.intp]) -> Iterator[slice | NDArray[np.intp]]:
@@ -163,7 +177,8 @@ class _View:
         if not len(rows):
             return
         if len(rows) * 2 >= len(self.ids):
-            yield slice(0, len(self.ids))
+            for start in range(0, len(self.ids), SCANNED_ROWS):
+                yield slice(start, start + SCANNED_ROWS)
             return
         for start in range(0, len(rows), GATHER_ROWS):
             yield rows[start : start + GATHER_ROWS]

@@ -17,7 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import structlog
+
 from reverie.memory.scope import Scope, VectorRow, VectorScan
+from reverie.memory.store import read_tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +31,15 @@ if TYPE_CHECKING:
     from reverie.memory.vector_table import VectorTable
     from reverie.storage.database import Database
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
 
 SCAN_THREADS = 2
 LOAD_ROWS = 500
 RESCORED_MAX = 100
+VERIFY_TRIES = 5
+VERIFY_PAUSE_S = 0.1
 REMOVED_KEPT_MAX = 65_536
 """Chunks remembered as deleted, for vectors that were read or computed just before and arrive after."""
 
@@ -44,6 +51,8 @@ class VectorStatistics:
     state: Literal["loading", "ready"]
     rows: int
     matrix_bytes: int
+    verified: bool
+    """The matrix was found to hold exactly the vectors of the index when it was last compared."""
 
 
 class VectorIndex:
@@ -59,6 +68,8 @@ class VectorIndex:
         self._loaded = False
         self._arrived_while_loading = False
         self._removed: dict[int, None] = {}
+        self._verified_revision = 0
+        self._verified = False
 
     @property
     def loaded(self) -> bool:
@@ -69,13 +80,35 @@ class VectorIndex:
         """Read all stored vectors into the matrix, a slice at a time; searches go on meanwhile with what is there."""
         while not self._loaded:
             await self._database.read(lambda tx: self._load_slice(tx.tuples("list_vectors", **self._next_slice())))
+        if not await self.verify():
+            log.warning("the vectors in memory are not those of the index", action="vectors_differ", **self._facts())
 
     async def catch_up(self) -> None:
-        """Take over vectors that another process has added behind the last one known here."""
-        while self._loaded and await self._database.read(
+        """Take over what another process has added or removed. Costs one small query when nothing has changed."""
+        if not self._loaded or (await self._database.read(read_tally)).vectors_revision == self._verified_revision:
+            return
+        while await self._database.read(
             lambda tx: self._append_slice(tx.tuples("list_vectors", after=self._last_id(), limit=LOAD_ROWS))
         ):
             pass
+        if not await self.verify():
+            log.warning("the vectors in memory are read anew", action="vectors_reloaded", **self._facts())
+            await self._on_thread(self._forget)
+            await self.load()
+
+    async def verify(self) -> bool:
+        """Whether the matrix holds exactly the vectors of the index, by their number and the sum of their ids.
+
+        A change that was just committed may still be on its way here, so the comparison is repeated a few times.
+        """
+        for _ in range(VERIFY_TRIES):
+            tally = await self._database.read(read_tally)
+            self._verified = await self._on_thread(self._checksum) == (tally.vectors, tally.vectors_checksum)
+            self._verified_revision = tally.vectors_revision
+            if self._verified:
+                return True
+            await asyncio.sleep(VERIFY_PAUSE_S)
+        return False
 
     async def add(self, rows: Sequence[VectorRow], vectors: NDArray[np.float32]) -> None:
         """Follow vectors that were just committed."""
@@ -107,16 +140,31 @@ class VectorIndex:
         """A snapshot, without waiting for anything."""
         table = self._table
         state: Literal["loading", "ready"] = "ready" if self._loaded else "loading"
-        return VectorStatistics(state, table.rows - table.dead if table else 0, table.matrix.nbytes if table else 0)
+        rows, size = (table.rows - table.dead, table.matrix.nbytes) if table else (0, 0)
+        return VectorStatistics(state, rows, size, verified=self._verified)
 
     async def aclose(self) -> None:
         """Let running scans end and give the threads back."""
         await asyncio.to_thread(self._threads.shutdown)
 
+    def _facts(self) -> dict[str, Any]:
+        statistics = self.statistics()
+        return {"database": str(self._database.path), "rows": statistics.rows}
+
     # -- on worker threads ---------------------------------------------------------------------------------------
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._table = None
+            self._cursor = 0
+            self._loaded = False
+
+    def _checksum(self) -> tuple[int, int]:
+        with self._lock:
+            return self._held_table().checksum()
 
     def _next_slice(self) -> dict[str, int]:
         with self._lock:

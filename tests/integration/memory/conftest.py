@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.config import MemoryConfig
+from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex, SearchQuery, SearchResult
-from reverie.storage import EMBEDDINGS, INDEX, Database
+from reverie.storage import EMBEDDINGS, Database
 from reverie.testing import FakeClock, FakeEmbedder
 from reverie.testing.fake_transcripts import FakeTranscripts
 
@@ -30,9 +31,13 @@ class OpenedIndex:
     workspace: Path
     transcripts: FakeTranscripts
     embedder: FakeEmbedder | None
-    index_db: Database
     embeddings_db: Database
     clock: FakeClock
+
+    @property
+    def index_db(self) -> Database:
+        """The live generation's database."""
+        return self.index.database
 
     def write(self, path: str, data: str | bytes) -> None:
         """Put a file into the workspace."""
@@ -75,22 +80,22 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
         for workspace in workspaces.values():
             workspace.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
-            databases: list[Database] = []
-            for name, schema in (("index.db", INDEX), ("embeddings.db", EMBEDDINGS)):
-                database = await Database.open(tmp_path / name, schema, now_ms=clock.now_ms(), tracer=tracer)
-                stack.push_async_callback(database.aclose)
-                databases.append(database)
+            embeddings_db = await Database.open(
+                tmp_path / "embeddings.db", EMBEDDINGS, now_ms=clock.now_ms(), tracer=tracer
+            )
+            stack.push_async_callback(embeddings_db.aclose)
             index = await MemoryIndex.open(
-                index_db=databases[0],
-                embeddings_db=databases[1],
+                files=GenerationFiles(tmp_path),
+                embeddings_db=embeddings_db,
                 embedder=embedder,
                 workspaces=workspaces,
                 transcripts=log,
                 config=MemoryConfig(**settings),
                 clock=clock,
+                tracer=tracer,
             )
             stack.push_async_callback(index.aclose)
             fake = embedder if isinstance(embedder, FakeEmbedder) else None
-            yield OpenedIndex(index, workspaces[agents[0]], log, fake, databases[0], databases[1], clock)
+            yield OpenedIndex(index, workspaces[agents[0]], log, fake, embeddings_db, clock)
 
     return opened

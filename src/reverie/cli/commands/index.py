@@ -6,20 +6,17 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import filelock
-
 from reverie.app import open_memory
 from reverie.cli.opening import check_agent, find_home
 from reverie.cli.output import counted, say, say_json, warn
 from reverie.cli.progress import Progress
-from reverie.errors import EmbedderError, HomeInUseError
+from reverie.errors import EmbedderError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.app import OpenMemory
-    from reverie.config import Home
-    from reverie.memory.index import SyncReport
+    from reverie.memory.index import Rebuild, SyncReport
 
 BATCH_CHUNKS = 64
 
@@ -42,13 +39,14 @@ async def index_home(given: Path | None, *, rebuild: bool, agent: str | None, as
         ReverieError: there is no such home or agent, or the index cannot be written.
     """
     home, config = await asyncio.to_thread(find_home, given)
-    if rebuild:
-        await asyncio.to_thread(drop_index, home)
     async with open_memory(home, config) as opened:
         if agent is not None:
             check_agent(opened, agent)
         with Progress(shown=not as_json) as progress:
-            report = await index_all(opened, progress, [agent] if agent else list(opened.workspaces))
+            if rebuild:
+                report = await rebuild_all(opened, progress)
+            else:
+                report = await index_all(opened, progress, [agent] if agent else list(opened.workspaces))
         chunks = opened.memory.statistics().chunks
     if as_json:
         say_json(_as_object(report, chunks))
@@ -84,19 +82,19 @@ async def _embed(opened: OpenMemory, progress: Progress) -> int:
     return done
 
 
-def drop_index(home: Home) -> None:
-    """Delete index.db, which is derived; the next opening makes a new one. Vectors are kept in embeddings.db.
+async def rebuild_all(opened: OpenMemory, progress: Progress) -> IndexReport:
+    """Build the index anew beside the live one and switch to it; an interrupted rebuild changes nothing."""
+    known = opened.memory.statistics().chunks
+    with progress.step("index beside the live one", total=known) as advance:
+        vectors = 0
 
-    Raises:
-        HomeInUseError: another process has the home.
-    """
-    try:
-        with filelock.FileLock(home.lock_file, timeout=0):
-            for suffix in ("", "-wal", "-shm"):
-                home.index_db.with_name(home.index_db.name + suffix).unlink(missing_ok=True)
-    except filelock.Timeout:
-        message = f"{home.path} is in use by another Reverie: stop it before the index is made anew."
-        raise HomeInUseError(message) from None
+        def show(rebuild: Rebuild) -> None:
+            nonlocal vectors
+            advance(rebuild.vectors - vectors)
+            vectors = rebuild.vectors
+
+        done = await opened.memory.rebuild(on_progress=show)
+    return IndexReport(dict(done.files), done.messages, done.vectors)
 
 
 def _as_object(report: IndexReport, chunks: int) -> dict[str, object]:

@@ -15,6 +15,7 @@ from reverie.cli.running import RunningServer, find_server
 from reverie.config import read_secret
 from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
+from reverie.memory.generation_files import GenerationFiles, size_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,9 +114,8 @@ async def reach(config: Config) -> Upstream:
 
 def _sizes(home: Home) -> dict[str, int]:
     found: dict[str, int] = {}
-    for path in (home.state_db, home.index_db, home.embeddings_db):
-        files = (path, path.with_name(f"{path.name}-wal"))
-        found[path.name] = sum(file.stat().st_size for file in files if file.exists())
+    for path in (home.state_db, GenerationFiles(home.path).live(), home.embeddings_db):
+        found[path.name] = sum(size_of(path).values())
     return found
 
 
@@ -136,6 +136,7 @@ def _show(status: Status) -> None:
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
         ("passages", f"{index.chunks:,} can be found"),
         ("vectors", vectors),
+        *(("note", note) for note in index.notes),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
     for line in columns(rows, indent=""):

@@ -33,13 +33,9 @@ INSERT INTO speakers (agent_id, name) VALUES (:agent_id, :speaker) ON CONFLICT D
 -- Documents per source.
 SELECT source, count(*) AS n FROM documents GROUP BY source;
 
--- name: count_chunks
--- All chunks.
-SELECT count(*) FROM chunks;
-
--- name: count_vectors
--- All vectors.
-SELECT count(*) FROM vectors;
+-- name: read_tally
+-- How many chunks and vectors there are, and what the vectors add up to.
+SELECT chunks, vectors, vectors_checksum, vectors_revision FROM tally;
 
 -- name: find_documents
 -- What is known of some paths.
@@ -118,24 +114,35 @@ SELECT json_group_array(n ORDER BY key) FROM (
   FROM json_each(:matches) w
 );
 
+-- name: newest_with
+-- The oldest of the newest :rows chunks that match an expression.
+SELECT min(id) FROM (SELECT rowid AS id FROM chunks_fts WHERE chunks_fts MATCH :match ORDER BY rowid DESC LIMIT :rows);
+
 -- name: rank_fulltext
--- The best chunks for an expression, without the end of one document (which the asker already sees), and only from
--- paths in a range when :high is not empty. A bm25 is better the lower it is. Packed.
+-- The best chunks for an expression from :first on, without those of the hidden document after :shown_to (the asker
+-- has them before their eyes), and only from paths in a range when :high is not empty. What is left out is looked up
+-- row by row, and never scored. A bm25 is better the lower it is. Packed.
 SELECT json_group_array(json_array(id, score) ORDER BY score, id) FROM (
   SELECT rowid AS id, bm25(chunks_fts, 1.0, :header_weight, 0.0) AS score FROM chunks_fts
-  WHERE chunks_fts MATCH :match
-    AND +rowid NOT IN (SELECT id FROM chunks WHERE document_id = :hidden_document AND start_line >= :hidden_from)
-    AND (:high = '' OR +rowid IN (SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id
-                                  WHERE d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
+  WHERE chunks_fts MATCH :match AND rowid >= :first
+    AND (+rowid <= :shown_to
+         OR NOT EXISTS (SELECT 1 FROM chunks c WHERE c.id = chunks_fts.rowid AND c.document_id = :hidden_document))
+    AND (:high = ''
+         OR EXISTS (SELECT 1 FROM chunks c JOIN documents d ON d.id = c.document_id
+                    WHERE c.id = chunks_fts.rowid AND d.agent_id = :agent_id AND d.path >= :low AND d.path < :high))
   ORDER BY score LIMIT :limit
 );
 
 -- name: locate_words
--- Which of some chunks each of some expressions matches, as pairs of expression and chunk; packed. It goes through all
--- that an expression matches: asking for each chunk costs twenty times as much.
+-- Which of some chunks each of some expressions matches, as pairs of expression and chunk, from :first on; packed. It
+-- goes through all that an expression matches: asking for each chunk costs twenty times as much.
 SELECT json_group_array(json_array(w.key, f.rowid)) FROM json_each(:matches) w
 JOIN chunks_fts f ON f.chunks_fts MATCH w.value
-WHERE +f.rowid IN (SELECT value FROM json_each(:ids));
+WHERE f.rowid >= :first AND +f.rowid IN (SELECT value FROM json_each(:ids));
+
+-- name: last_chunk_before
+-- The last chunk of a transcript before a line: its chunks have ascending ids.
+SELECT id FROM chunks WHERE document_id = :document_id AND start_line < :line ORDER BY unit DESC, part DESC LIMIT 1;
 
 -- name: find_document
 -- A document by its path, whatever its source.
@@ -175,24 +182,28 @@ FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id 
 
 -- name: list_waiting_chunks
 -- Chunks that have no vector yet, oldest first.
-SELECT id, content_hash, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
+SELECT id, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
 
 -- name: count_waiting_chunks
 -- How many chunks have no vector yet.
 SELECT count(*) FROM chunks WHERE embedded = 0;
 
 -- name: find_vector_facts
--- What a chunk's vector is filtered by.
+-- What the vector of a chunk that waits for one is filtered by.
 SELECT d.agent_id, d.source, c.document_id, c.start_line
-FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = :id;
+FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = :id AND c.embedded = 0;
 
 -- name: add_vector
 -- A chunk's vector.
-INSERT OR REPLACE INTO vectors (chunk_id, vector) VALUES (:id, :vector);
+INSERT INTO vectors (chunk_id, vector) VALUES (:id, :vector);
 
 -- name: mark_embedded
 -- A chunk has its vector.
 UPDATE chunks SET embedded = 1 WHERE id = :id;
+
+-- name: mark_refused
+-- The embedder does not take this chunk's text: it stays without a vector, and does not wait for one.
+UPDATE chunks SET embedded = 2 WHERE id = :id;
 
 -- name: list_vectors
 -- A slice of the vectors with what filters them, in id order.
@@ -203,11 +214,3 @@ WHERE v.chunk_id > :after ORDER BY v.chunk_id LIMIT :limit;
 -- name: find_vectors
 -- The exact vectors of some chunks.
 SELECT v.chunk_id, v.vector FROM json_each(:ids) j JOIN vectors v ON v.chunk_id = j.value;
-
--- name: forget_vectors
--- Drop every vector, for a rebuild with another embedder.
-DELETE FROM vectors;
-
--- name: mark_all_waiting
--- Every chunk waits for a vector again.
-UPDATE chunks SET embedded = 0 WHERE embedded = 1;
