@@ -21,6 +21,7 @@ from reverie.memory.backlog import EmbeddingBacklog
 from reverie.memory.chunking import ChunkLimits
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
+from reverie.memory.fusion import Tuning
 from reverie.memory.notices import FileNotices, stored_notices
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
@@ -116,7 +117,9 @@ class IndexGeneration:
             None if embedder is None else SemanticIndex(database, embedder, sources.clock, unfit=_unfit(notes))
         )
         self._backlog = None if self._semantic is None else EmbeddingBacklog(database, cache, self._semantic)
-        self._search = MemorySearch(database, self._semantic, figures, sources.clock)
+        config = sources.config
+        tuning = Tuning(mmr_lambda=config.mmr_lambda, half_life_days=config.decay_half_life_days)
+        self._search = MemorySearch(database, self._semantic, figures, sources.clock, tuning)
         self._following = asyncio.Lock()
         self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
