@@ -50,12 +50,12 @@ def test_a_whole_text_is_hashed_as_it_stands() -> None:
 def test_overlap_keeps_whole_lines_and_the_crossing_one(
     tokens: int, overlap: int, expected: list[tuple[int, int]]
 ) -> None:
-    """Lines of 10 with their end, 32 to a chunk: the overlap is clamped below the size, and is never less than asked."""
+    """Lines of 10 with their end, 32 to a chunk: overlap stays below the size and is never less than asked."""
     assert spans("\n".join(["nine char"] * 8), tokens, overlap) == expected
 
 
 def test_cjk_characters_weigh_four() -> None:
-    """A long Chinese line is cut into steps of 400 characters; the pieces are joined by newlines, with one as overlap."""
+    """A long Chinese line is cut into steps of 400 characters, joined by newlines, with one as overlap."""
     first, second, third = "漢" * 400, "漢" * 400, "漢" * 200
 
     assert [chunk.text for chunk in chunk_lines(first + second + third)] == [
