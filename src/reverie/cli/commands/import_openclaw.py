@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from reverie.importers.openclaw.moving import MoveReport, PlaceSize, Survey
 
 EXAMPLES_SHOWN = 5
+NICENESS = 10
+"""How far a running server goes before the import, where both want the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ async def import_from_openclaw(given: Path | None, path: Path, flags: OpenClawFl
     indexed: IndexReport | None = None
     with Progress(shown=not flags.as_json) as progress:
         async with open_home(home, config, with_vectors=False) as opened:
+            if not opened.alone:
+                _give_way()
             report = await _move(opened, found, flags, progress, sizes)
         if opened.alone:
             agents = [flags.agent] if flags.agent is not None and found.agents else list(found.agents)
@@ -84,6 +89,12 @@ def _make_workspaces(home: Home, config: Config, found: Found) -> None:
             workspace.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HomeReadOnlyError(f"{workspace} cannot be made ({error.strerror or error})") from error
+
+
+def _give_way() -> None:
+    """Let the server go first, where the system knows how."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
 
 
 async def _move(opened: Opened, found: Found, flags: OpenClawFlags, progress: Progress, sizes: Survey) -> MoveReport:
