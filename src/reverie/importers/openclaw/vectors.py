@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from reverie.importers.openclaw.source import IndexMeta, VectorRow
 
 DIMS_MAX = 65_536
-BATCH_BYTES_MAX = 16 * 1024 * 1024
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+"""What the vectors of one batch may take; it is held about four times over while it is scaled and written."""
+
 KEY_BYTES = 16
 OUR_PROVIDER = "openai"
 NO_VECTOR = "no vector"
