@@ -103,8 +103,15 @@ def is_ours(provider: str) -> bool:
     return provider.lower() in _COMPATIBLE
 
 
-def read_batch(rows: Iterable[VectorRow], table: str, meta: IndexMeta, *, skip_foreign: bool = False) -> Batch:
-    """The vectors of a range of rows; ends early when they have become `BATCH_BYTES_MAX`."""
+def read_batch(
+    rows: Iterable[VectorRow],
+    table: str,
+    meta: IndexMeta,
+    *,
+    skip_foreign: bool = False,
+    bytes_max: int = BATCH_BYTES_MAX,
+) -> Batch:
+    """The vectors of a range of rows; ends early when they have become `bytes_max`."""
     batch = Batch()
     raw: dict[Space, _Raw] = {}
     parser = simdjson.Parser()
@@ -126,7 +133,7 @@ def read_batch(rows: Iterable[VectorRow], table: str, meta: IndexMeta, *, skip_f
         of_space.used_at_ms.append(_instant(row.updated_at))
         of_space.numbers.append(numbers)
         held_bytes += numbers.nbytes
-        if held_bytes >= BATCH_BYTES_MAX:
+        if held_bytes >= bytes_max:
             break
     for space, of_space in raw.items():
         vectors, refused = _scaled(of_space)
@@ -191,7 +198,7 @@ def _numbers(row: VectorRow, parser: simdjson.Parser) -> NDArray[np.float32] | s
 
 def _from_json(text: str, parser: simdjson.Parser) -> NDArray[np.float32] | None:
     array: Any = parser.parse(text.encode("utf-8", "replace"))
-    if not isinstance(array, simdjson.Array) or "[" in text[1:]:  # its buffer would flatten nested lists
+    if not isinstance(array, simdjson.Array) or text.count("[") > 1:  # its buffer would flatten nested lists
         return None
     return _as_float32(np.frombuffer(array.as_buffer(of_type="d"), np.float64))
 
