@@ -36,8 +36,8 @@ import numpy as np
 from benchmarks.gateway import Target, read_answer, reverie_process, upstream_process
 from benchmarks.report import Report, quantile
 from reverie.clock import SystemClock
-from reverie.config import MemoryConfig
-from reverie.importers.openclaw.seeding import DirectStore
+from reverie.config import Home, MemoryConfig, load_config
+from reverie.importers.openclaw.seeding import open_store
 from reverie.importers.openclaw.vector_import import import_vectors
 from reverie.storage import EMBEDDINGS, Database
 
@@ -294,7 +294,7 @@ async def ours(source: Path, target: Path) -> None:
     """The import itself, without a command line around it."""
     clock = SystemClock()
     database = await Database.open(target, EMBEDDINGS, now_ms=clock.now_ms())
-    store = await DirectStore.open(database, entries_max=10_000_000)
+    store = await open_store(database, load_config(Home(target.parent)).memory, clock)
     await import_vectors(source, store, database, clock)
     await database.aclose()
 

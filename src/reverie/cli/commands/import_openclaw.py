@@ -16,7 +16,7 @@ from reverie.cli.progress import Progress
 from reverie.errors import HomeReadOnlyError
 from reverie.importers.openclaw.discovery import discover
 from reverie.importers.openclaw.moving import Steps, Target, move, survey
-from reverie.importers.openclaw.seeding import DirectStore
+from reverie.importers.openclaw.seeding import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ async def _move(opened: Opened, found: Found, flags: OpenClawFlags, progress: Pr
     memory = opened.memory
     if flags.agent is not None:
         check_agent(memory, flags.agent)
-    store = await DirectStore.open(memory.embeddings_db, entries_max=memory.config.memory.cache_entries_max)
+    store = await open_store(memory.embeddings_db, memory.config.memory, memory.clock)
     target = Target(
         store=store,
         embeddings_db=memory.embeddings_db,

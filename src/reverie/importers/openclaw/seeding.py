@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reverie.clock import Clock
+    from reverie.config import MemoryConfig
     from reverie.storage.database import Database, Transaction
 
 
@@ -55,7 +57,16 @@ class SeedCounts:
     present: int
 
 
-class DirectStore:
+async def open_store(database: Database, config: MemoryConfig, clock: Clock) -> VectorStore:  # noqa: ARG001 (for the cache)
+    """The embedding cache in embeddings.db, within the bounds of the settings.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    return await _DirectStore.open(database, entries_max=config.cache_entries_max)
+
+
+class _DirectStore:
     """A `VectorStore` straight on embeddings.db; stands in until the cache's own `seed` is there."""
 
     def __init__(self, database: Database, *, entries_max: int, held: int) -> None:
@@ -64,7 +75,7 @@ class DirectStore:
         self._held = held
 
     @classmethod
-    async def open(cls, database: Database, *, entries_max: int) -> DirectStore:
+    async def open(cls, database: Database, *, entries_max: int) -> _DirectStore:
         """A store that knows how much is held."""
         held = await database.read(lambda tx: sum(row["entries"] for row in tx.rows("count_by_space")))
         return cls(database, entries_max=entries_max, held=held)

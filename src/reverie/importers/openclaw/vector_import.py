@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reverie.errors import ImportFileError
 from reverie.importers.openclaw.source import SourceDatabase
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from reverie.importers.openclaw.source import IndexMeta, VectorTable
     from reverie.importers.openclaw.vectors import Batch, SkippedRow
     from reverie.storage.database import Database
+
+T = TypeVar("T")
 
 EXAMPLES_MAX = 20
 REASONS_MAX = 100
@@ -126,7 +128,7 @@ async def import_vectors(
     """
     source = await asyncio.to_thread(SourceDatabase, path)
     try:
-        tables, meta = await asyncio.to_thread(lambda: (source.tables(), source.meta()))
+        tables, meta = await _in_thread(lambda: (source.tables(), source.meta()))
         work = _VectorImport(source, meta, store, database, clock, skip_foreign=skip_foreign, progress=progress)
         return [await work.run(table) for table in tables]
     finally:
@@ -157,7 +159,7 @@ class _VectorImport:
 
     async def run(self, table: VectorTable) -> TableReport:
         """Import one table, from where an earlier run stopped."""
-        states = await asyncio.to_thread(self._source.fingerprint, table)
+        states = await _in_thread(lambda: self._source.fingerprint(table))
         held = await self._find(table, states)
         if held.finished:
             self._progress(table.rows)
@@ -176,18 +178,21 @@ class _VectorImport:
         writing: asyncio.Task[None] | None = None
         after = held.last_rowid
         try:
-            while True:
-                batch = await asyncio.to_thread(self._read, table, after, states, chosen=held.room is not None)
+            while (
+                batch := await self._next(table, after, states, chosen=held.room is not None)
+            ).last_rowid is not None:
                 if writing is not None:
-                    await writing
-                    writing = None
-                if batch.last_rowid is None:
-                    return
+                    await asyncio.shield(writing)
                 after = batch.last_rowid
                 writing = asyncio.create_task(self._write(batch, held))
+            if writing is not None:
+                await asyncio.shield(writing)
         finally:
             if writing is not None:
-                await asyncio.gather(writing, return_exceptions=True)
+                await asyncio.gather(asyncio.shield(writing), return_exceptions=True)
+
+    async def _next(self, table: VectorTable, after: int, states: str, *, chosen: bool) -> Batch:
+        return await _in_thread(lambda: self._read(table, after, states, chosen=chosen))
 
     def _read(self, table: VectorTable, after: int, states: str, *, chosen: bool) -> Batch:
         batch = read_batch(
@@ -240,14 +245,15 @@ class _VectorImport:
     async def _choose(self, table: VectorTable, held: _Progress) -> None:
         """Where there are more rows than room, take the newest; a run that goes on takes the same ones."""
         if not held.last_rowid:
-            dims = await asyncio.to_thread(self._size, table)
+            dims = await _in_thread(lambda: self._size(table))
             room = self._store.room(dims) + held.kept_before
             if room >= table.rows:
                 return
             held.room = room
             held.tally.skip(FULL, table.rows - room)
         if held.room is not None:
-            await asyncio.to_thread(self._source.choose_newest, table, held.room)
+            room = held.room
+            await _in_thread(lambda: self._source.choose_newest(table, room))
 
     def _size(self, table: VectorTable) -> int:
         """The size of the table's first vectors, by which room is reckoned."""
@@ -274,6 +280,16 @@ class _VectorImport:
         )
         if held.finished:
             await self._database.write(lambda tx: tx.execute("drop_old_imports", kept=IMPORTS_KEPT))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run work of the source on a thread. Cancelled, it ends before this does: the source is closed next."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _count(counts: dict[str, int], name: str, count: int) -> None:
