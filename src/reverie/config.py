@@ -112,7 +112,7 @@ class MemoryConfig(Section):
     embedder_key_env: str = Field(default="REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
     chunker: Literal["headings", "lines"] = Field(
         default="headings",
-        description="`headings` finds best; `lines` cuts files as OpenClaw does: vectors imported from it serve.",
+        description="`headings` finds best; `lines` cuts as OpenClaw does: vectors imported from it serve.",
     )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
     cache_bytes_max: int = Field(

@@ -206,6 +206,37 @@ def conversation(
     run(work, as_json=as_json)
 
 
+@importing.command(
+    epilog="\b\nPATH is an OpenClaw home, or one of its databases, workspaces or session folders.\n"
+    "\n\b\nExamples:\n  reverie import openclaw ~/.openclaw --dry-run\n  reverie import openclaw ~/.openclaw\n"
+    "  reverie import openclaw ~/.openclaw/memory/main.sqlite"
+)
+def openclaw(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="What to import; it is only read.")],
+    home: HomeOption = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it becomes. [each agent's own name]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    skip_foreign: Annotated[
+        bool, typer.Option("--skip-foreign", help="Leave out vectors that no embedder of Reverie can use.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over vectors, notes and conversations from OpenClaw.
+
+    Works beside a running server. Importing again adds nothing twice; an import that was interrupted goes on.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.import_openclaw import OpenClawFlags, import_from_openclaw
+
+        flags = OpenClawFlags(agent, dry_run=dry_run, skip_foreign=skip_foreign, as_json=as_json)
+        await import_from_openclaw(home, path, flags)
+
+    run(work, as_json=as_json)
+
+
 @app.command(epilog='\b\nExample:\n  reverie remember "The roaster\'s service is due in March."')
 def remember(
     text: Annotated[str, typer.Argument(help="The note, in Markdown.")],
