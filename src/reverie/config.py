@@ -115,6 +115,9 @@ class MemoryConfig(Section):
         description="`headings` finds best; `lines` cuts as OpenClaw does: vectors imported from it serve.",
     )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
+    cache_bytes_max: int = Field(
+        default=512 * MIB, ge=0, le=1024 * 1024 * MIB, description="Size of the vectors kept in embeddings.db."
+    )
     recall_hits: int = Field(
         default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."
     )

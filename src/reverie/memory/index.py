@@ -53,7 +53,9 @@ class IndexStatistics:
 
     `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
-    last success. `skipped` are the files that were left out when they were last looked at.
+    last success; `embedder_pause_s` says in how many seconds it is asked again. `refused_chunks` are those whose text
+    it does not take, which have no vector until the next rebuild; `refused_reason` is why, of the last one. `skipped`
+    are the files that were left out when they were last looked at.
     """
 
     memory_documents: int
@@ -66,12 +68,18 @@ class IndexStatistics:
     vectors_reason: str
     matrix_bytes: int
     embedder_failure: str
+    embedder_pause_s: float
+    refused_chunks: int
+    refused_reason: str
     cache: CacheStatistics
     skipped: tuple[SkippedFile, ...]
 
 
 class MemoryIndex:
-    """The index of all agents of one home. Build it with `await MemoryIndex.open(...)`, end it with `aclose()`."""
+    """The index of all agents of one home. Build it with `await MemoryIndex.open(...)`, end it with `aclose()`.
+
+    `cache` holds the vectors already paid for; importers seed it.
+    """
 
     def __init__(
         self,
@@ -91,9 +99,11 @@ class MemoryIndex:
         self._config = config
         self._clock = clock
         self._figures = figures
-        self._cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
-        self._semantic = None if embedder is None else SemanticIndex(index_db, embedder)
-        self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self._cache, self._semantic)
+        self.cache = EmbeddingCache(
+            embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
+        )
+        self._semantic = None if embedder is None else SemanticIndex(index_db, embedder, clock)
+        self._backlog = None if self._semantic is None else EmbeddingBacklog(index_db, self.cache, self._semantic)
         self._search = MemorySearch(index_db, self._semantic, figures, clock)
         self._following = asyncio.Lock()
         self._follow_limit = FOLLOW_MESSAGES_MAX
@@ -133,6 +143,9 @@ class MemoryIndex:
             clock=clock,
             figures=figures,
         )
+        await index.cache.open()
+        if index._backlog is not None:
+            await index._backlog.open()
         if index._semantic is not None:
             await index._semantic.open()
         return index
@@ -163,9 +176,10 @@ class MemoryIndex:
         return total
 
     async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
-        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+        """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago and is not asked again yet.
             EmbedderError: the embedder failed; what was embedded before is kept.
             StorageError: the index could not be written.
         """
@@ -192,7 +206,7 @@ class MemoryIndex:
             pass
         if self._semantic is not None:
             await self._semantic.loaded()
-        await self._cache.flush()
+        await self.cache.flush()
 
     async def rebuild_vectors(self) -> None:
         """Drop all vectors, also those of another embedder; `embed_backlog` makes new ones.
@@ -241,7 +255,10 @@ class MemoryIndex:
             vectors_reason="" if semantic is None else semantic.paused_reason,
             matrix_bytes=0 if vectors is None else vectors.matrix_bytes,
             embedder_failure="" if semantic is None else semantic.failure,
-            cache=self._cache.statistics(),
+            embedder_pause_s=0.0 if semantic is None else round(semantic.breaker.pause_s, 1),
+            refused_chunks=0 if self._backlog is None else self._backlog.refusals.chunks,
+            refused_reason="" if self._backlog is None else self._backlog.refusals.reason,
+            cache=self.cache.statistics(),
             skipped=tuple(file for files in self._skipped.values() for file in files),
         )
 

@@ -146,6 +146,7 @@ async def test_a_failing_embedder_loses_nothing(open_index: OpenIndex) -> None:
             await memory.index.embed_backlog()
         assert memory.index.statistics().embedder_failure == "quota"
         embedder.error = None
+        memory.clock.advance(seconds=1)
         assert await memory.index.embed_backlog() == 1
 
 

@@ -170,7 +170,7 @@ FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id 
 
 -- name: list_waiting_chunks
 -- Chunks that have no vector yet, oldest first.
-SELECT id, content_hash, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
+SELECT id, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
 
 -- name: count_waiting_chunks
 -- How many chunks have no vector yet.
@@ -189,6 +189,10 @@ INSERT OR REPLACE INTO vectors (chunk_id, vector) VALUES (:id, :vector);
 -- A chunk has its vector.
 UPDATE chunks SET embedded = 1 WHERE id = :id;
 
+-- name: mark_refused
+-- The embedder does not take this chunk's text: it stays without a vector, and does not wait for one.
+UPDATE chunks SET embedded = 2 WHERE id = :id;
+
 -- name: list_vectors
 -- A slice of the vectors with what filters them, in id order.
 SELECT v.chunk_id, v.vector, d.agent_id, d.source, c.document_id, c.start_line
@@ -205,4 +209,4 @@ DELETE FROM vectors;
 
 -- name: mark_all_waiting
 -- Every chunk waits for a vector again.
-UPDATE chunks SET embedded = 0 WHERE embedded = 1;
+UPDATE chunks SET embedded = 0 WHERE embedded <> 0;
