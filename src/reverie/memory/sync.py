@@ -24,6 +24,7 @@ from reverie.memory.documents import (
     read_file,
     stat_file,
     walk_memory,
+    without_comments,
 )
 from reverie.memory.passages import content_hash, make_passage
 from reverie.memory.store import (
@@ -270,7 +271,10 @@ def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> t
 
 
 def _cut(text: str, limits: ChunkLimits) -> list[Chunk]:
+    """The chunks of a file; by lines, comments are text, but a file of nothing else still holds nothing."""
     if limits.chunker == "lines":
+        if not without_comments(text).strip():
+            return []
         return chunk_lines(text, limits.tokens, limits.overlap_tokens)
     return chunk_document(parse_markdown(text), limits)
 
