@@ -118,6 +118,31 @@ def test_an_import_that_is_killed_again_and_again(server: Server, tmp_path: Path
     assert server.get("/healthz").status == 200
 
 
+def test_a_move_as_it_is_shown(server: Server, tmp_path: Path) -> None:
+    """Without a server the notes are indexed at once; a person sees what was found, done and left out, and what to set."""
+    server.environment |= ROOMY
+    source = openclaw_home(tmp_path / "openclaw")
+    shown = server.run("import", "openclaw", str(source))
+    again = server.run("import", "openclaw", str(source))
+    found = json.loads(server.run("search", "dinghy", "--json").stdout)
+    words = {" ".join(line.split()) for line in shown.stdout.splitlines()}
+
+    assert shown.returncode == 0, shown.stderr
+    assert words >= {
+        f"database {source / 'memory' / 'main.sqlite'} 2,500 vectors",
+        f"workspace {source / 'workspace-ops'} 1 file for ops",
+        f"sessions {source / 'agents' / 'main' / 'sessions'} 1 conversation for main",
+        "vectors added 2,500",
+        "files copied 2 (60 B)",
+        "messages indexed 2",
+        "memory.chunker = lines",
+    }
+    assert "skipped memory/dreaming/deep/2026-01-01.md: a generated report, which is no memory" in shown.stderr
+    assert "was imported before and has not changed since" in again.stdout
+    assert found["hits"][0]["citation"] == "MEMORY.md#L1-L3"
+    assert server.home.stat().st_mode & 0o077 == 0
+
+
 def test_what_cannot_be_imported(server: Server, tmp_path: Path) -> None:
     """One line says what was looked for, and which agents there are."""
     nothing = server.run("import", "openclaw", str(tmp_path / "nowhere"))

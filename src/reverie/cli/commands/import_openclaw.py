@@ -83,12 +83,13 @@ async def import_from_openclaw(given: Path | None, path: Path, flags: OpenClawFl
 
 def _make_workspaces(home: Home, config: Config, found: Found) -> None:
     """A folder for every agent that something is for, so that the home knows it."""
-    for agent in found.agents:
-        workspace = home.workspace(config, agent)
-        try:
-            workspace.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise HomeReadOnlyError(f"{workspace} cannot be made ({error.strerror or error})") from error
+    try:
+        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are nobody else's
+        for agent in found.agents:
+            home.workspace(config, agent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the home {home.path} cannot be written ({error.strerror or error}): choose another with --home."
+        raise HomeReadOnlyError(message) from error
 
 
 def _give_way() -> None:
