@@ -119,7 +119,7 @@ def test_an_import_that_is_killed_again_and_again(server: Server, tmp_path: Path
 
 
 def test_a_move_as_it_is_shown(server: Server, tmp_path: Path) -> None:
-    """Without a server the notes are indexed at once; a person sees what was found, done and left out, and what to set."""
+    """Without a server the notes are indexed at once; a person sees what was found, done, left out, and what to set."""
     server.environment |= ROOMY
     source = openclaw_home(tmp_path / "openclaw")
     shown = server.run("import", "openclaw", str(source))
