@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ADDRESSES = {OUR_PROVIDER: "https://api.openai.com/v1", "ollama": "http://127.0.0.1:11434/v1"}
 _ENTRIES_STEP = 10_000
+_USUAL_DIMS = 1_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +178,20 @@ def settings_for(tally: VectorTally, metas: Sequence[IndexMeta]) -> tuple[list[t
     if tally.foreign:
         names = ", ".join(sorted(tally.foreign))
         notes.append(f"kept, used by no embedder of Reverie yet: {names} (--skip-foreign leaves them out)")
-    full = tally.skipped.get(FULL, 0)
-    if full:
-        wanted = -(-(full + sum(tally.spaces.values())) // _ENTRIES_STEP) * _ENTRIES_STEP
-        notes.append(
-            f"{full:,} vectors found no room, the least recently updated ones: raise memory.cache_entries_max (to "
-            f"{wanted:,} for all of them) and run the import again"
-        )
+    if tally.skipped.get(FULL):
+        notes.append(_room_note(tally))
     return settings, notes
+
+
+def _room_note(tally: VectorTally) -> str:
+    """Which settings to raise, and to what, so that all vectors find room."""
+    full = tally.skipped[FULL]
+    wanted = -(-(full + sum(tally.spaces.values())) // _ENTRIES_STEP) * _ENTRIES_STEP
+    dims = max((int(identity.split("/")[-2]) for identity in tally.spaces), default=_USUAL_DIMS)
+    return (
+        f"{full:,} vectors found no room, the least recently updated ones: raise memory.cache_entries_max (to "
+        f"{wanted} for all of them) and memory.cache_bytes_max (to {wanted * dims * 4}) and run the import again"
+    )
 
 
 def _model(identity: str) -> str:

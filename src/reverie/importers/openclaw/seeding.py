@@ -5,16 +5,16 @@ This is the only module that knows how vectors are put there.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from reverie.memory.embedding_cache import EmbeddingCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
-    from reverie.storage.database import Database, Transaction
+    from reverie.storage.database import Database
 
 
 class Seeded(Protocol):
@@ -49,54 +49,14 @@ class VectorStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SeedCounts:
-    """What became of the rows of one call."""
-
-    added: int
-    present: int
-
-
-async def open_store(database: Database, config: MemoryConfig, clock: Clock) -> VectorStore:  # noqa: ARG001 (for the cache)
+async def open_store(database: Database, config: MemoryConfig, clock: Clock) -> VectorStore:
     """The embedding cache in embeddings.db, within the bounds of the settings.
 
     Raises:
         StorageError: it cannot be read.
     """
-    return await _DirectStore.open(database, entries_max=config.cache_entries_max)
-
-
-class _DirectStore:
-    """A `VectorStore` straight on embeddings.db; stands in until the cache's own `seed` is there."""
-
-    def __init__(self, database: Database, *, entries_max: int, held: int) -> None:
-        self._database = database
-        self._entries_max = entries_max
-        self._held = held
-
-    @classmethod
-    async def open(cls, database: Database, *, entries_max: int) -> _DirectStore:
-        """A store that knows how much is held."""
-        held = await database.read(lambda tx: sum(row["entries"] for row in tx.rows("count_by_space")))
-        return cls(database, entries_max=entries_max, held=held)
-
-    def room(self, dims: int) -> int:  # noqa: ARG002 (the bound here is in rows)
-        """How many vectors may be added before any gives way."""
-        return max(0, self._entries_max - self._held)
-
-    async def seed(
-        self, identity: str, dims: int, rows: Sequence[tuple[bytes, bytes]], used_at_ms: Sequence[int] | None = None
-    ) -> SeedCounts:
-        """Keep vectors; those that are there stay as they are."""
-        used = json.dumps(list(used_at_ms or [0] * len(rows)))
-        hashes, vectors = b"".join(key for key, _ in rows), b"".join(vector for _, vector in rows)
-
-        def work(tx: Transaction) -> int:
-            space = tx.value("find_space", identity=identity) or tx.insert("add_space", identity=identity, dims=dims)
-            return tx.execute(
-                "seed_embeddings", space_id=space, hashes=hashes, vectors=vectors, size=4 * dims, used_at=used
-            )
-
-        added = await self._database.write(work)
-        self._held += added
-        return SeedCounts(added, len(rows) - added)
+    cache = EmbeddingCache(
+        database, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
+    )
+    await cache.open()
+    return cache

@@ -185,5 +185,7 @@ def test_the_settings_under_which_vectors_serve() -> None:
     )
     assert foreign == "kept, used by no embedder of Reverie yet: gemini/g/1/3/unit (--skip-foreign leaves them out)"
     assert full.startswith("34,000 vectors found no room, the least recently updated ones: raise memory.cache_entries")
-    assert "(to 40,000 for all of them)" in full  # 34,000 and the 16 that are kept, in steps of 10,000
+    assert (
+        "(to 40000 for all of them) and memory.cache_bytes_max (to 61440000)" in full
+    )  # 34,000 and the 16 that are kept, in steps of 10,000
     assert settings_for(VectorTally(), []) == ([], [])
