@@ -158,9 +158,9 @@ async def repair(patient: Patient, before: Examination, steps: Steps = silent) -
     """
     attempted: list[Finding] = []
     after, hindrance = before, None
-    for _ in range(ROUNDS_MAX):
+    for number in range(ROUNDS_MAX):
         tried = {each.check for each in attempted}
-        todo = [each for each in after.to_fix() if each.check not in tried]
+        todo = [each for each in after.to_fix() if each.check not in tried and not (number and _just_put_aside(each))]
         if not todo:
             break
         round_ = await _repair_once(patient, Examination(tuple(todo), ()), steps)
@@ -174,6 +174,11 @@ async def repair(patient: Patient, before: Examination, steps: Steps = silent) -
             break
     result = merged(tuple(attempted), after)
     return result if hindrance is None else replace(result, findings=(*result.findings, hindrance))
+
+
+def _just_put_aside(finding: Finding) -> bool:
+    """What the first round put aside is not deleted by the second: somebody may want to look at it."""
+    return finding.check == "leftovers.damaged"
 
 
 async def _repair_once(patient: Patient, todo: Examination, steps: Steps) -> _Attempt:

@@ -236,11 +236,13 @@ ORDER BY accepted_at LIMIT :limit;
 
 -- name: miscounted_sessions
 -- Those of the sessions used last whose count differs from their messages, or whose messages are not numbered 1 to n.
+-- Sessions in which a turn runs or waits are left out: they are counted when it ends.
 SELECT * FROM (
   SELECT s.id, s.message_count AS said, count(m.seq) AS counted, coalesce(max(m.seq), 0) AS last
   FROM (SELECT id, message_count, last_interaction_at FROM sessions ORDER BY last_interaction_at DESC, id LIMIT :sessions) s
   LEFT JOIN messages m ON m.session_id = s.id GROUP BY s.id
-) WHERE said <> counted OR counted <> last LIMIT :limit;
+) f WHERE (said <> counted OR counted <> last)
+  AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = f.id AND t.state IN ('accepted', 'running')) LIMIT :limit;
 
 -- name: sessions_to_be_found
 -- Sessions that said something worth remembering up to a log position, those used last first.
