@@ -30,7 +30,7 @@ from reverie.llm.tokens import TokenEstimator
 from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
-from reverie.memory.tools import MEMORY_TOOLS
+from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
@@ -73,6 +73,7 @@ class OpenMemory:
     evidence: RecallEvidence
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
+    tools: MemoryTools
 
 
 @dataclass(slots=True)
@@ -111,6 +112,11 @@ class App:
     def embedder(self) -> Embedder | None:
         """What turns text into vectors; None when memory is full text only."""
         return self.open.embedder
+
+    @property
+    def tools(self) -> MemoryTools:
+        """The memory tools."""
+        return self.open.tools
 
     def agents(self) -> tuple[str, ...]:
         """The agents of this home; the first is the default."""
@@ -186,7 +192,18 @@ async def open_memory(
         )
         stack.push_async_callback(memory.aclose)
         evidence = RecallEvidence(state, clock, events_max=config.memory.recall_events_max)
-        yield OpenMemory(home, config, clock, state, embeddings_db, sessions, memory, evidence, chosen, workspaces)
+        tools = MemoryTools(
+            memory,
+            evidence,
+            workspaces=workspaces,
+            embedder=chosen,
+            config=config.memory,
+            clock=clock,
+            owns_index=exclusive,
+        )
+        yield OpenMemory(
+            home, config, clock, state, embeddings_db, sessions, memory, evidence, chosen, workspaces, tools
+        )
 
 
 @asynccontextmanager
@@ -260,11 +277,12 @@ def choose_model(config: Config) -> Model:
 
 def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
     config = opened.config
-    tools = MEMORY_TOOLS if config.memory.tools else ()
+    tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
         sessions=opened.sessions,
         memory=opened.memory,
         evidence=opened.evidence,
+        tools=opened.tools,
         fragments=FragmentReader(),
         workspace=opened.workspaces.__getitem__,
         runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),

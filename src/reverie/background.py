@@ -8,7 +8,8 @@
     start         once                             the workspaces are compared with the index
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
-each time. Embedding gives way to turns: while one runs, it rests as long as it works.
+each time. Embedding gives way to turns: while one runs, it rests as long as it works. An embedder that fails is asked
+again after a pause that grows; this loop is what finds out that it is back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.errors import EmbedderError, EmbedderPausedError
 from reverie.memory.watch import watch_workspaces
 
 if TYPE_CHECKING:
@@ -114,11 +116,22 @@ class Background:
     async def _embed(self) -> None:
         while True:
             started_s = self.clock.monotonic_s()
-            done = await self.memory.embed_backlog(VECTORS_BATCH)
+            done = await self._embed_some()
             if not done:
                 await self.vectors.heard(VECTORS_POLL_S)
             elif self.foreground_busy():
                 await asyncio.sleep(self.clock.monotonic_s() - started_s)
+
+    async def _embed_some(self) -> int:
+        """One run over the backlog. An embedder that is down is expected to come back, and told once a try."""
+        try:
+            return await self.memory.embed_backlog(VECTORS_BATCH)
+        except EmbedderPausedError:
+            return 0
+        except EmbedderError as error:
+            again_s = self.memory.statistics().embedder_pause_s
+            log.warning("the embedder failed", action="embedder_failed", reason=str(error), asked_again_in_s=again_s)
+            return 0
 
     async def _watch_files(self) -> None:
         rings = self.vectors.ring

@@ -115,6 +115,9 @@ class MemoryConfig(Section):
         description="`headings` finds best; `lines` cuts files as OpenClaw does: vectors imported from it serve.",
     )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
+    cache_bytes_max: int = Field(
+        default=512 * MIB, ge=0, le=1024 * 1024 * MIB, description="Size of the vectors kept in embeddings.db."
+    )
     recall_hits: int = Field(
         default=6, ge=0, le=50, description="Memories quoted to the model with a new message; 0: none."
     )
@@ -123,7 +126,21 @@ class MemoryConfig(Section):
     )
     recall_tokens_max: int = Field(default=1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
     recall_ms_max: int = Field(default=250, ge=1, le=10_000, description="After this a turn goes on without recall.")
-    tools: bool = Field(default=True, description="Offer memory_search and memory_get to the model.")
+    tools: bool = Field(default=True, description="Offer memory_search, memory_get and memory_append to the model.")
+    tool_s_max: float = Field(default=15.0, gt=0, le=300, description="Longest time memory_search may take.")
+    tool_cooldown_s: float = Field(
+        default=60.0, ge=0, le=3_600, description="After a search that took too long, its failure is repeated so long."
+    )
+    citations: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Sources in results of the tools; `auto`: not in sessions of channels and groups."
+    )
+    append: Literal["off", "daily", "any"] = Field(
+        default="daily", description="Where memory_append may write: nowhere, today's note, any file of the memory."
+    )
+    append_bytes_max: int = Field(default=16 * 1024, ge=64, le=MIB, description="Largest note of memory_append.")
+    append_file_bytes_max: int = Field(
+        default=MIB, ge=1024, le=64 * MIB, description="Files larger than this get no more notes from memory_append."
+    )
     tool_rounds_max: int = Field(default=6, ge=1, le=50, description="Rounds of our tools within one turn.")
     watch: bool = Field(default=True, description="Notice files changed by hand.")
     watch_debounce_ms: int = Field(

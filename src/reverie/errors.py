@@ -16,10 +16,13 @@
     │   └── QueueFullError          too many turns wait in this session
     ├── UpstreamError               the model did not answer as it should
     │   ├── UpstreamUnreachableError  no connection
+    │   │   └── UpstreamClosedError   a connection that was closed before an answer began
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
     │   └── UpstreamMalformedError  it answered something that is not the protocol
     ├── EmbedderError               a text could not be embedded
+    │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
+    │   └── TextRefusedError        the embedder works, but not on this text
     ├── MemoryPathError             a path is outside the memory, or not a memory file
     ├── ImportFileError             a file to import is not in a known format
     ├── ListenError                 the server's address cannot be taken
@@ -136,6 +139,10 @@ class UpstreamUnreachableError(UpstreamError):
     code = "upstream_unreachable"
 
 
+class UpstreamClosedError(UpstreamUnreachableError):
+    """The model's server closed the connection before it answered."""
+
+
 class UpstreamTimeoutError(UpstreamError):
     """The model's server did not answer in time."""
 
@@ -164,7 +171,27 @@ class UpstreamMalformedError(UpstreamError):
 
 
 class EmbedderError(ReverieError):
-    """A text could not be embedded. Search goes on with full text alone."""
+    """A text could not be embedded. Search goes on with full text alone.
+
+    `lasting`: only a person can end it, for example by paying, so it is asked again rarely. `retry_after_s` is the
+    wait the server asked for. `over_text`: the server failed while it worked, which a text may have caused.
+    """
+
+    def __init__(
+        self, message: str, *, lasting: bool = False, retry_after_s: float | None = None, over_text: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+        self.retry_after_s = retry_after_s
+        self.over_text = over_text
+
+
+class EmbedderPausedError(EmbedderError):
+    """The embedder failed a moment ago and is not asked again yet; the message says why and when it will be."""
+
+
+class TextRefusedError(EmbedderError):
+    """One of the texts cannot be embedded, now or later, while others can."""
 
 
 class MemoryPathError(ReverieError):

@@ -22,8 +22,8 @@ from reverie.clock import utc_date
 from reverie.config import load_config, resolve_home
 from reverie.errors import EmbedderError
 from reverie.importers.conversations import PastSession, import_session, read_message
+from reverie.memory.append import append_note
 from reverie.memory.index import SearchQuery
-from reverie.memory.workspace import append_note
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
@@ -139,8 +139,9 @@ class Memory:
     async def add(self, text: str) -> Note:
         """Write a note, as a paragraph at the end of today's `memory/YYYY-MM-DD.md`; returns where it stands.
 
-        When it returns, the note is on disk and is found by its words; by its meaning too, unless the embedder needs
-        longer than a moment. No model is called.
+        A note that stands there already is not written again; where it stands is returned. When it returns, the note is
+        on disk and is found by its words; by its meaning too, unless the embedder needs longer than a moment. No model
+        is called.
 
         Raises:
             MemoryPathError: the text is blank.

@@ -135,7 +135,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env=self._environment(),
+                env=self.variables(),
                 start_new_session=True,
             )
         return self
@@ -189,7 +189,7 @@ class Server:
         """Start another command of `reverie` on this home."""
         command = self.command(*arguments, "--home", str(self.home))
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self._environment())
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self.variables())
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -239,6 +239,10 @@ class Server:
         sql = "SELECT state FROM turns JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY position"
         return [row[0] for row in self._query(sql, (session,))]
 
+    def recall_kinds(self) -> list[str]:
+        """By which doors memory was searched, in order."""
+        return [row[0] for row in self._query("SELECT kind FROM recall_events ORDER BY id", ())]
+
     def figure(self, name: str) -> float:
         """A figure of `/metrics`, by its name without `reverie_`."""
         lines = self.get("/metrics").body.decode().splitlines()
@@ -263,8 +267,8 @@ class Server:
     def _log_file(self) -> Path:
         return self.home.parent / f"{self.home.name}.log"
 
-    def _environment(self) -> dict[str, str]:
-        """Ours without the settings of whoever runs the tests."""
+    def variables(self) -> dict[str, str]:
+        """The environment of its processes: ours without the settings of whoever runs the tests."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REVERIE_")}
         return {**inherited, "REVERIE_UPSTREAM__DETECT": "false", **self.environment}
 

@@ -83,9 +83,7 @@ def replace_by_other_program(path: Path) -> None:
         ("state.db", overwrite, "restore it from a backup"),
         ("state.db", lose_beginning, "restore it from a backup"),
         ("state.db", garble, "restore it from a backup"),
-        ("index.db", garble, "the next start rebuilds it"),
         ("state.db", replace_by_other_program, "Move it away"),
-        ("index.db", overwrite, "the next start rebuilds it"),
         ("embeddings.db", overwrite, "move or delete it"),
     ],
 )
@@ -101,9 +99,10 @@ def test_a_damaged_database(used: Server, name: str, damage: Callable[[Path], No
     assert path.read_bytes() == before
 
 
-def test_a_lost_index_is_rebuilt(used: Server) -> None:
-    """The remedy for a damaged index is true: without it, the next start makes a new one."""
-    (used.home / "index.db").unlink()
+@pytest.mark.parametrize("damage", [garble, overwrite, replace_by_other_program, Path.unlink])
+def test_a_lost_index_is_rebuilt(used: Server, damage: Callable[[Path], None]) -> None:
+    """The index is derived: a damaged one is put aside, and a start without one makes it anew."""
+    damage(used.home / "index.db")
     used.environment["REVERIE_MEMORY__RECALL_HITS"] = "3"
     used.start()
 

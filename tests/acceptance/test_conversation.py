@@ -77,7 +77,7 @@ def test_the_model_searches_memory_itself(connected: WithUpstream) -> None:
     reply = {"role": "assistant", "content": "I will look.\n\nI will look."}
 
     assert answer.json["choices"] == [{"index": 0, "message": reply, "finish_reason": "stop"}]
-    assert offered == {"memory_search", "memory_get"}
+    assert offered == {"memory_search", "memory_get", "memory_append"}
     assert (result["role"], result["tool_call_id"]) == ("tool", "call_1")
     assert "memory/2026-02-03.md" in result["content"]
     assert "third flowerpot" in result["content"]

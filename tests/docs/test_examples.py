@@ -123,6 +123,18 @@ def test_the_client_examples_run(sample: Server, tmp_path: Path) -> None:
     assert "From memory:" in run(streaming, tmp_path, sample.url)
 
 
+@pytest.mark.acceptance
+def test_the_example_of_the_memory_tools_runs(sample: Server, tmp_path: Path) -> None:
+    """The MCP client adds a note and finds it; each address of plain HTTP that is shown answers."""
+    page = read("docs/howto/use-memory-tools.md")
+    (program,) = blocks(page, "python")
+    paths = re.findall(r"8377(/v1/memory/\w+)", page)
+
+    assert "The grinder was calibrated by Petra." in run(program, tmp_path, sample.url)
+    assert len(paths) == 5
+    assert 404 not in [sample.get(path).status for path in paths]
+
+
 # -- commands, settings, files ---------------------------------------------------------------------------------------
 
 

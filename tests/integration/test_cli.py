@@ -144,12 +144,22 @@ class TestIndex:
         assert result.stdout.startswith("main: 7 note files added, 0 changed, 0 removed, 0 unchanged\n")
 
     def test_rebuilt(self, home: Home) -> None:
-        """A rebuild throws index.db away, whatever is in it, and reads everything again."""
+        """A rebuild reads everything again into another file, which then is the index; nothing is embedded again."""
         run(home, "index")
-        (home.path / "index.db").write_bytes(b"not a database")
-        assert run(home, "index").exit_code == 1
 
         assert run_json(home, "index", "--rebuild")["files"]["main"]["added"] == 7
+        assert sorted(path.name for path in home.path.glob("index*.db")) == ["index.2.db"]
+        assert run_json(home, "index")["files"]["main"] | {"skipped": []} == {
+            "added": 0, "changed": 0, "removed": 0, "unchanged": 7, "skipped": [], "broken": [],
+        }  # fmt: skip
+
+    def test_damaged(self, home: Home) -> None:
+        """A damaged index is put aside, and everything is read again."""
+        run(home, "index")
+        (home.path / "index.db").write_bytes(b"not a database")
+
+        assert run_json(home, "index")["files"]["main"]["added"] == 7
+        assert (home.path / "damaged-index.db").read_bytes() == b"not a database"
 
     @pytest.mark.parametrize("arguments", [("index",), ("index", "--rebuild")])
     def test_home_in_use(self, home: Home, arguments: tuple[str, ...]) -> None:

@@ -110,7 +110,7 @@ async def test_our_tools_are_bounded_and_the_last_round_must_answer(tmp_path: Pa
         events = await turn(app, request("t1", "go"))
 
         assert isinstance(events[-1], TurnFinished)
-        assert [len(r.tools) for r in model.requests] == [2, 2, 0]
+        assert [len(r.tools) for r in model.requests] == [3, 3, 0]
 
 
 async def test_the_clients_tools_are_passed_through(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_a_server_without_tools_is_asked_again_without_ours(tmp_path: Path
         await turn(app, request("t1", "x"))
         await turn(app, request("t2", "y"))
 
-        assert [len(r.tools) for r in model.requests] == [2, 0, 0]
+        assert [len(r.tools) for r in model.requests] == [3, 0, 0]
 
 
 async def test_a_message_beyond_the_window_fails_its_turn_and_is_kept(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from reverie.context.engine import Inputs, Limits, PrefixState, assemble
 from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
-from reverie.memory.tools import run_memory_tool
+from reverie.memory.tool_contracts import Asker
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
 from reverie.sessions.replay import input_start
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from reverie.llm.tokens import TokenEstimator
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
+    from reverie.memory.tools import MemoryTools
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.store import BegunTurn, SessionStore
     from reverie.types import PromptContext, SearchHit, ToolCall, Turn, TurnRequest
@@ -68,6 +69,7 @@ class TurnRunner:
         sessions: SessionStore,
         memory: MemoryIndex,
         evidence: RecallEvidence,
+        tools: MemoryTools,
         fragments: FragmentReader,
         workspace: Callable[[str], Path],
         runtime: ChatRuntime,
@@ -78,6 +80,7 @@ class TurnRunner:
         self._sessions = sessions
         self._memory = memory
         self._evidence = evidence
+        self._tools = tools
         self._fragments = fragments
         self._workspace = workspace
         self._runtime = runtime
@@ -172,15 +175,11 @@ class TurnRunner:
     # -- respond -------------------------------------------------------------------------------------------------
 
     def _tool_runner(self, turn: Turn, begun: BegunTurn) -> Callable[[ToolCall], Awaitable[str]]:
+        session = begun.session
+        asker = Asker(session.agent, "tool", session.key, session.id, turn.id)
+
         async def run(call: ToolCall) -> str:
-            return await run_memory_tool(
-                self._memory,
-                self._evidence,
-                call,
-                agent=begun.session.agent,
-                session_id=begun.session.id,
-                turn_id=turn.id,
-            )
+            return await self._tools.call(call, asker)
 
         return run
 

@@ -255,6 +255,26 @@ def remember(
 
 
 @app.command(
+    short_help="Offer the memory to programs that speak MCP.",
+    epilog="\b\nExamples:\n  reverie mcp\n  reverie mcp --home ~/.reverie --agent main\n\n"
+    "\b\nIn the settings of a program that speaks MCP:\n"
+    '  {"mcpServers": {"reverie": {"command": "reverie", "args": ["mcp"]}}}',
+)
+def mcp(home: HomeOption = None, agent: AgentOption = "main", as_json: JsonOption = False) -> None:
+    """Offer memory_search, memory_get and memory_append over the Model Context Protocol, on stdin and stdout.
+
+    Works beside a running server, which then does the work, and without one. Logs go to standard error.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.mcp import serve_mcp
+
+        await serve_mcp(home, agent=agent)
+
+    run(work, as_json=as_json)
+
+
+@app.command(
     short_help="Show or change the settings.",
     epilog="\b\nExamples:\n  reverie config\n  reverie config gateway.port\n  reverie config set gateway.port 9000\n"
     "  reverie config unset gateway.port",

@@ -24,6 +24,7 @@ import uvicorn
 from reverie.app import open_app
 from reverie.cli.running import announced
 from reverie.gateway.server import create_gateway
+from reverie.mcp_server.http import open_streamable_http
 
 if TYPE_CHECKING:
     import socket
@@ -66,7 +67,8 @@ async def serve_until_stopped(plan: ServerPlan, listening: Callable[[App], Await
     with stopped_by_signals(stop):
         try:
             async with open_app(plan.home, plan.config) as app:
-                server = _Server(_settings(create_gateway(app, token=plan.token), plan.config))
+                gateway = create_gateway(app, token=plan.token, opens_mcp=open_streamable_http)
+                server = _Server(_settings(gateway, plan.config))
                 serving = asyncio.create_task(server.serve([plan.port]), name="http")
                 try:
                     await _either(server.listening.wait(), serving)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from reverie.doctor.finding import Finding, counted, size_words, spread
+from reverie.doctor.finding import Finding, counted, examples, size_words, spread
 from reverie.doctor.reading import opened
-from reverie.memory.passages import embedded_text
+from reverie.memory.passages import embedded_text, embedding_key
 from reverie.storage import Transaction
 from reverie.storage.database import translated_errors
 from reverie.storage.schema import load_queries
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 SAMPLE = 400
 BATCH_ROWS = 500
 COVERED_MIN = 0.9
-KEY_BYTES = 16
 
 
 async def check_cache(patient: Patient, identity: EmbedderIdentity | None) -> list[Finding]:
@@ -34,7 +32,13 @@ async def check_cache(patient: Patient, identity: EmbedderIdentity | None) -> li
         StorageError: the file cannot be read.
     """
     spaces = await patient.cache.read(lambda tx: tx.rows("spaces"))
-    findings = [*_held(patient, spaces), _hit_rate(patient), *unused_spaces(spaces, identity)]
+    assert patient.config is not None
+    memory, around = patient.config.memory, patient.surroundings
+    findings = [
+        held_finding(spaces, memory.cache_entries_max, memory.cache_bytes_max),
+        hit_rate_finding(around.metrics, served=bool(around.server_url)),
+        *unused_spaces(spaces, identity),
+    ]
     misfits, looked_at = await patient.cache.read(_misfits)
     if misfits:
         findings.append(
@@ -56,12 +60,13 @@ async def check_coverage(patient: Patient) -> list[Finding]:
     Raises:
         StorageError: a database cannot be read.
     """
-    if patient.config is None or not patient.config.memory.cache_entries_max:  # it keeps nothing on purpose
+    memory = None if patient.config is None else patient.config.memory
+    if memory is None or not memory.cache_entries_max or not memory.cache_bytes_max:  # it keeps nothing on purpose
         return []
     embedder, texts = await patient.index.read(_sample)
     if not texts:
         return []
-    hashes = json.dumps([key_of(text).hex() for text in texts])
+    hashes = json.dumps([embedding_key(text).hex() for text in texts])
     found = int(await patient.cache.read(lambda tx: tx.value("count_cached", identity=embedder, hashes=hashes)))
     return [coverage_finding(found, len(set(texts)))]
 
@@ -77,7 +82,7 @@ def coverage_finding(found: int, asked: int) -> Finding:
         "cache.coverage",
         what,
         "the cache was emptied, or is smaller than the index",
-        "a rebuild embeds the others again, which may cost money: raise memory.cache_entries_max if it should not",
+        "a rebuild embeds the others again, which may cost money: raise memory.cache_entries_max and cache_bytes_max",
     )
 
 
@@ -92,16 +97,11 @@ def unused_spaces(spaces: list[Row], identity: EmbedderIdentity | None) -> list[
             "note",
             "cache.unused",
             f"{size_words(size)} of vectors belong to embedders that are not used here: "
-            + ", ".join(space["identity"] for space in unused[:5]),
+            + examples([space["identity"] for space in unused], len(unused)),
             "the embedder was changed",
             "they serve when you go back to it; otherwise they give way to newer ones",
         )
     ]
-
-
-def key_of(text: str) -> bytes:
-    """The key of an embedded text in the cache: the first bytes of its SHA-256."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()[:KEY_BYTES]
 
 
 def repair_cache(file: LookedAt) -> int:
@@ -120,46 +120,32 @@ def repair_cache(file: LookedAt) -> int:
     return removed
 
 
-def _held(patient: Patient, spaces: list[Row]) -> list[Finding]:
+def held_finding(spaces: list[Row], entries_max: int, bytes_max: int) -> Finding:
     """Entries and bytes by embedder, against the bounds."""
     entries = sum(space["entries"] for space in spaces)
     size = sum(space["entries"] * space["dims"] * 4 for space in spaces)
-    by_space = ", ".join(
+    by_space = [
         f"{space['identity']} {counted(space['entries'], 'vector')} ({_size(space)})"
         for space in spaces
         if space["entries"]
-    )
-    bounds = _bounds(patient)
-    what = f"{counted(entries, 'vector')}, {size_words(size)} of {bounds['words']}" + (
-        f": {by_space}" if by_space else ""
-    )
-    if entries <= bounds["entries"] and size <= bounds["bytes"]:
-        return [Finding("ok", "cache.entries", what)]
-    return [
-        Finding(
-            "note",
-            "cache.over_bounds",
-            what,
-            "a bound was lowered",
-            "nothing to do: the vectors not used for longest give way with the next ones that are kept",
-        )
     ]
+    bounds = f"at most {counted(entries_max, 'vector')} and {size_words(bytes_max)}"
+    what = f"{counted(entries, 'vector')}, {size_words(size)} of {bounds}"
+    if by_space:
+        what += f": {examples(by_space, len(by_space))}"
+    if entries <= entries_max and size <= bytes_max:
+        return Finding("ok", "cache.entries", what)
+    return Finding(
+        "note",
+        "cache.over_bounds",
+        what,
+        "a bound was lowered",
+        "nothing to do: the vectors not used for longest give way with the next ones that are kept",
+    )
 
 
 def _size(space: Row) -> str:
     return size_words(space["entries"] * space["dims"] * 4)
-
-
-def _bounds(patient: Patient) -> Row:
-    assert patient.config is not None
-    settings = patient.config.memory.model_dump()
-    entries, size = settings["cache_entries_max"], settings.get("cache_bytes_max")
-    words = f"at most {counted(entries, 'vector')}" + ("" if size is None else f" and {size_words(size)}")
-    return {"entries": entries, "bytes": float("inf") if size is None else size, "words": words}
-
-
-def _hit_rate(patient: Patient) -> Finding:
-    return hit_rate_finding(patient.surroundings.metrics, served=bool(patient.surroundings.server_url))
 
 
 def hit_rate_finding(metrics: Mapping[str, float], *, served: bool) -> Finding:

@@ -8,5 +8,6 @@ Invariant: every refusal is made before `submit`, so a refused request never rea
 sends, the answer is one of the errors named here and never an unexplained 500.
 
 Start reading at `server.create_gateway` (what answers where), then `chat_completions` (one request, top to bottom),
-`wire` (what a body may say) and `routing` (which session it means). `ports` is all the gateway knows of the rest.
+`wire` (what a body may say) and `routing` (which session it means). `memory_api` is the
+memory without a conversation. `ports` is all the gateway knows of the rest.
 """

@@ -68,6 +68,11 @@ class Guard:
         self._failures.add(address)
         return _json(401, UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
 
+    @property
+    def has_token(self) -> bool:
+        """True in mode `token`."""
+        return self._token is not None
+
     def may_see_details(self, scope: Scope) -> bool:
         """True for a caller with the token, and for one on this machine that no proxy stands in front of."""
         return is_local_direct(scope) or (self._token is not None and self.refusal(scope) is None)
@@ -81,6 +86,38 @@ class Guard:
         return False
 
 
+class OwnHostGuard:
+    """A guard that in mode `none` also wants the request to name this machine, or `host`, in its Host header.
+
+    A page whose own name was made to point here (DNS rebinding) is of this origin to the browser, which then sends no
+    Origin with what it reads. The name gives it away. With a token there is nothing such a page could do.
+    """
+
+    def __init__(self, guard: Guard, host: str) -> None:
+        self._guard = guard
+        self._host = host.lower()
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """The answer for a caller who may not enter; None for one who may."""
+        refused = self._guard.refusal(scope)
+        if refused is not None or self._guard.has_token or self._is_own(scope):
+            return refused
+        return _json(403, _FOREIGN_HOST)
+
+    def _is_own(self, scope: Scope) -> bool:
+        named = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").strip()
+        try:
+            host = urlsplit(f"//{named}").hostname or ""
+        except ValueError:
+            return False
+        return _is_loopback(host) or host == self._host
+
+
+_FOREIGN_HOST = error_body(
+    'The Host header names another machine. Use 127.0.0.1 or localhost, or set gateway.auth = "token".',
+    "invalid_request_error",
+    code="foreign_host",
+)
 _FOREIGN_PAGE = error_body(
     'Requests from web pages need gateway.auth = "token".', "invalid_request_error", code="foreign_origin"
 )

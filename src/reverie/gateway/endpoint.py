@@ -22,7 +22,7 @@ from reverie.gateway.replies import error_answer
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from reverie.gateway.auth import Guard
+    from reverie.gateway.auth import Guard, OwnHostGuard
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def echo(scope: Scope, name: str, value: str) -> None:
 class Endpoint:
     """An ASGI application for one path."""
 
-    def __init__(self, handler: Handler, *methods: str, guard: Guard | None = None) -> None:
+    def __init__(self, handler: Handler, *methods: str, guard: Guard | OwnHostGuard | None = None) -> None:
         self._handler = handler
         self._methods = methods
         self._guard = guard

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import Config
+    from reverie.memory.tool_contracts import Asker
     from reverie.sessions.events import TurnEvent
-    from reverie.types import SessionKey, TurnRequest
+    from reverie.types import JsonObject, SessionKey, TurnRequest
 
 
 class Feed(Protocol):
@@ -73,6 +74,58 @@ class Embedder(Protocol):
         ...
 
 
+class MemoryToolset(Protocol):
+    """The memory tools: `memory.tools.MemoryTools`."""
+
+    def definitions(self) -> tuple[JsonObject, ...]:
+        """The tools as functions in OpenAI's format."""
+        ...
+
+    async def answer(self, name: str, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """Run a tool by its name; what goes wrong is in the answer, as `error` and `action`."""
+        ...
+
+    async def search(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """`memory_search`: results, or the structured failure.
+
+        Raises:
+            RequestError: the arguments make no sense.
+        """
+        ...
+
+    async def get(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """`memory_get`.
+
+        Raises:
+            RequestError: the arguments make no sense.
+            MemoryPathError: the path is none of this memory.
+            StorageError: a transcript could not be read.
+        """
+        ...
+
+    async def append(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """`memory_append`; when it returns, the note can be found.
+
+        Raises:
+            RequestError: the arguments make no sense, or appending is switched off.
+            MemoryPathError: notes may not go there.
+            StorageError, HomeError: it could not be written.
+        """
+        ...
+
+    def status(self, agent: str) -> JsonObject:
+        """The state of the index, from memory."""
+        ...
+
+    async def sync(self, agent: str) -> JsonObject:
+        """Compare the index with the files now; what that changed.
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        ...
+
+
 class Readiness(Protocol):
     """Whether the application can take work."""
 
@@ -101,6 +154,11 @@ class GatewayApp(Protocol):
     @property
     def embedder(self) -> Embedder | None:
         """What answers `/v1/embeddings`; None when embeddings are switched off."""
+        ...
+
+    @property
+    def tools(self) -> MemoryToolset:
+        """What answers `/v1/memory/…` and `/mcp`."""
         ...
 
     @property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reverie.errors import (
     EmbedderError,
+    HomeError,
     QueueFullError,
     RequestError,
     ReverieError,
@@ -203,6 +204,7 @@ _OPAQUE: tuple[tuple[type[ReverieError], int, str, str], ...] = (
     (StorageFullError, 507, "storage_full", "The server's disk is full: the turn could not be recorded."),
     (StorageClosedError, 503, "stopping", "The server is stopping."),
     (StorageError, 500, "storage_failed", "The server's storage failed; its log says why."),
+    (HomeError, 500, "storage_failed", "The server's storage failed; its log says why."),
 )
 """Errors whose own words are for the server's owner. The first that fits is taken."""
 

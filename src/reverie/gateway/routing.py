@@ -108,7 +108,7 @@ def route(headers: Mapping[str, str], *, model: str, user: str | None, rules: Ro
         RequestError: `model`, `user` or a header is not well formed.
     """
     of_model = agent_of_model(model, rules.agents)
-    of_header = _agent_of_header(headers, rules.agents)
+    of_header = named_agent(headers, rules.agents)
     named = of_header or of_model
     override = _model_override(headers)
     channel = _Channel.of(headers)
@@ -144,15 +144,20 @@ def agent_of_model(model: str, agents: tuple[str, ...]) -> str | None:
     agent = match["agent"] or match["bare"]
     if agent is None or (agent == "default" and "default" not in agents):
         return None
-    return _known(agent, agents, "model")
+    return known_agent(agent, agents, "model")
 
 
-def _agent_of_header(headers: Mapping[str, str], agents: tuple[str, ...]) -> str | None:
+def named_agent(headers: Mapping[str, str], agents: tuple[str, ...]) -> str | None:
+    """The agent that a header names; None when none does.
+
+    Raises:
+        UnknownModelError: there is no such agent.
+    """
     for prefix in ("x-reverie-", "x-openclaw-"):
         for suffix in ("agent-id", "agent"):
             value = headers.get(prefix + suffix)
             if value is not None:
-                return _known(normalise_agent(value), agents, prefix + suffix)
+                return known_agent(normalise_agent(value), agents, prefix + suffix)
     return None
 
 
@@ -161,7 +166,12 @@ def normalise_agent(name: str) -> str:
     return _NOT_IN_AGENT.sub("-", name.lower()).strip("-")[:64].strip("-") or "main"
 
 
-def _known(agent: str, agents: tuple[str, ...], param: str) -> str:
+def known_agent(agent: str, agents: tuple[str, ...], param: str) -> str:
+    """The agent, if it exists; `param` is where it was named.
+
+    Raises:
+        UnknownModelError: it does not.
+    """
     if agent in agents:
         return agent
     listed = ", ".join(agents[:AGENTS_LISTED_MAX]) + (", …" if len(agents) > AGENTS_LISTED_MAX else "")

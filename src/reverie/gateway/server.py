@@ -14,12 +14,14 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reverie.gateway.auth import Guard, check_exposure
+from reverie.gateway.auth import Guard, OwnHostGuard, check_exposure
 from reverie.gateway.chat_completions import ChatCompletions
 from reverie.gateway.embeddings import Embeddings
 from reverie.gateway.endpoint import Endpoint
 from reverie.gateway.health import Health
 from reverie.gateway.loop_lag import LoopLag
+from reverie.gateway.mcp_mount import McpMount
+from reverie.gateway.memory_api import MemoryApi
 from reverie.gateway.metrics import Metrics
 from reverie.gateway.middleware import Edge
 from reverie.gateway.models import Models
@@ -30,16 +32,17 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from reverie.gateway.mcp_mount import OpenMcp
     from reverie.gateway.ports import GatewayApp
 
 URL_CHARACTERS_SHOWN = 200
 
 
-def create_gateway(app: GatewayApp, *, token: str | None = None) -> Starlette:
+def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: OpenMcp | None = None) -> Starlette:
     """The HTTP interface of an application, as an ASGI application.
 
-    `token` is the bearer token of mode `token`; in mode `none` it is not used. Its lifespan measures the event loop
-    and neither opens nor closes `app`.
+    `token` is the bearer token of mode `token`; in mode `none` it is not used. `opens_mcp` makes what answers at
+    `/mcp`, with the first request for it. Its lifespan measures the event loop and neither opens nor closes `app`.
 
     Raises:
         ConfigError: strangers could use it; see `check_exposure`.
@@ -49,13 +52,16 @@ def create_gateway(app: GatewayApp, *, token: str | None = None) -> Starlette:
     guard = Guard(token if config.auth == "token" else None, app.clock)
     metrics = Metrics(app.clock, app.gauges)
     lag = LoopLag(app.clock, metrics)
-    routes = _routes(app, guard, metrics, lag)
+    mcp = McpMount(app, opens_mcp)
+    memory = _memory_routes(app, mcp, OwnHostGuard(guard, config.host))
+    routes = [*memory, *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lag.run)
+            mcp.belongs_to(tasks)
             yield
             tasks.cancel_scope.cancel()
 
@@ -79,6 +85,18 @@ def _routes(app: GatewayApp, guard: Guard, metrics: Metrics, lag: LoopLag) -> li
         Route("/v1/embeddings", Endpoint(Embeddings(app).create, "POST", guard=guard)),
         Route("/metrics", Endpoint(metrics.scrape, "GET", "HEAD", guard=guard)),
         Route("/{path:path}", _not_found_endpoint),
+    ]
+
+
+def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[Route]:
+    memory = MemoryApi(app)
+    return [
+        Route("/v1/memory/search", Endpoint(memory.search, "POST", guard=guard)),
+        Route("/v1/memory/get", Endpoint(memory.get, "GET", "POST", guard=guard)),
+        Route("/v1/memory/append", Endpoint(memory.append, "POST", guard=guard)),
+        Route("/v1/memory/status", Endpoint(memory.status, "GET", guard=guard)),
+        Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
+        Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
     ]
 
 

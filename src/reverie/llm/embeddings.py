@@ -12,13 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from reverie.errors import EmbedderError
+from reverie.errors import TextRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+BATCH_TEXTS_MAX = 128
+BATCH_TOKENS_MAX = 8_000
+"""Of one call for passages. A token is taken to be one byte: no text of any language has more of them than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class Embedder(Protocol):
         """The vectors of texts to be found: `(len(texts), dims)`, each of length 1, in the same order.
 
         Raises:
-            EmbedderError: they could not be computed; none is returned then.
+            TextRefusedError: one of them cannot be embedded, while others can.
+            EmbedderError: they could not be computed. In both cases none is returned.
         """
         ...
 
@@ -78,15 +84,30 @@ class Embedder(Protocol):
         ...
 
 
+def batches(texts: Sequence[str], texts_max: int = BATCH_TEXTS_MAX) -> Iterator[list[str]]:
+    """The texts in order, each call bounded by count and by estimated tokens; a text beyond the bound goes alone."""
+    batch: list[str] = []
+    tokens = 0
+    for text in texts:
+        size = len(text.encode("utf-8", "replace"))
+        if batch and (len(batch) >= texts_max or tokens + size > BATCH_TOKENS_MAX):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(text)
+        tokens += size
+    if batch:
+        yield batch
+
+
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The rows scaled to length 1; a row of zeros stays one.
 
     Raises:
-        EmbedderError: a number is infinite or not a number.
+        TextRefusedError: a number is infinite or not a number.
     """
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all():
-        raise EmbedderError("the embedder gave a vector that is not finite")
+        raise TextRefusedError("the embedder gave a vector that is not finite")
     return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)

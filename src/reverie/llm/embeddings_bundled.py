@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import anyio
 
-from reverie.errors import EmbedderError
+from reverie.errors import EmbedderError, TextRefusedError
 from reverie.llm.embeddings import EmbedderIdentity, unit_length
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class BundledEmbedder:
         try:
             return self._encode([text[:TEXT_CHARS_MAX] for text in texts]).reshape(len(texts), self.identity.dims)
         except (ValueError, ArithmeticError, LookupError, UnicodeError, MemoryError) as error:
-            raise EmbedderError(f"the bundled embedder failed on a text: {error}") from error
+            raise TextRefusedError(f"the bundled embedder failed on a text: {error}") from error
 
     def _remember(self, pairs: list[tuple[str, NDArray[np.float32]]]) -> None:
         """Keep the newest vectors: a message is first a question, and a moment later something to be found."""

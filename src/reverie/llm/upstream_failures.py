@@ -43,7 +43,9 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 529})
 _BAD_REQUEST = frozenset({400, 413, 422})
 _LASTING = frozenset({400, 404, 422, 500, 501})  # older llama.cpp refuses a parameter with 500
 _TOO_MANY = 429
-_NO_QUOTA = "insufficient_quota"
+_OF_QUOTA = frozenset({400, 403, 429})
+NO_QUOTA = "insufficient_quota"
+_NO_QUOTA_CODES = frozenset({NO_QUOTA, "billing_hard_limit_reached", "billing_not_active"})
 
 # Wordings met in the field: "… does not support tools", "Unsupported param: tools", "tools param requires --jinja",
 # '"auto" tool choice requires --enable-auto-tool-choice', "No endpoints found that support tool use".
@@ -111,7 +113,7 @@ def reported(server: CalledServer, report: Any, *, model: str, with_tools: bool)
     number = str(facts.get("code") or facts.get("status") or "")
     if number.isdigit() and 400 <= int(number) < 600:  # noqa: PLR2004 (the range of HTTP error statuses)
         status = int(number)
-    elif "rate_limit" in kind or _NO_QUOTA in kind:
+    elif "rate_limit" in kind or NO_QUOTA in kind:
         status = _TOO_MANY
     elif "invalid_request" in kind or "context_length" in kind:
         status = 400
@@ -129,7 +131,7 @@ def retry_wait(error: Exception, now_ms: int, wait_s_max: float) -> float | bool
         return True
     if not isinstance(error, UpstreamRefusedError) or error.upstream_status not in _RETRIED:
         return False
-    if error.code in {_NO_QUOTA, TOOLS_UNSUPPORTED}:
+    if error.code in {NO_QUOTA, TOOLS_UNSUPPORTED}:
         return False
     asked = retry_after_s(error.retry_after, now_ms)
     if asked is None:
@@ -173,8 +175,8 @@ class _Meaning:
 
 def _meaning(status: int, code: str | None) -> _Meaning:
     """The table at the head of this module."""
-    if status == 402 or (status == _TOO_MANY and code == _NO_QUOTA):  # noqa: PLR2004 (an HTTP status)
-        return _Meaning(429, _NO_QUOTA, _NO_QUOTA)
+    if status == 402 or (status in _OF_QUOTA and code == NO_QUOTA):  # noqa: PLR2004 (an HTTP status)
+        return _Meaning(429, NO_QUOTA, NO_QUOTA)
     if status in _BAD_REQUEST:
         return _Meaning(400, "invalid_request_error", code)
     known = {
@@ -217,8 +219,8 @@ def _said(body: str) -> tuple[str, str | None]:
     message = facts.get("message") or facts.get("detail") or outer.get("message") or outer.get("detail") or body
     text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
     code = facts.get("code") or facts.get("type")
-    if _NO_QUOTA in {facts.get("code"), facts.get("type")}:
-        code = _NO_QUOTA
+    if any(facts.get(name) in _NO_QUOTA_CODES for name in ("code", "type") if isinstance(facts.get(name), str)):
+        code = NO_QUOTA
     return text, code if isinstance(code, str) and not code.isdigit() else None
 
 

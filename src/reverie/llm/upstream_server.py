@@ -28,6 +28,7 @@ from stamina.instrumentation import get_on_retry_hooks
 from reverie.clock import SystemClock
 from reverie.errors import (
     ConfigError,
+    UpstreamClosedError,
     UpstreamError,
     UpstreamMalformedError,
     UpstreamTimeoutError,
@@ -121,7 +122,7 @@ class UpstreamServer:
         A body that was read to its end leaves the connection open for the next call.
 
         Raises:
-            UpstreamUnreachableError: no connection, after the configured tries.
+            UpstreamUnreachableError: no connection, or one that was closed, after the configured tries.
             UpstreamTimeoutError: connected, but no answer in time; not tried again.
             UpstreamRefusedError: an answer with another status, after the configured tries where they can help.
         """
@@ -262,7 +263,7 @@ def failures_translated(server: CalledServer, *, answered: bool) -> Generator[No
         if answered:
             raise UpstreamMalformedError(f"the reply of {where} ended early ({_cause(error)})") from error
         message = f"{where} closed the connection before it answered ({_cause(error)})"
-        raise UpstreamUnreachableError(message) from error
+        raise UpstreamClosedError(message) from error
 
 
 def _cause(error: Exception) -> str:

@@ -7,5 +7,6 @@ names its place, and a signal that is missing is named too.
 
 Start reading at `index.py`, the one object the rest of Reverie holds. Writing: `documents.py` and `transcripts.py`
 (what counts as memory), `chunking.py`, `passages.py`, `store.py` (the transactions), `backlog.py` (vectors follow).
-Searching: `search.py`, `candidates.py`, `fusion.py` (the ranking, pure), `vectors.py`. For models: `tools.py`.
+Searching: `search.py`, `candidates.py`, `fusion.py` (the ranking, pure), `vectors.py`. For models and other
+programs: `tools.py` and `tool_contracts.py`; `append.py` adds notes.
 """

@@ -159,7 +159,7 @@ def _is_regular(path: Path) -> bool:
 
 def stat_file(workspace: Path, path: str) -> FileStat | None:
     """Modification time and size of a regular file; None when it is gone, a link, or reached through a link."""
-    if _crosses_link(workspace, path):
+    if crosses_link(workspace, path):
         return None
     try:
         info = (workspace / path).lstat()
@@ -173,7 +173,7 @@ def read_file(workspace: Path, path: str, bytes_max: int) -> FileContent | Skipp
 
     Raises nothing for what a file can be; a directory or a device is "not a regular file".
     """
-    if _crosses_link(workspace, path):
+    if crosses_link(workspace, path):
         return SkippedFile(path, "a symbolic link: not followed")
     try:
         descriptor = os.open(workspace / path, READ_FLAGS)
@@ -203,7 +203,7 @@ def _decoded(data: bytes, mtime_ns: int) -> FileContent:
         return FileContent(body.decode("utf-8", "replace").replace("\x00", "\ufffd"), data, mtime_ns, broken=True)
 
 
-def _crosses_link(workspace: Path, path: str) -> bool:
+def crosses_link(workspace: Path, path: str) -> bool:
     """Whether any step from the workspace to the file is a symbolic link."""
     current = workspace
     for part in PurePosixPath(path).parts:

@@ -53,8 +53,10 @@ class IndexStatistics:
 
     `vectors_state`: `off` without an embedder, `unknown` until it has said what it is, `paused` with the reason in
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
-    last success. `skipped` are the files that were left out when they were last looked at. `notes` say in what this
-    index differs from one that would be built now.
+    last success; `embedder_pause_s` says in how many seconds it is asked again. `refused_chunks` are those whose text
+    it does not take, which have no vector until the next rebuild; `refused_reason` is why, of the last one. `skipped`
+    are the files that were left out when they were last looked at. `notes` say in what this index differs from one that
+    would be built now.
     """
 
     generation: str
@@ -69,6 +71,9 @@ class IndexStatistics:
     vectors_reason: str
     matrix_bytes: int
     embedder_failure: str
+    embedder_pause_s: float
+    refused_chunks: int
+    refused_reason: str
     cache: CacheStatistics
     skipped: tuple[SkippedFile, ...]
 
@@ -94,7 +99,9 @@ class IndexGeneration:
         self._figures = figures
         self._notes = tuple(notes)
         embedder, cache = sources.embedder, sources.cache
-        self._semantic = None if embedder is None else SemanticIndex(database, embedder, unfit=_unfit(notes))
+        self._semantic = (
+            None if embedder is None else SemanticIndex(database, embedder, sources.clock, unfit=_unfit(notes))
+        )
         self._backlog = None if self._semantic is None else EmbeddingBacklog(database, cache, self._semantic)
         self._search = MemorySearch(database, self._semantic, figures, sources.clock)
         self._following = asyncio.Lock()
@@ -117,6 +124,8 @@ class IndexGeneration:
             await database.read(figures.read)
         notes = await database.write(lambda tx: differences(tx, sources.config))
         index = cls(database, sources, figures, notes)
+        if index._backlog is not None:
+            await index._backlog.open()
         if index._semantic is not None:
             await index._semantic.open()
         return index
@@ -166,9 +175,10 @@ class IndexGeneration:
             await switch()
 
     async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
-        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+        """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago and is not asked again yet.
             EmbedderError: the embedder failed; what was embedded before is kept.
             StorageError: the index could not be written.
         """
@@ -236,6 +246,9 @@ class IndexGeneration:
             vectors_reason="" if semantic is None else semantic.paused_reason,
             matrix_bytes=0 if vectors is None else vectors.matrix_bytes,
             embedder_failure="" if semantic is None else semantic.failure,
+            embedder_pause_s=0.0 if semantic is None else round(semantic.breaker.pause_s, 1),
+            refused_chunks=0 if self._backlog is None else self._backlog.refusals.chunks,
+            refused_reason="" if self._backlog is None else self._backlog.refusals.reason,
             cache=self._sources.cache.statistics(),
             skipped=tuple(file for files in self._skipped.values() for file in files),
         )

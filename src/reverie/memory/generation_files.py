@@ -20,6 +20,7 @@ from reverie.errors import HomeReadOnlyError, StorageFullError
 from reverie.memory.workspace import write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 POINTER = "index.live"
@@ -34,9 +35,13 @@ _GENERATION = re.compile(r"^index(?:\.([1-9]\d{0,8}))?\.db$")
 
 @dataclass(frozen=True, slots=True)
 class GenerationFiles:
-    """The index files in one folder. Everything here touches the disk: call it on a worker thread."""
+    """The index files in one folder. Everything here touches the disk: call it on a worker thread.
+
+    `free` says how many bytes are free on a folder's file system.
+    """
 
     folder: Path
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
 
     def live(self) -> Path:
         """The file of the live generation; it may not exist yet."""
@@ -56,7 +61,7 @@ class GenerationFiles:
         """
         live = self.live()
         needed = int(ROOM_FACTOR * sum(size_of(live).values()))
-        if (free := shutil.disk_usage(self.folder).free) < needed:
+        if (free := self.free(self.folder)) < needed:
             message = (
                 f"a rebuild writes a second index beside the live one: {needed:,} bytes are needed in {self.folder}, "
                 f"{free:,} are free. The live index stays as it is."

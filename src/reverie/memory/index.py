@@ -103,7 +103,10 @@ class MemoryIndex:
             DatabaseTooNewError: a newer Reverie wrote it; nothing was changed.
             StorageError: it could not be read.
         """
-        cache = EmbeddingCache(embeddings_db, entries_max=config.cache_entries_max, clock=clock)
+        cache = EmbeddingCache(
+            embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
+        )
+        await cache.open()
         sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock)
         path = await asyncio.to_thread(files.live)
         try:
@@ -119,6 +122,11 @@ class MemoryIndex:
         return cls(live, files, sources, tracer)
 
     @property
+    def cache(self) -> EmbeddingCache:
+        """The vectors already paid for, which every generation shares; importers seed it."""
+        return self._sources.cache
+
+    @property
     def database(self) -> Database:
         """The live generation's database, for figures about it."""
         return self._live.database
@@ -132,13 +140,15 @@ class MemoryIndex:
             MemoryPathError: there is no such agent.
             StorageError: the index could not be written.
         """
-        live, building = self._live, self._building
-        async with self._using(live):
-            report = await live.sync_workspace(agent, paths)
-        if building is not None:
-            async with self._using(building):
-                await building.sync_workspace(agent, paths)
-        return report
+        while True:
+            live, building = self._live, self._building
+            async with self._using(live):
+                report = await live.sync_workspace(agent, paths)
+            if building is not None:
+                async with self._using(building):
+                    await building.sync_workspace(agent, paths)
+            if self._live in {live, building}:
+                return report
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -146,13 +156,17 @@ class MemoryIndex:
         Raises:
             StorageError: the index could not be written; the next call goes on where this one stopped.
         """
-        async with self._using(self._live) as live:
-            return await live.follow_transcripts()
+        while True:
+            async with self._using(self._live) as live:
+                indexed = await live.follow_transcripts()
+            if self._live is live:
+                return indexed
 
     async def embed_backlog(self, limit: int | None = None) -> int:
-        """Give up to `limit` waiting chunks their vectors; returns how many got one, 0 when none wait or may.
+        """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago and is not asked again yet.
             EmbedderError: the embedder failed; what was embedded before is kept.
             StorageError: the index could not be written.
         """

@@ -1,4 +1,4 @@
-"""What the index writes for a piece of text: a chunk row, its full-text words, and the hash of what is embedded.
+"""What the index writes for a piece of text: a chunk row, its full-text words, its hash, and what is embedded of it.
 
 One place decides this for files and transcripts alike, so that both are found the same way.
 """
@@ -86,8 +86,16 @@ def embedded_text(heading: str, text: str) -> str:
     return f"{heading}\n{text}" if heading else text
 
 
+def embedding_key(text: str) -> bytes:
+    """The key under which the vector of exactly this embedded text is kept: the first 16 bytes of its SHA-256.
+
+    Public knowledge, so that vectors computed elsewhere can be taken over.
+    """
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()[:HASH_BYTES]
+
+
 def content_hash(text: str | bytes) -> bytes:
-    """The key under which equal texts share one vector."""
+    """What tells equal pieces of text when a document is read again."""
     data = text.encode("utf-8") if isinstance(text, str) else text
     return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
 

@@ -2,26 +2,32 @@
 
 Invariant: vectors of two embedders never meet. When the running embedder is not the one the index was built with,
 search by meaning pauses and says why; only a rebuild embeds anew, because that may cost money.
+An embedder that failed is not waited for: see `memory/breaker.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from reverie.errors import EmbedderError, StorageError
+from reverie.errors import EmbedderError, StorageError, TextRefusedError
+from reverie.memory.breaker import Breaker
 from reverie.memory.store import EMBEDDER, read_tally
 from reverie.memory.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from reverie.clock import Clock
     from reverie.llm.embeddings import Embedder, EmbedderIdentity
     from reverie.memory.scope import Scope, VectorScan
     from reverie.storage.database import Database
+
+PROBE = "ping"
 
 
 class SemanticIndex:
@@ -32,16 +38,18 @@ class SemanticIndex:
     `unfit` says why vectors of this index must not be used or added to, whatever the embedder.
     """
 
-    def __init__(self, database: Database, embedder: Embedder, *, unfit: str = "") -> None:
+    def __init__(self, database: Database, embedder: Embedder, clock: Clock, *, unfit: str = "") -> None:
         self._unfit = unfit
         self.vectors: VectorIndex | None = None
         self.paused_reason = ""
         self.failure = ""
         self.warming = False
+        self.breaker = Breaker(clock)
         self._database = database
         self._embedder = embedder
         self._turn = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
 
     @property
     def identity(self) -> EmbedderIdentity:
@@ -61,10 +69,7 @@ class SemanticIndex:
         """
         self.warming = True
         try:
-            await self._embedder.warm()
-        except EmbedderError as error:
-            self.failure = str(error)
-            raise
+            await self._warm()
         finally:
             self.warming = False
 
@@ -89,45 +94,97 @@ class SemanticIndex:
         """The nearest chunks to a text; None while paused, or for a text that means nothing to the embedder.
 
         Raises:
+            EmbedderPausedError: the embedder failed a moment ago. When its pause is over, a probe starts beside this.
             EmbedderError: the text could not be embedded.
         """
+        if self.breaker.probe_due:
+            self._start_probe()
+        self.breaker.check()
         vectors = await self.ready()
         if vectors is None:
             return None
-        query = await self._watched_query(text)
+        with self._watched():
+            query = await self._embedder.embed_query(text)
         return await vectors.scan(query, scope, count) if query.any() else None
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of passages.
 
         Raises:
+            TextRefusedError: one of them cannot be embedded.
+            EmbedderPausedError: the embedder failed a moment ago.
             EmbedderError: they could not be computed.
         """
+        self.breaker.check()
+        with self._watched():
+            return await self._embedder.embed_passages(texts)
+
+    async def probe(self) -> None:
+        """Ask the embedder for the vector of one plain word, whatever failed before.
+
+        Raises:
+            EmbedderError: it does not even do that.
+        """
         try:
-            vectors = await self._embedder.embed_passages(texts)
-        except EmbedderError as error:
-            self.failure = str(error)
-            raise
-        self.failure = ""
-        return vectors
+            with self._watched():
+                await self._embedder.embed_query(PROBE)
+        except TextRefusedError as error:
+            refused = EmbedderError(str(error))
+            self._failed(refused)
+            raise refused from error
+
+    async def recover(self) -> None:
+        """If the embedder failed and its pause is over, find out whether it works again."""
+        if self.breaker.probe_due:
+            await asyncio.shield(self._start_probe())
 
     async def aclose(self) -> None:
-        """Stop loading and scanning. The embedder belongs to whoever opened it."""
+        """Stop loading, probing and scanning. The embedder belongs to whoever opened it."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
         await self._release()
 
-    async def _watched_query(self, text: str) -> NDArray[np.float32]:
+    @contextmanager
+    def _watched(self) -> Generator[None]:
+        """Note whether the embedder failed. A text that it refuses says nothing of the next."""
         try:
-            query = await self._embedder.embed_query(text)
+            yield
+        except TextRefusedError:
+            raise
         except EmbedderError as error:
-            self.failure = str(error)
+            self._failed(error)
             raise
         self.failure = ""
-        return query
+        self.breaker.worked()
+
+    def _failed(self, error: EmbedderError) -> None:
+        self.failure = str(error)
+        self.breaker.failed(error)
+
+    async def _warm(self) -> None:
+        """Load the embedder. That it succeeds proves nothing, because there may have been nothing to do."""
+        try:
+            await self._embedder.warm()
+        except EmbedderError as error:
+            self._failed(error)
+            raise
+
+    def _start_probe(self) -> asyncio.Task[None]:
+        """The probe that is under way, or a new one."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe_quietly(), name="probe-embedder")
+        return self._probing
+
+    async def _probe_quietly(self) -> None:
+        with suppress(EmbedderError):  # it is noted
+            await self.probe()
 
     async def _attach(self) -> None:
         """Compare the running embedder with the one the index was built with, and start loading."""
         if not self.identity.dims:
-            await self._embedder.warm()
+            self.breaker.check()
+            await self._warm()
         key = self.identity.key
         built_with, count = await self._database.read(
             lambda tx: (tx.value("get_meta", key=EMBEDDER), read_tally(tx).vectors)

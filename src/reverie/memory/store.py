@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 LOG_POSITION = "log_position"
 EMBEDDER = "embedder"
+REFUSED_TEXTS = "refused_texts"
+REFUSED_REASON = "refused_reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How many chunks the embedder would not take since the last rebuild, and why the last one."""
+
+    chunks: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +191,21 @@ def forget_transcripts(tx: Transaction) -> None:
     tx.execute("forget_transcript_fulltext")
     tx.execute("forget_transcript_documents")
     tx.execute("set_meta", key=LOG_POSITION, value="0")
+
+
+def refusals(tx: Transaction) -> Refusals:
+    """What was set aside since the last rebuild."""
+    count, reason = (tx.value("get_meta", key=key) for key in (REFUSED_TEXTS, REFUSED_REASON))
+    return Refusals(int(count or 0), reason or "")
+
+
+def set_aside(tx: Transaction, chunk_ids: Sequence[int], reason: str) -> Refusals:
+    """Let chunks wait no longer for a vector, and count them."""
+    marked = sum(tx.execute("mark_refused", id=chunk_id) for chunk_id in chunk_ids)
+    noted = Refusals(refusals(tx).chunks + marked, reason)
+    tx.execute("set_meta", key=REFUSED_TEXTS, value=str(noted.chunks))
+    tx.execute("set_meta", key=REFUSED_REASON, value=reason)
+    return noted
 
 
 def session_path(session_id: str) -> str:

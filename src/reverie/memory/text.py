@@ -1,45 +1,90 @@
 """The one analyser: how text is prepared for the full-text index, and how a question becomes search terms.
 
-Index and query go through the same steps, so what was written is found as it was written: compatibility forms are
-unified (NFKC: full-width letters, half-width kana, composed accents), and runs of Chinese, Japanese and Korean, which
-have no spaces, are expanded to single characters and pairs. Case, accents and English endings are the full-text
+Index and query go through the same steps, so what was written is found as it was written. Spellings of the same word
+are unified (`scripts.fold`). Runs of scripts that have no spaces are expanded to their characters and pairs. A name
+such as `maxRetryCount` is indexed whole and in its parts. Case, accents and English endings are the full-text
 tokenizer's work.
 
-Invariant: whatever a question contains (quotes, operators, a hundred kilobytes), it becomes at most `TERMS_MAX`
-plain quoted words.
+The tokenizer cuts `src/app.py`, `--dry-run` or `max_retry_count` at their signs. A question that holds such a
+*compound* looks up its words in a row, and each of them alone; the index needs nothing for that.
+
+Invariant: whatever a question contains (quotes, operators, a hundred kilobytes), it becomes at most
+`TERMS_CONSIDERED_MAX` terms, each of which is data when `quoted`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-ANALYSER_VERSION = 1
-"""Grows when the same text gives other words: an index prepared by another version is better built anew."""
+from reverie.memory.scripts import (
+    HAN,
+    HIRAGANA,
+    KATAKANA,
+    MARKS,
+    RUN,
+    UNSPACED,
+    emoji_word,
+    fold,
+    pairs_of,
+    readable,
+    units_of,
+    with_stored_marks,
+)
+from reverie.memory.stop_words import (
+    CUT_CHINESE,
+    CUT_JAPANESE,
+    CUT_THAI,
+    KOREAN,
+    stem,
+    stop_words_in,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ANALYSER_VERSION = 2
+"""Raised with every change of what `words_for_index` gives: an index made by another version should be rebuilt."""
 
 TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
 QUESTION_END_CHARS = 2_000
+COMPOUNDS_MAX = 8
+NAME_CHARS_MAX = 64
+_COMPOUND_JOINTS_MAX = 15
 
-_CJK_LETTERS = (
-    "\u3005-\u3007\u3041-\u3096\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u3131-\u318e\u31a0-\u31bf\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48c\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003134f"
-)
-_EMOJI = "\u2600-\u27bf\u2b50\u2b55\U0001f300-\U0001faff"
-_UNSPACED_RUN = re.compile(f"[{_CJK_LETTERS}]+|[{_EMOJI}]")
-_TERM = re.compile(f"[{_CJK_LETTERS}]+|[{_EMOJI}]|(?:(?![{_CJK_LETTERS}])[^\\W_])+")
+_JOINT = r"(?:://|::|:\\+|\\\\|[-._/\\:@#~=&?%+]|(?<=[0-9]),(?=[0-9]))"
+
+
+def _spaced(word: str, starts: str) -> str:
+    """A compound or a word, as a regular expression over what a word is and where one may start."""
+    compound = f"{starts}{word}(?:{_JOINT}{word}){{1,{_COMPOUND_JOINTS_MAX}}}"
+    return f"(?P<compound>{compound})|(?P<word>{word})"
+
+
+_ASCII_WORD = "[A-Za-z0-9]++"
+_ANY_WORD = f"(?:[^\\W_{UNSPACED}]++|[{MARKS}]++)++"
+_WORD = re.compile(_ANY_WORD)
+_ASCII_TERM = re.compile(_spaced(_ASCII_WORD, "(?<![A-Za-z0-9])"))
+_ANY_START = f"(?<![^\\W_{UNSPACED}])(?<![{MARKS}])"
+_ANY_TERM = re.compile(f"{RUN.pattern}|{_spaced(_ANY_WORD, _ANY_START)}")
 _WHITESPACE = re.compile(r"\s+")
 
-_STOP_WORDS = """
-a about above after again against all am an and any are aren as at be because been before being below between both but
-by can cannot could couldn d did didn do does doesn doing don down during each few for from further had hadn has hasn
-have haven having he her here hers herself him himself his how i if in into is isn it its itself just let ll m me more
-most mustn my myself no nor not now of off on once only or other our ours ourselves out over own re s same shan she
-should shouldn so some such t than that the their theirs them themselves then there these they this those through to
-too under until up ve very was wasn we weren were what when where which while who whom whose why will with won would
-wouldn you your yours yourself yourselves tell please give show list mention kind type according
-"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
+_KANA = re.compile(f"[{HIRAGANA}{KATAKANA}]")
+_JAPANESE_SEGMENT = re.compile(f"[{HAN}]+|[{KATAKANA}]+|[{HIRAGANA}]+")
+_JAPANESE_WORD = re.compile(f"[{HAN}]+[{HIRAGANA}]*|[{KATAKANA}]+|[{HIRAGANA}]+")
+_IS_HIRAGANA = re.compile(f"[{HIRAGANA}]")
+
+_CASES = bytes.maketrans(
+    bytes(range(256)),
+    bytes(ord("A") if chr(b).isupper() else ord("a") if chr(b).islower() else ord(" ") for b in range(128))
+    + b" " * 128,
+)
+_SMALL_CAPITAL, _CAPITALS_SMALL = b"aA", b"AAaa"
+_NAMES_KEPT_MAX = 4_096
+_CAMEL_PART = re.compile("[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
 
 
 def clean(text: str) -> str:
@@ -53,56 +98,179 @@ def collapse(text: str) -> str:
 
 
 def words_for_index(text: str) -> str:
-    """The text as the full-text index reads it."""
+    """The text as the full-text index reads it; the parts of joined names stand at its end."""
     if text.isascii():
-        return text
-    return _UNSPACED_RUN.sub(_expanded, unicodedata.normalize("NFKC", text))
+        return text + _camel_parts(text)
+    folded, may_hold_runs = fold(text)
+    return (RUN.sub(_expanded, folded) if may_hold_runs else folded) + _camel_parts(folded)
 
 
 def words_for_query(text: str) -> tuple[str, ...]:
-    """The distinct words of a question worth looking up, in order, at most `TERMS_CONSIDERED_MAX`.
+    """The distinct terms of a question worth looking up, in order, at most `TERMS_CONSIDERED_MAX`.
 
     Stop words are left out unless there is nothing else. Of a very long text the beginning and the end are read.
     """
     if len(text) > 2 * QUESTION_END_CHARS:
         text = f"{text[:QUESTION_END_CHARS]} {text[-QUESTION_END_CHARS:]}"
-    folded = unicodedata.normalize("NFKC", clean(text)).casefold()
-    found = dict.fromkeys(word for match in _TERM.finditer(folded) for word in _query_words(match[0]))
-    wanted = [word for word in found if word not in STOP_WORDS] or list(found)
-    return tuple(wanted[:TERMS_CONSIDERED_MAX])
-
-
-def quoted(term: str) -> str:
-    """A term as a full-text string: whatever it holds, it is data and never an operator."""
-    return '"' + term.replace('"', '""') + '"'
-
-
-def is_unspaced(char: str) -> bool:
-    """True for characters of scripts that are expanded here."""
-    return _UNSPACED_RUN.match(char) is not None
-
-
-def _query_words(run: str) -> list[str]:
-    """A word stays; a CJK run becomes its pairs, or the character itself when it stands alone."""
-    if not is_unspaced(run[0]):
-        return [run]
-    if len(run) == 1:
-        return [_emoji_word(run)]
-    return [run[i : i + 2] for i in range(len(run) - 1)]
-
-
-def _expanded(match: re.Match[str]) -> str:
-    run = match[0]
-    singles = [_emoji_word(run)] if len(run) == 1 else list(run)
-    pairs = [run[i : i + 2] for i in range(len(run) - 1)]
-    return f" {' '.join(singles + pairs)} "
-
-
-def _emoji_word(char: str) -> str:
-    """An emoji as a word of letters and digits, because the tokenizer drops symbols; other characters stay."""
-    return char if unicodedata.category(char)[0] == "L" or char in "\u3005\u3006\u3007" else f"emoji{ord(char):x}"
+    found: dict[str, bool] = {}
+    for term, tells in _terms(_matches(text)):
+        found[term] = found.get(term, False) or tells
+    wanted = [term for term, tells in found.items() if tells] or list(found)
+    return tuple(readable(term) for term in wanted[:TERMS_CONSIDERED_MAX])
 
 
 def words_of_name(name: str) -> frozenset[str]:
-    """The words by which a question names someone."""
-    return frozenset(words_for_query(name))
+    """The words by which a question names someone: each of them is among the question's, however it is inflected."""
+    words: list[str] = []
+    for match in _matches(name[:QUESTION_END_CHARS]):
+        spaced = _spaced_words(match)
+        words.extend(map(_lower, spaced) if spaced else _pairs_or_unit(match.lastgroup, match[0]))
+    stops = stop_words_in(words)
+    telling = [word for word in words if word not in stops] or words
+    return frozenset(map(readable, telling))
+
+
+def quoted(term: str) -> str:
+    """A term as a full-text string: whatever it holds, it is data and never an operator.
+
+    A compound, or a run of more than two characters, is found where its words stand in a row.
+    """
+    stored = term if term.isascii() else RUN.sub(_stored, with_stored_marks(term))
+    return '"' + stored.replace('"', '""') + '"'
+
+
+def _matches(text: str) -> list[re.Match[str]]:
+    """The compounds, words and runs of a question, folded."""
+    folded, _ = (text, False) if text.isascii() else fold(clean(text))
+    return list((_ASCII_TERM if folded.isascii() else _ANY_TERM).finditer(folded))
+
+
+def _terms(matches: Sequence[re.Match[str]]) -> Iterator[tuple[str, bool]]:
+    """Every term of a question, and whether it tells what the question is about."""
+    stops = stop_words_in(_lower(match[0]) for match in matches if match.lastgroup == "word")
+    japanese = any(match.lastgroup == "east" and _KANA.search(match[0]) for match in matches)
+    compounds = 0
+    for match in matches:
+        kind, run = match.lastgroup, match[0]
+        words = [_lower(word) for word in _spaced_words(match)]
+        telling = [word not in stops for word in words]
+        if kind == "compound" and any(telling) and compounds < COMPOUNDS_MAX:
+            compounds += 1
+            yield _lower(run), True
+        yield from zip(words, telling, strict=True)
+        if words:
+            yield from ((part, part not in stops) for part in _camel_parts(run).lower().split())
+        elif kind == "hangul":
+            yield from _korean_terms(run)
+        elif kind == "emoji":
+            yield run, True
+        else:
+            yield from _unspaced_terms(kind, run, japanese=japanese)
+
+
+def _spaced_words(match: re.Match[str]) -> list[str]:
+    """The words of a compound, or the word; none of another run."""
+    return _WORD.findall(match[0]) if match.lastgroup in {"compound", "word"} else []
+
+
+def _lower(word: str) -> str:
+    """The word without case; what lowering took apart is composed again."""
+    return word.lower() if word.isascii() else unicodedata.normalize("NFKC", word.casefold())
+
+
+def _korean_terms(run: str) -> Iterator[tuple[str, bool]]:
+    """The pairs of a word without its particle, or its one syllable; and the word as it stands."""
+    own = stem(run)
+    tells = run not in KOREAN and not (len(own) > 1 and own in KOREAN)
+    for pair in _pairs_or_unit("hangul", own):
+        yield pair, tells
+    if own != run:
+        yield run, tells
+
+
+def _unspaced_terms(kind: str | None, run: str, *, japanese: bool) -> Iterator[tuple[str, bool]]:
+    """The pairs of what remains of a run when its function words are cut out; of the whole run if nothing does."""
+    cut = CUT_THAI if kind == "south_east" else CUT_JAPANESE if japanese else CUT_CHINESE
+    segments = [segment for segment in cut.split(run) if segment]
+    if kind == "east" and japanese:
+        segments = [word for segment in segments for word in _JAPANESE_WORD.findall(segment)]
+        segments = [word for word in segments if len(word) > 1 or not _IS_HIRAGANA.match(word)]
+    for segment in segments:
+        if kind == "east" and len(segment) > 1 and _IS_HIRAGANA.match(segment, 1) and not _KANA.match(segment):
+            yield segment[0], True  # what stays when the ending changes
+        yield from ((pair, True) for pair in _pairs_or_unit(kind, segment))
+    if not segments:
+        yield from ((pair, False) for pair in _pairs_or_unit(kind, run))
+
+
+def _pairs_or_unit(kind: str | None, run: str) -> list[str]:
+    units = units_of(kind, run)
+    return pairs_of(units) or units
+
+
+def _expanded(match: re.Match[str]) -> str:
+    """A run as its characters, then its pairs, then twice more what stands in it as a word of its own."""
+    kind, run = match.lastgroup, match[0]
+    if kind == "emoji":
+        return f" {emoji_word(run)} "
+    units = units_of(kind, run)
+    apart = _words_apart(kind, run, len(units))
+    return f" {' '.join((*units, *pairs_of(units), *apart, *apart))} "
+
+
+def _words_apart(kind: str | None, run: str, units: int) -> list[str]:
+    """The words of one or two characters that spaces, particles or a change of script set apart.
+
+    Counted three times, they rank above the same characters within a longer word, even of a shorter text.
+    """
+    if kind == "hangul":
+        return [own] if len(own := stem(run)) <= 2 else []  # noqa: PLR2004 (a character, or a pair)
+    if kind == "east" and _KANA.search(run):
+        apart = [own for own in _JAPANESE_SEGMENT.findall(run) if not _IS_HIRAGANA.match(own) or own == run]
+        return [own for own in apart if len(own) <= 2]  # noqa: PLR2004 (as above)
+    return [run] if units <= 2 else []  # noqa: PLR2004 (as above)
+
+
+def _stored(match: re.Match[str]) -> str:
+    """A run of a term as the index has it: the emoji's word, a character or a pair, or pairs in a row."""
+    kind, run = match.lastgroup, match[0]
+    if kind == "emoji":
+        return emoji_word(run)
+    units = units_of(kind, run)
+    return run if len(units) <= 2 else " ".join(pairs_of(units))  # noqa: PLR2004 (a character, or a pair)
+
+
+def _camel_parts(text: str) -> str:
+    """The parts of names whose words are told apart by case alone, each name's once; mostly nothing.
+
+    Case is looked at as bytes, a class a byte, because nearly every text has no such name.
+    """
+    encoded = text.encode("utf-8", "replace")
+    cases = encoded.translate(_CASES)
+    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
+        return ""
+    return "".join(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases))))
+
+
+def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
+    """The words in which a capital follows a small letter, or starts a word after other capitals; in order.
+
+    What is longer than a name can be is encoded data, and left as it is.
+    """
+    end, none = 0, len(cases)
+    small, capitals = cases.find(_SMALL_CAPITAL) % (none + 1), cases.find(_CAPITALS_SMALL) % (none + 1)
+    while (at := min(small, capitals)) < none:
+        start = cases.rfind(b" ", end, at) + 1 or end
+        end = cases.find(b" ", at) % (none + 1)
+        if end - start <= NAME_CHARS_MAX:
+            yield encoded[start:end]
+        if small < end:
+            small = cases.find(_SMALL_CAPITAL, end) % (none + 1)
+        if capitals < end:
+            capitals = cases.find(_CAPITALS_SMALL, end) % (none + 1)
+
+
+@lru_cache(maxsize=_NAMES_KEPT_MAX)
+def _parts_of_name(name: bytes) -> str:
+    """The parts of more than one letter, each after a space; names come back, so the last ones are kept."""
+    return "".join(f" {part}" for part in _CAMEL_PART.findall(name.decode("ascii")) if len(part) > 1)

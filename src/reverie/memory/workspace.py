@@ -3,7 +3,7 @@
 Invariant: a write is whole or not at all. The new text goes to a temporary file beside the target, is forced to disk,
 and takes the target's name in one step; a crash or a full disk leaves the old file.
 
-These functions block; callers run them on a worker thread.
+These functions block; callers run them on a worker thread. Notes are added by `append.py`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from reverie.errors import HomeReadOnlyError, MemoryPathError, StorageError, StorageFullError
-from reverie.memory.documents import READ_FLAGS, SkippedFile, read_file, split_lines
+from reverie.errors import HomeReadOnlyError, MemoryPathError, ReverieError, StorageError, StorageFullError
+from reverie.memory.documents import READ_FLAGS
 from reverie.memory.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-NOTE_FILE_BYTES_MAX = 64 * 1024 * 1024
-NOTE_RETRIES_MAX = 5
-_appending = threading.Lock()
 
 DEFAULT_FILES = {
     "AGENTS.md": """\
@@ -43,14 +38,6 @@ DEFAULT_FILES = {
 }
 
 
-class AppendedNote(NamedTuple):
-    """Where a note was written: a workspace-relative path and its lines."""
-
-    path: str
-    start_line: int
-    end_line: int
-
-
 def create_workspace(workspace: Path) -> None:
     """Make the folder and its first files; what exists already is left alone.
 
@@ -61,7 +48,7 @@ def create_workspace(workspace: Path) -> None:
     try:
         (workspace / "memory").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _translated(error, workspace) from error
+        raise write_error(error, workspace) from error
     for name, text in DEFAULT_FILES.items():
         if not os.path.lexists(workspace / name):
             write_atomic(workspace / name, text)
@@ -87,33 +74,7 @@ def write_atomic(path: Path, text: str | bytes, *, sync: Callable[[int], None] =
         _sync_folder(path.parent, sync)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _translated(error, path) from error
-
-
-def append_note(workspace: Path, text: str, date: str) -> AppendedNote:
-    """Add a note to the daily file `memory/<date>.md`, as a paragraph of its own; the file is made when missing.
-
-    Notes appended at the same time all arrive. When a person saves the file meanwhile, their version is read again.
-
-    Raises:
-        HomeReadOnlyError: the workspace cannot be written.
-        StorageFullError: the disk is full; nothing was added.
-        MemoryPathError: the note is blank, or the file is a link or larger than `NOTE_FILE_BYTES_MAX`.
-    """
-    note = clean(text).strip()
-    if not note:
-        raise MemoryPathError("a note needs some text")
-    name = f"memory/{date}.md"
-    path = workspace / name
-    with _appending:
-        _make_folder(path.parent)
-        for _ in range(NOTE_RETRIES_MAX):
-            before = _identity(path)
-            joined, appended = _with_note(workspace, name, note, date)
-            if _identity(path) == before:
-                write_atomic(path, joined)
-                return appended
-    raise StorageError(f"{path} keeps changing: the note was not added, try again")
+        raise write_error(error, path) from error
 
 
 def read_markdown(path: Path, bytes_max: int) -> str:
@@ -131,24 +92,6 @@ def read_markdown(path: Path, bytes_max: int) -> str:
         data = data[:bytes_max]
         data = data[: data.rfind(b"\n") + 1] or data
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\x00", "\ufffd")
-
-
-def _with_note(workspace: Path, name: str, note: str, date: str) -> tuple[bytes, AppendedNote]:
-    """The daily file with the note at its end; what stands there stays byte for byte, damaged characters too."""
-    held = read_file(workspace, name, NOTE_FILE_BYTES_MAX)
-    if isinstance(held, SkippedFile):
-        raise MemoryPathError(f"{name}: {held.reason}")
-    data = held.data.rstrip(b"\r\n") if held is not None else b""
-    start = data + b"\n\n" if data else f"# {date}\n\n".encode()
-    first = start.count(b"\n") + 1
-    return start + f"{note}\n".encode(), AppendedNote(name, first, first + len(split_lines(note)) - 1)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _translated(error, folder) from error
 
 
 def _write_new(path: Path, data: bytes, mode: int | None, sync: Callable[[int], None]) -> None:
@@ -178,15 +121,8 @@ def _mode_of(path: Path) -> int | None:
         return None
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return (info.st_ino, info.st_mtime_ns, info.st_size)
-
-
-def _translated(error: OSError, path: Path) -> Exception:
+def write_error(error: OSError, path: Path) -> ReverieError:
+    """What the system said of a write, as an error that says what to do."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return StorageFullError(f"no space left for {path}: free some space and try again. The old file stands.")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:

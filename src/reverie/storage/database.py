@@ -250,6 +250,7 @@ class Database:
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(str(self.path))
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.pragma("page_size", self.schema.page_bytes)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL" if self.schema.durable else "NORMAL")
         connection.pragma("foreign_keys", True)

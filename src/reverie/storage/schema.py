@@ -31,12 +31,14 @@ class Schema:
     """A database file's identity: its name, its SQL, and the remedy printed when it is damaged.
 
     `application_id` is written into the file's header, so that a file of something else is recognised and refused.
+    `page_bytes` is the size of a page in a file that is made anew; one that exists keeps its own.
     """
 
     name: str
     application_id: int
     remedy: str
     durable: bool
+    page_bytes: int = 4_096
 
     def migrations(self) -> tuple[Migration, ...]:
         """The steps from an empty file to today's schema, in order."""
@@ -64,6 +66,7 @@ EMBEDDINGS = Schema(
     application_id=0x52564531,
     remedy="It is a cache: move or delete it, and texts are embedded again as they are needed.",
     durable=False,
+    page_bytes=32_768,  # several vectors fit a page: 512 numbers would fill half of a small one, and waste the rest
 )
 
 

@@ -51,7 +51,8 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results.
+    results. A call for the vectors of more than `embedding_inputs_max` texts, or of a text that holds the words
+    `embedding_refuses`, is refused with 400; one with the words `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -74,6 +75,9 @@ class Plan:
     models: tuple[str, ...] = ("fake-model",)
     api_key: str | None = None
     embedding_dims: int = 64
+    embedding_inputs_max: int | None = None
+    embedding_refuses: str | None = None
+    embedding_fails_over: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,9 @@ class FakeUpstream:
         body = await self._received(exchange)
         from reverie.testing.fake_embedder import FakeEmbedder
 
-        refusal = self._refusal(exchange, body)
+        if self._plan.delay_s:
+            await asyncio.sleep(self._plan.delay_s)
+        refusal = self._refusal(exchange, body) or self._refusal_of_texts(body["input"])
         if refusal is not None:
             await exchange.answer(*refusal)
             return
@@ -220,6 +226,18 @@ class FakeUpstream:
             return 400, _error("fake-model does not support tools", "api_error", None), None
         if plan.refuse_stream_options and "stream_options" in body:
             return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
+        return None
+
+    def _refusal_of_texts(self, given: str | list[str]) -> tuple[int, bytes, str | None] | None:
+        """As `_refusal`, for the texts to be embedded."""
+        plan, texts = self._plan, [given] if isinstance(given, str) else given
+        if plan.embedding_inputs_max is not None and len(texts) > plan.embedding_inputs_max:
+            message = f"Too many inputs: at most {plan.embedding_inputs_max} are allowed."
+            return 400, _error(message, "invalid_request_error", None), None
+        if plan.embedding_refuses is not None and any(plan.embedding_refuses in text for text in texts):
+            return 400, _error("This input cannot be embedded.", "invalid_request_error", None), None
+        if plan.embedding_fails_over is not None and any(plan.embedding_fails_over in text for text in texts):
+            return 500, _error("unsupported value: NaN", "api_error", None), None
         return None
 
 
@@ -388,9 +406,9 @@ def serve_in_thread(app: ASGIApp, port: int = 0) -> Generator[str]:
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp) -> AsyncGenerator[str]:
+async def serve(app: ASGIApp, port: int = 0) -> AsyncGenerator[str]:
     """As `serve_in_thread`, for `async with`: the caller's event loop is not blocked while it starts and stops."""
-    running = serve_in_thread(app)
+    running = serve_in_thread(app, port)
     address = await asyncio.to_thread(running.__enter__)
     try:
         yield address

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reverie.doctor import Examination, Finding, Patient
     from reverie.llm.embeddings import Embedder
 
-SETTINGS = "[memory]\ncache_entries_max = 0\nwatch = false\n"
+SETTINGS = "[memory]\nwatch = false\n"
 
 
 @pytest.fixture(scope="session", autouse=True)

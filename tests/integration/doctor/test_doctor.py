@@ -71,7 +71,9 @@ async def test_flipped_bytes_in_the_cache(ward: Ward) -> None:
 
     assert wrong(await ward.examine()) == [("error", "database.embeddings_damaged")]
     assert fixed(await ward.treat()) == ["database.embeddings_damaged"]
-    assert wrong(await ward.examine()) == [("note", "leftovers.damaged")]
+    seen = await ward.examine()
+    assert wrong(seen) == [("note", "cache.coverage"), ("note", "leftovers.damaged")]
+    assert finding(seen, "cache.coverage").what.startswith("0% of 5 sampled passages")
 
 
 async def test_flipped_bytes_in_the_record(ward: Ward) -> None:
@@ -265,9 +267,7 @@ async def test_a_touched_file(ward: Ward) -> None:
 
 async def test_skipped_files(ward: Ward) -> None:
     """What is not indexed is named with its reason: too large, a link."""
-    ward.home.config_file.write_text(
-        "[memory]\ncache_entries_max = 0\nwatch = false\nfile_bytes_max = 1024\n", encoding="utf-8"
-    )
+    ward.home.config_file.write_text("[memory]\nwatch = false\nfile_bytes_max = 1024\n", encoding="utf-8")
     ward.note("memory/large.md", "x" * 2000)
     (ward.workspace / "memory" / "linked.md").symlink_to(ward.workspace / "MEMORY.md")
 
@@ -323,7 +323,7 @@ async def test_another_embedder(ward: Ward) -> None:
 
     seen = await ward.treat()
 
-    assert wrong(seen) == [("warning", "vectors.paused")]
+    assert wrong(seen) == [("warning", "vectors.paused"), ("note", "cache.unused")]
     assert "fake/bag-of-words/1/64/unit" in finding(seen, "vectors.paused").cause
 
 
@@ -339,7 +339,7 @@ async def test_an_embedder_that_fails(ward: Ward) -> None:
 
 async def test_a_setting_that_changed(ward: Ward) -> None:
     """An index that was cut in another way than the settings say has a note."""
-    ward.home.config_file.write_text('[memory]\ncache_entries_max = 0\nchunker = "lines"\n', encoding="utf-8")
+    ward.home.config_file.write_text('[memory]\nchunker = "lines"\n', encoding="utf-8")
 
     seen = await ward.examine()
 
@@ -358,7 +358,7 @@ def keep(ward: Ward, identity: str, dims: int, texts: list[str], *, size: int | 
 
 async def test_the_cache(ward: Ward) -> None:
     """The cache tells what it holds of whom, what of it is not used, and how much of the index it covers."""
-    ward.home.config_file.write_text("[memory]\nwatch = false\n", encoding="utf-8")
+    ward.sql("embeddings.db", "DELETE FROM embeddings")
     keep(ward, "fake/bag-of-words/1/64/unit", 64, ["The plumber is Brown.", "The walrus sleeps."])
     keep(ward, "old/model/1/8/unit", 8, ["whatever"])
 
@@ -374,6 +374,7 @@ async def test_the_cache(ward: Ward) -> None:
 
 async def test_vectors_of_a_wrong_size_in_the_cache(ward: Ward) -> None:
     """Kept vectors of a wrong size are removed."""
+    ward.sql("embeddings.db", "DELETE FROM embeddings")
     keep(ward, "fake/bag-of-words/1/64/unit", 64, ["good"])
     keep(ward, "fake/bag-of-words/1/64/unit", 64, ["bad", "worse"], size=12)
 

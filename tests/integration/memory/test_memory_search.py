@@ -91,9 +91,13 @@ async def test_an_embedder_that_fails_leaves_full_text(open_index: OpenIndex) ->
         assert [hit.citation for hit in result.hits] == ["MEMORY.md#L1"]
         assert (result.partial, result.reasons) == (True, ("semantic: embedder failed: no connection",))
         assert memory.index.statistics().embedder_failure == "no connection"
+        assert memory.index.statistics().embedder_pause_s == 1.0
         embedder.error = None
+        memory.clock.advance(seconds=1)
+        assert "asked again now, beside this" in (await memory.search("Luna")).reasons[0]
+        while memory.index.statistics().embedder_failure:
+            await anyio.sleep(0.001)
         assert (await memory.search("Luna")).reasons == ()
-        assert memory.index.statistics().embedder_failure == ""
 
 
 async def test_an_embedder_that_is_slow_is_not_waited_for(open_index: OpenIndex) -> None:

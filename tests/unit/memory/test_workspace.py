@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reverie.errors import HomeReadOnlyError, MemoryPathError, StorageError, StorageFullError
-from reverie.memory.workspace import AppendedNote, append_note, create_workspace, read_markdown, write_atomic
+from reverie.memory.append import AppendedNote, append_note
+from reverie.memory.workspace import create_workspace, read_markdown, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -125,6 +125,10 @@ def _show(status: Status) -> None:
     vectors = f"{index.vectors:,}, {index.vectors_state}" + (
         f" ({index.vectors_reason})" if index.vectors_reason else ""
     )
+    if index.refused_chunks:
+        vectors += f"; {counted(index.refused_chunks, 'passage')} not taken by the embedder: {index.refused_reason}"
+    cache = index.cache
+    kept = f"{cache.entries:,} of {cache.entries_max:,}, {size_words(cache.bytes)} of {size_words(cache.bytes_max)}"
     rows = [
         ("home", status.home),
         ("server", f"{status.server.url} (process {status.server.pid})" if status.server else "not running"),
@@ -136,6 +140,7 @@ def _show(status: Status) -> None:
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
         ("passages", f"{index.chunks:,} can be found"),
         ("vectors", vectors),
+        ("cache", kept),
         *(("note", note) for note in index.notes),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]

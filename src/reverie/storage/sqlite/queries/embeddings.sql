@@ -1,12 +1,16 @@
 -- Queries of embeddings.db, the cache of vectors already paid for.
 
 -- name: find_space
--- The number of an embedder's vector space.
-SELECT id FROM vector_spaces WHERE identity = :identity;
+-- The number of an embedder's vector space, and the size of its vectors.
+SELECT id, dims FROM vector_spaces WHERE identity = :identity;
 
 -- name: add_space
 -- Give an embedder's vector space its number, once.
 INSERT INTO vector_spaces (identity, dims) VALUES (:identity, :dims);
+
+-- name: drop_empty_spaces
+-- Forget embedders of which nothing is kept.
+DELETE FROM vector_spaces WHERE NOT EXISTS (SELECT 1 FROM embeddings e WHERE e.space_id = vector_spaces.id);
 
 -- name: count_by_space
 -- How many vectors are kept of each embedder, and their size; goes through an index once.
@@ -16,10 +20,15 @@ FROM vector_spaces s ORDER BY s.id LIMIT 1000;
 -- name: find_embeddings
 -- The cached vectors of some texts; the caller passes at most 400 hashes.
 SELECT id, text_hash, vector FROM embeddings
+WHERE space_id = (SELECT id FROM vector_spaces WHERE identity = :identity AND dims = :dims) AND text_hash IN (SELECT unhex(value) FROM json_each(:hashes));
+
+-- name: find_present
+-- Which of some texts have a vector already; at most 400 hashes.
+SELECT text_hash FROM embeddings
 WHERE space_id = :space_id AND text_hash IN (SELECT unhex(value) FROM json_each(:hashes));
 
 -- name: put_embedding
--- Keep a vector.
+-- Keep a vector that is not there yet.
 INSERT INTO embeddings (space_id, text_hash, used_at, vector) VALUES (:space_id, :text_hash, :used_at, :vector);
 
 -- name: drop_embeddings
@@ -32,9 +41,10 @@ WHERE space_id = :space_id AND text_hash IN (SELECT unhex(value) FROM json_each(
 UPDATE embeddings SET used_at = :used_at WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: delete_embeddings
--- Rows that cannot be used.
+-- Rows that cannot be used, or that give way.
 DELETE FROM embeddings WHERE id IN (SELECT value FROM json_each(:ids));
 
--- name: evict_embeddings
--- Make room: the vectors that were not used for longest give way.
-DELETE FROM embeddings WHERE id IN (SELECT id FROM embeddings ORDER BY used_at, id LIMIT :rows);
+-- name: list_oldest
+-- The vectors that were not used for longest, of all embedders, with their size; without the vectors.
+SELECT e.id, s.dims FROM embeddings e CROSS JOIN vector_spaces s ON s.id = e.space_id
+ORDER BY e.used_at, e.id LIMIT :limit;

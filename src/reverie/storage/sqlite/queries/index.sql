@@ -177,7 +177,7 @@ FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id 
 
 -- name: list_waiting_chunks
 -- Chunks that have no vector yet, oldest first.
-SELECT id, content_hash, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
+SELECT id, heading, text FROM chunks WHERE embedded = 0 ORDER BY id LIMIT :limit;
 
 -- name: count_waiting_chunks
 -- How many chunks have no vector yet.
@@ -195,6 +195,10 @@ INSERT INTO vectors (chunk_id, vector) VALUES (:id, :vector);
 -- name: mark_embedded
 -- A chunk has its vector.
 UPDATE chunks SET embedded = 1 WHERE id = :id;
+
+-- name: mark_refused
+-- The embedder does not take this chunk's text: it stays without a vector, and does not wait for one.
+UPDATE chunks SET embedded = 2 WHERE id = :id;
 
 -- name: list_vectors
 -- A slice of the vectors with what filters them, in id order.

@@ -1,0 +1,146 @@
+"""`/v1/memory/…`: the memory tools over HTTP, for programs that are no chat client.
+
+    POST       /v1/memory/search   what memory_search answers; its failure object too, with status 200
+    GET, POST  /v1/memory/get      what memory_get answers
+    POST       /v1/memory/append   what memory_append answers
+    GET        /v1/memory/status   the state of the index
+    POST       /v1/memory/sync     compare the index with the files now
+
+The agent is `agent` in the body or the query, else the one of the headers, else the default. What a caller did wrong is
+an OpenAI error object that names the field.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from reverie.errors import MemoryPathError, RequestError
+from reverie.gateway.body import decode_object, read_body
+from reverie.gateway.replies import render
+from reverie.gateway.routing import KEY_CHARACTERS_MAX, known_agent, named_agent, routing_headers
+from reverie.memory.tool_contracts import Asker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    from starlette.requests import Request
+
+    from reverie.gateway.ports import GatewayApp
+    from reverie.types import JsonObject
+
+    Tool = Callable[[JsonObject, Asker], Awaitable[JsonObject]]
+
+BODY_BYTES_MAX = 2 * 1024 * 1024
+SEARCH_FIELDS = frozenset({"query", "agent", "maxResults", "minScore", "corpus", "sessionKey"})
+GET_FIELDS = frozenset({"path", "agent", "from", "lines"})
+APPEND_FIELDS = frozenset({"text", "path", "agent"})
+SYNC_FIELDS = frozenset({"agent"})
+
+
+class MemoryApi:
+    """The endpoints."""
+
+    def __init__(self, app: GatewayApp) -> None:
+        self._app = app
+
+    async def search(self, request: Request) -> Response:
+        """`POST /v1/memory/search`.
+
+        Raises:
+            RequestError: it is not well formed.
+        """
+        return await self._run(await self._body(request, SEARCH_FIELDS), request, self._app.tools.search)
+
+    async def get(self, request: Request) -> Response:
+        """`GET` or `POST /v1/memory/get`.
+
+        Raises:
+            RequestError: it is not well formed, or the path is none of this memory.
+            StorageError: a transcript could not be read.
+        """
+        if request.method == "POST":
+            asked = await self._body(request, GET_FIELDS)
+        else:
+            asked = _known_fields(dict(request.query_params), GET_FIELDS)
+        return await self._run(asked, request, self._app.tools.get)
+
+    async def append(self, request: Request) -> Response:
+        """`POST /v1/memory/append`.
+
+        Raises:
+            RequestError: it is not well formed, or a note may not go there.
+            StorageError, HomeError: it could not be written.
+        """
+        return await self._run(await self._body(request, APPEND_FIELDS), request, self._app.tools.append)
+
+    async def status(self, request: Request) -> Response:
+        """`GET /v1/memory/status`.
+
+        Raises:
+            RequestError: there is no such agent.
+        """
+        asked = _known_fields(dict(request.query_params), SYNC_FIELDS)
+        return _json(self._app.tools.status(self._asker(asked, request).agent))
+
+    async def sync(self, request: Request) -> Response:
+        """`POST /v1/memory/sync`; an empty body is that of the default agent.
+
+        Raises:
+            RequestError: it is not well formed.
+            StorageError: the index could not be written.
+        """
+        asked = await self._body(request, SYNC_FIELDS, may_be_empty=True)
+        return _json(await self._app.tools.sync(self._asker(asked, request).agent))
+
+    async def _run(self, asked: JsonObject, request: Request, tool: Tool) -> Response:
+        try:
+            return _json(await tool(asked, self._asker(asked, request)))
+        except MemoryPathError as error:
+            raise RequestError(str(error), param="path") from None
+
+    async def _body(self, request: Request, fields: Collection[str], *, may_be_empty: bool = False) -> JsonObject:
+        read_s = self._app.config.gateway.body_read_s
+        raw = await read_body(request.scope, request.receive, bytes_max=BODY_BYTES_MAX, read_s=read_s)
+        return {} if may_be_empty and not raw.strip() else _known_fields(decode_object(raw), fields)
+
+    def _asker(self, asked: JsonObject, request: Request) -> Asker:
+        """For whom: the agent, and the session whose kind decides about citations.
+
+        Raises:
+            RequestError: there is no such agent, or a field is no text.
+        """
+        headers = routing_headers(request.scope["headers"])
+        agents = self._app.agents()
+        agent = asked.get("agent")
+        if agent is not None and not isinstance(agent, str):
+            raise RequestError("`agent` must be a string.", param="agent")
+        key = asked.get("sessionKey")
+        if key is not None and (not isinstance(key, str) or len(key) > KEY_CHARACTERS_MAX):
+            message = f"`sessionKey` must be a string of at most {KEY_CHARACTERS_MAX} characters."
+            raise RequestError(message, param="sessionKey")
+        chosen = known_agent(agent, agents, "agent") if agent else agent_of(headers, agents)
+        return Asker(chosen, "api", session_key=key)
+
+
+def agent_of(headers: Mapping[str, str], agents: tuple[str, ...]) -> str:
+    """The agent that the headers name, else the default one.
+
+    Raises:
+        UnknownModelError: there is no such agent.
+    """
+    return named_agent(headers, agents) or agents[0]
+
+
+def _known_fields(asked: JsonObject, fields: Collection[str]) -> JsonObject:
+    """What was asked, every field of it known: a misspelt one must not be silently ignored."""
+    for name in asked:
+        if name not in fields:
+            shown = ", ".join(f"`{field}`" for field in sorted(fields))
+            raise RequestError(f"There is no field `{name[:100]}` here. Fields: {shown}.", param=name[:100])
+    return asked
+
+
+def _json(value: JsonObject) -> Response:
+    return Response(render(value), media_type="application/json")
