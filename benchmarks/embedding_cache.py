@@ -3,9 +3,9 @@
     python -m benchmarks.embedding_cache [--rows N] [--dims N] [--folder DIR] [--json]
 
 Seeds `--rows` vectors of `--dims` numbers in batches of 2,000, one transaction each, into a new file. `loop_lag_ms_max`
-is how late the event loop was meanwhile, at worst; `rss_mib` the memory of the process at the end. Then the file is opened
-again with a bound it has already reached, counted, asked for 400 texts, and given 10,000 vectors more, each batch of
-which evicts as many. The file needs about `rows * (dims * 4.4)` bytes of disk.
+is how late the event loop was meanwhile, at worst; `rss_mib` the memory of the process at the end. Then the file is
+opened again with a bound it has already reached, counted, asked for 400 texts, and given 10,000 vectors more, each
+batch of which evicts as many. The file needs about `rows * (dims * 4.4)` bytes of disk.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """How well memory finds what was said: ordinary ingestion, ordinary search.
 
-    python -m benchmarks.retrieval FILE [--level turn|session] [--limit N] [--embedder bundled|none] [--json]
+    python -m benchmarks.retrieval FILE [--level turn|session] [--limit N] [--embedder bundled|none] [--ablation]
+                                        [--abstention] [--json]
 
 FILE is JSON Lines (plain or gzipped), one history a line: `turns` as `reverie import conversation` reads them, and
 `questions` with `text`, `category`, `gold_turns` (indexes into `turns`) and `gold_sessions`. Each history is its own
 home; its questions are asked of the public search. Questions without gold at the asked level are left out.
+
+`--ablation` asks every question again with one thing changed at a time, of the same index. `--abstention` asks each
+history also the questions of the one before it, which it cannot answer, and compares how certain the search is.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -26,6 +30,7 @@ from benchmarks.report import Report, mean, quantile, rss_mib_max
 from reverie.app import choose_embedder, open_memory
 from reverie.config import Home, load_config
 from reverie.importers.conversations import History, ImportReport, parse_history, session_key
+from reverie.memory.fusion import TUNING
 from reverie.memory.index import SearchQuery
 
 if TYPE_CHECKING:
@@ -38,6 +43,58 @@ if TYPE_CHECKING:
 Level = Literal["turn", "session"]
 HITS = 60
 """Hits asked for: enough to rank twenty distinct turns or sessions after several hits in the same one."""
+UNCERTAIN = 0.3
+"""Below this a hit is marked as uncertain, and not quoted to a model (`memory.recall_score_min`)."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "everything": {},
+    "words only": {"semantic": False},
+    "meaning only": {"tuning": replace(TUNING, lexical_weight=0.0)},
+    "meaning at a constant weight (0.2)": {"tuning": replace(TUNING, weight_min=0.2, flat_weight=0.0)},
+    "words by bm25 alone": {"tuning": replace(TUNING, bm25_share=1.0)},
+    "words without bm25": {"tuning": replace(TUNING, bm25_share=0.0)},
+    "no neighbours": {
+        "tuning": replace(TUNING, previous_shares=(), next_shares=(), meaning_shares=(0.0, 0.0), question_share=0.0)
+    },
+    "no words of neighbours": {"tuning": replace(TUNING, previous_shares=(), next_shares=(), question_share=0.0)},
+    "no meaning of neighbours": {"tuning": replace(TUNING, meaning_shares=(0.0, 0.0))},
+    "adjacent neighbours only": {"tuning": replace(TUNING, previous_shares=(0.6,), next_shares=(0.5,))},
+    "long units inherit fully": {"tuning": replace(TUNING, short_chars=1_000_000)},
+    "questions like other messages": {"tuning": replace(TUNING, question_share=0.6, question_factor=1.0)},
+    "speakers all alike": {"tuning": replace(TUNING, other_speaker_factor=1.0)},
+    "50 candidates a signal": {"candidates": 50},
+    "200 candidates a signal": {"candidates": 200},
+    "10 hits": {"limit": 10},
+    "10 hits, MMR 0.9": {"limit": 10, "tuning": replace(TUNING, mmr_lambda=0.9)},
+    "10 hits, MMR 0.7": {"limit": 10, "tuning": replace(TUNING, mmr_lambda=0.7)},
+    "plain bm25": {
+        "semantic": False,
+        "tuning": replace(
+            TUNING,
+            bm25_share=1.0,
+            previous_shares=(),
+            next_shares=(),
+            question_share=0.0,
+            question_factor=1.0,
+            other_speaker_factor=1.0,
+        ),
+    },
+}
+"""What an ablation changes, one thing at a time; the last is what full text alone gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a run asks: at which level, and whether in every variant, and whether also what cannot be answered."""
+
+    level: Level
+    ablation: bool = False
+    abstention: bool = False
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The variants of this run."""
+        return VARIANTS if self.ablation else {"everything": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +113,12 @@ class Scores:
 
 @dataclass(slots=True)
 class Totals:
-    """What a run adds up."""
+    """What a run adds up; `scores` by variant, certainties of the best hit for own and for foreign questions."""
 
-    scores: list[Scores] = field(default_factory=list[Scores])
+    scores: dict[str, list[Scores]] = field(default_factory=lambda: defaultdict(list))
+    certain: list[float] = field(default_factory=list[float])
+    certain_elsewhere: list[float] = field(default_factory=list[float])
+    questions_before: list[str] = field(default_factory=list[str])
     query_ms: list[float] = field(default_factory=list[float])
     turns: int = 0
     ingest_s: float = 0.0
@@ -82,7 +142,7 @@ def score(category: str, ranked: Sequence[str], gold: set[str]) -> Scores:
     return Scores(category, recall(5), recall(10), recall(20), hit(1), hit(5), hit(10), 100 * found / ideal)
 
 
-async def run(path: Path, level: Level, config: Config, limit: int | None) -> Report:
+async def run(path: Path, asked: Asked, config: Config, limit: int | None) -> Report:
     """Measure every history of a file."""
     totals = Totals()
     embedder = choose_embedder(config.memory)
@@ -90,14 +150,14 @@ async def run(path: Path, level: Level, config: Config, limit: int | None) -> Re
         for number, line in enumerate(lines, start=1):
             if limit is not None and number > limit:
                 break
-            await measure_history(line, number, path, level, config, embedder, totals)
+            await measure_history(line, number, path, asked, config, embedder, totals)
     if embedder is not None:
         await embedder.aclose()
-    return summarise(totals, level)
+    return summarise(totals, asked)
 
 
 async def measure_history(
-    line: str, number: int, path: Path, level: Level, config: Config, embedder: Embedder | None, totals: Totals
+    line: str, number: int, path: Path, asked: Asked, config: Config, embedder: Embedder | None, totals: Totals
 ) -> None:
     """One history in a home of its own: import it, wait until it is indexed, ask its questions."""
     questions: list[dict[str, Any]] = json.loads(line)["questions"]
@@ -109,7 +169,17 @@ async def measure_history(
             totals.ingest_s += time.perf_counter() - started
             totals.turns += len(history.places)
             for question in questions:
-                await ask(opened, question, level, history, ids, totals)
+                await ask(opened, question, asked, history, ids, totals)
+            if asked.abstention:
+                await ask_elsewhere(opened, [question["text"] for question in questions], totals)
+
+
+async def ask_elsewhere(opened: OpenMemory, questions: list[str], totals: Totals) -> None:
+    """Ask the questions of the history before, and keep these for the next."""
+    for text in totals.questions_before:
+        result = await opened.memory.search(SearchQuery(text=text, agent="main"))
+        totals.certain_elsewhere.append(result.certainty)
+    totals.questions_before = questions
 
 
 async def ingest(opened: OpenMemory, history: History) -> dict[str, str]:
@@ -125,25 +195,29 @@ async def ingest(opened: OpenMemory, history: History) -> dict[str, str]:
 
 
 async def ask(
-    opened: OpenMemory, question: dict[str, Any], level: Level, history: History, names: dict[str, str], totals: Totals
+    opened: OpenMemory, question: dict[str, Any], asked: Asked, history: History, names: dict[str, str], totals: Totals
 ) -> None:
-    """One question: time the search, score the ranking."""
-    gold = gold_places(question, level, history)
+    """One question in every variant: time the search, score the ranking."""
+    gold = gold_places(question, asked.level, history)
     if not gold:
         return
-    started = time.perf_counter()
-    result = await opened.memory.search(SearchQuery(text=question["text"], agent="main", limit=HITS))
-    totals.query_ms.append(1_000 * (time.perf_counter() - started))
-    ranked: dict[str, None] = {}
-    for hit in result.hits:
-        if hit.session_id is None:
-            continue
-        name = names[hit.session_id]
-        if level == "session":
-            ranked[name] = None
-        else:
-            ranked |= dict.fromkeys(f"{name}#{line}" for line in range(hit.start_line, hit.end_line + 1))
-    totals.scores.append(score(question["category"], list(ranked), gold))
+    for variant, changes in asked.variants.items():
+        query = replace(SearchQuery(text=question["text"], agent="main", limit=HITS), **changes)
+        started = time.perf_counter()
+        result = await opened.memory.search(query)
+        if not changes:
+            totals.query_ms.append(1_000 * (time.perf_counter() - started))
+            totals.certain.append(result.certainty)
+        ranked: dict[str, None] = {}
+        for hit in result.hits:
+            if hit.session_id is None:
+                continue
+            name = names[hit.session_id]
+            if asked.level == "session":
+                ranked[name] = None
+            else:
+                ranked |= dict.fromkeys(f"{name}#{line}" for line in range(hit.start_line, hit.end_line + 1))
+        totals.scores[variant].append(score(question["category"], list(ranked), gold))
 
 
 def gold_places(question: dict[str, Any], level: Level, history: History) -> set[str]:
@@ -155,25 +229,48 @@ def gold_places(question: dict[str, Any], level: Level, history: History) -> set
     return {f"{place[0]}#{place[1]}" for place in places if place is not None}
 
 
-def summarise(totals: Totals, level: Level) -> Report:
-    """Means over questions, overall and by category."""
+def summarise(totals: Totals, asked: Asked) -> Report:
+    """Means over questions, overall and by category, or by variant."""
+    scores = totals.scores["everything"]
     by_category: dict[str, list[Scores]] = defaultdict(list)
-    for scored in totals.scores:
+    for scored in scores:
         by_category[scored.category].append(scored)
-
-    def means(scores: Sequence[Scores]) -> dict[str, float]:
-        return {metric: mean(getattr(scored, metric) for scored in scores) for metric in METRICS}
-
-    figures = means(totals.scores) | {
-        "questions": len(totals.scores),
+    figures = means(scores) | {
+        "questions": len(scores),
         "query_ms_p50": quantile(totals.query_ms, 0.5),
         "query_ms_p95": quantile(totals.query_ms, 0.95),
         "turns": totals.turns,
         "turns_per_s": totals.turns / totals.ingest_s if totals.ingest_s else 0.0,
         "rss_mib_max": rss_mib_max(),
     }
+    if asked.abstention:
+        figures |= certainty(totals)
+    if asked.ablation:
+        return Report(f"ablation ({asked.level})", figures, groups=by_metric(totals.scores))
     groups = {name: means(scores) | {"questions": len(scores)} for name, scores in sorted(by_category.items())}
-    return Report(f"retrieval ({level})", figures, groups=groups)
+    return Report(f"retrieval ({asked.level})", figures, groups=groups)
+
+
+def means(scores: Sequence[Scores]) -> dict[str, float]:
+    """Each metric's mean."""
+    return {metric: mean(getattr(scored, metric) for scored in scores) for metric in METRICS}
+
+
+def by_metric(scores: dict[str, list[Scores]]) -> dict[str, dict[str, float]]:
+    """The means of every variant: a column a metric, a row a variant."""
+    table = {variant: means(scored) for variant, scored in scores.items()}
+    return {metric: {variant: row[metric] for variant, row in table.items()} for metric in METRICS}
+
+
+def certainty(totals: Totals) -> dict[str, float]:
+    """How certain the search is where the answer is in memory and where it is not; shares in percent."""
+    figures: dict[str, float] = {}
+    for name, values in (("here", totals.certain), ("elsewhere", totals.certain_elsewhere)):
+        figures[f"certainty_{name}_p50"] = quantile(values, 0.5)
+        figures[f"uncertain_{name}"] = 100 * mean(float(value < UNCERTAIN) for value in values)
+    pairs = len(totals.certain) * len(totals.certain_elsewhere)
+    above = sum((own > other) + (own == other) / 2 for own in totals.certain for other in totals.certain_elsewhere)
+    return figures | {"certainty_told_apart": 100 * above / pairs if pairs else 0.0}
 
 
 @contextmanager
@@ -211,10 +308,13 @@ def main() -> None:
     parser.add_argument("--level", choices=("turn", "session"), default="turn")
     parser.add_argument("--limit", type=int, help="only the first N histories")
     parser.add_argument("--embedder", choices=("bundled", "none"), default="bundled")
+    parser.add_argument("--ablation", action="store_true", help="ask again with one thing changed at a time")
+    parser.add_argument("--abstention", action="store_true", help="ask also what a history cannot answer")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     config = load_config(Home(Path("/nonexistent")), {"memory": {"embedder": arguments.embedder, "watch": False}})
-    report = asyncio.run(run(arguments.file, arguments.level, config, arguments.limit))
+    asked = Asked(arguments.level, arguments.ablation, arguments.abstention)
+    report = asyncio.run(run(arguments.file, asked, config, arguments.limit))
     report.show(as_json=arguments.json)
 
 

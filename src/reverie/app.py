@@ -232,6 +232,7 @@ async def open_app(
             clock=opened.clock,
             watch=config.memory.watch,
             watch_debounce_ms=config.memory.watch_debounce_ms,
+            reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
         )
         runner = _turn_runner(opened, model, background)

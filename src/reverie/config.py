@@ -124,6 +124,18 @@ class MemoryConfig(Section):
     recall_score_min: float = Field(
         default=0.3, ge=0, le=1, description="Memories found with less certainty are not quoted."
     )
+    mmr_lambda: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Relevance against repetition when up to 20 hits are chosen; 1: relevance alone; 0.7: variety.",
+    )
+    decay_half_life_days: float = Field(
+        default=0.0,
+        ge=0,
+        le=36_500,
+        description="After this a message or a daily note counts half; 0: nothing fades. Other files never fade.",
+    )
     recall_tokens_max: int = Field(default=1_500, ge=0, le=100_000, description="Size of all quoted memories together.")
     recall_ms_max: int = Field(default=250, ge=1, le=10_000, description="After this a turn goes on without recall.")
     tools: bool = Field(default=True, description="Offer memory_search, memory_get and memory_append to the model.")
@@ -145,6 +157,12 @@ class MemoryConfig(Section):
     watch: bool = Field(default=True, description="Notice files changed by hand.")
     watch_debounce_ms: int = Field(
         default=150, ge=10, le=10_000, description="Quiet time before a changed file is read."
+    )
+    reconcile_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between comparisons of files and index, which find what was not noticed; 0: none.",
     )
     file_bytes_max: int = Field(
         default=16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped."

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from reverie.clock import iso_minute
 from reverie.memory import fusion
-from reverie.memory.fusion import Fused, Unit, UnitFacts, Weights
+from reverie.memory.decay import fresh_share
+from reverie.memory.diversity import diverse
+from reverie.memory.fusion import TUNING, Fused, Signals, Tuning, Unit, UnitFacts, Weights
 from reverie.memory.passages import scope_word
 from reverie.memory.scope import Scope
 from reverie.memory.store import session_path
@@ -34,12 +36,16 @@ RANKED_ROWS_MAX = 20_000
 """Rows that one search ranks by their words, however large the index is; a row costs about a microsecond."""
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
-RARE_ROWS_MAX = 500
+WORDS_LOCATED_MAX = 16
 SCOPED_DOCUMENTS_MAX = 10_000
 NO_SIMILARITY = -1.0
 HIGHEST = "\U0010ffff"
 NEWEST = 2**62
 """Beyond every chunk id."""
+DIVERSE_HITS_MAX = 20
+"""A search for more hits has room for repetition, and comparing them all would take longer than the search."""
+UNCERTAIN_BELOW = 0.3
+"""A hit with a lower score says so: it is likely that the answer is not in memory at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class Lexical:
     """What the words found: chunks with positive scores, best first.
 
     `words` are those that were looked up, or that nothing holds; `rows_with` counts the rows of each, up to a bound.
-    `reason` says what was left out of a large index, and is empty when nothing was.
+    `reason` says what was left out of a large index, and is empty when nothing was; `first` is the chunk from which on
+    words were looked up.
     """
 
     chunks: tuple[tuple[int, float], ...] = ()
@@ -80,6 +87,7 @@ class Lexical:
     rows_with: dict[str, int] = field(default_factory=dict[str, int])
     rows: int = 0
     reason: str = ""
+    first: int = 0
 
     def weight_of(self, words: Iterable[str]) -> float:
         """How much some of the words tell, together."""
@@ -93,19 +101,50 @@ class Places:
     hits: tuple[SearchHit, ...]
     weights: Weights
 
+    @property
+    def certainty(self) -> float:
+        """How sure the search is of its best hit, 0 to 1; 0 without any."""
+        return self.hits[0].score if self.hits else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How candidates are ranked: whom the question is about, how many hits, from which score on, and by what tuning.
+
+    Messages whose content hash is `echo` only repeat the question and are no hits. `now_ms` is what ages are counted
+    from.
+    """
+
+    subject: str | None
+    limit: int
+    min_score: float = 0.0
+    echo: bytes = b""
+    tuning: Tuning = TUNING
+    now_ms: int = 0
+
 
 @dataclass(slots=True)
 class _Units:
     """The candidates by unit: their signals, what is known of them, and the chunk that shows each best.
 
-    `echoes` are the chunks that only repeat the question; their units are no candidates.
+    `words` are those that the shown chunk holds. `echoes` are the chunks that only repeat the question; their units
+    are no candidates.
     """
 
-    lexical: dict[Unit, float] = field(default_factory=dict[Unit, float])
+    words: dict[Unit, list[str]] = field(default_factory=dict[Unit, list[str]])
+    bm25: dict[Unit, float] = field(default_factory=dict[Unit, float])
     similarity: dict[Unit, float] = field(default_factory=dict[Unit, float])
     facts: dict[Unit, UnitFacts] = field(default_factory=dict[Unit, UnitFacts])
     chunks: dict[Unit, int] = field(default_factory=dict[Unit, int])
     echoes: dict[int, Unit] = field(default_factory=dict[int, Unit])
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A hit and how it was fused."""
+
+    hit: SearchHit
+    fused: Fused
 
 
 def find_scope(
@@ -155,7 +194,7 @@ def lexical_candidates(tx: Transaction, words: Sequence[str], scope: SearchScope
     )
     chunks = tuple((row[0], -row[1]) for row in found)
     asked = tuple(word for word in words if word in chosen or not counts[word])
-    return Lexical(chunks, asked, counts, rows, reason)
+    return Lexical(chunks, asked, counts, rows, reason, first)
 
 
 def choose_words(counts: Mapping[str, int], bound: int) -> tuple[list[str], bool]:
@@ -183,30 +222,22 @@ def common_from(rows: int) -> int:
     return max(FEW_ROWS, min(int(rows * COMMON_SHARE), max(MANY_ROWS, int(rows * COMMON_SHARE_OF_MANY))))
 
 
-def rank(
-    tx: Transaction,
-    lexical: Lexical,
-    scan: VectorScan | None,
-    scope: SearchScope,
-    *,
-    subject: str | None,
-    limit: int,
-    min_score: float,
-    echo: bytes = b"",
-) -> Places:
-    """Fuse both signals and show the best hits, without the messages whose content hash is `echo`."""
-    units = _gathered(tx, lexical, scan, echo)
-    normal = fusion.max_normalised(units.lexical)
+def rank(tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking) -> Places:
+    """Fuse both signals and show the best hits."""
+    tuning = ranking.tuning
+    units = _gathered(tx, lexical, scan, scope, ranking)
+    weight = {word: lexical.weight_of([word]) for word in lexical.words}
+    words = fusion.held_words(units.words, weight, units.bm25, tuning.bm25_share)
+    own_words = {unit: sum(scores.values()) for unit, scores in words.items()}
     semantic = _stand_out(units.similarity, scan)
-    weights = fusion.weigh(normal)
-    own = fusion.own_scores(normal, semantic, weights)
-    _add_neighbours(tx, units, own, scope, of=2 * limit + SPARE_HITS)
-    ranked = fusion.fuse(normal, semantic, own, units.facts, subject, limit + SPARE_HITS)
-    hits = _shown(tx, units, ranked, weights)
-    best = (
-        next((similarity for chunk_id, similarity in scan.best if chunk_id not in units.echoes), 0.0) if scan else 0.0
-    )
-    return Places(_scored(tx, hits[:limit], lexical, best, min_score), weights)
+    weights = fusion.weigh(own_words, tuning)
+    own = fusion.own_scores(own_words, semantic, weights)
+    _add_neighbours(tx, units, own, scope, of=2 * ranking.limit + SPARE_HITS, reach=tuning.reach)
+    _age(tx, units, ranking)
+    signals = Signals(words, semantic, units.facts, weights, ranking.subject, tuning)
+    hits = _shown(tx, units, fusion.fuse(signals, ranking.limit + SPARE_HITS), weights)
+    kept = _distinct(hits, tuning.mmr_lambda, ranking.limit)
+    return Places(_scored(kept, units, lexical, _best_similarity(units, scan), ranking.min_score), weights)
 
 
 def _anywhere(words: Iterable[str]) -> str:
@@ -221,32 +252,60 @@ def _scoped(words: Iterable[str], scope: SearchScope) -> str:
     return f"scope : ({allowed}) AND {_anywhere(words)}"
 
 
-def _gathered(tx: Transaction, lexical: Lexical, scan: VectorScan | None, echo: bytes) -> _Units:
+def _gathered(
+    tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking
+) -> _Units:
     """The candidates of both signals by unit.
 
-    Of a unit's chunks the best one counts for each signal, and the one with the best words is shown.
+    Of a unit's chunks the one with the best words counts and is shown; for meaning the most similar one counts.
     """
-    words = dict(lexical.chunks)
-    similar = {} if scan is None else scan.estimate(list(words)) | dict(scan.best)
+    bm25 = dict(lexical.chunks)
+    similar = {} if scan is None else scan.estimate(list(bm25)) | dict(scan.best)
+    ids = list(bm25.keys() | similar.keys())
+    words = _words_held(tx, lexical, scope, ids)
     units = _Units()
-    shown: dict[Unit, tuple[float, float]] = {}
-    for chunk_id, document_id, number, said_by, chars, is_echo in tx.packed(
-        "find_places", ids=json.dumps(list(words.keys() | similar.keys())), echo=echo
+    shown: dict[Unit, tuple[float, float, float]] = {}
+    for chunk_id, document_id, number, said_by, chars, is_echo, asks in tx.packed(
+        "find_places", ids=json.dumps(ids), echo=ranking.echo, short_chars=ranking.tuning.short_chars
     ):
         unit = fusion.unit_of(document_id, number)
         if is_echo:
             units.echoes[chunk_id] = unit
             continue
-        units.facts[unit] = UnitFacts(said_by, chars)
-        merit = (words.get(chunk_id, 0.0), similar.get(chunk_id, NO_SIMILARITY))
+        units.facts[unit] = UnitFacts(said_by, chars, bool(asks))
+        similarity = similar.get(chunk_id, NO_SIMILARITY)
+        merit = (lexical.weight_of(words[chunk_id]), bm25.get(chunk_id, 0.0), similarity)
         if unit not in shown or merit > shown[unit]:
             shown[unit] = merit
             units.chunks[unit] = chunk_id
-        if merit[0] > units.lexical.get(unit, 0.0):
-            units.lexical[unit] = merit[0]
-        if merit[1] > units.similarity.get(unit, NO_SIMILARITY):
-            units.similarity[unit] = merit[1]
+            units.words[unit] = words[chunk_id]
+            units.bm25[unit] = merit[1]
+        if similarity > units.similarity.get(unit, NO_SIMILARITY):
+            units.similarity[unit] = similarity
     return units
+
+
+def _words_held(
+    tx: Transaction, lexical: Lexical, scope: SearchScope, chunk_ids: Sequence[int]
+) -> dict[int, list[str]]:
+    """Which of the question's words each chunk holds; of very many words only the rarest are located."""
+    held: dict[int, list[str]] = {chunk_id: [] for chunk_id in chunk_ids}
+    known = [word for word in lexical.words if lexical.rows_with[word]]
+    located = sorted(known, key=lambda word: lexical.rows_with[word])[:WORDS_LOCATED_MAX]
+    if lexical.chunks and located:
+        matches = json.dumps([_scoped([word], scope) for word in located], ensure_ascii=False)
+        ids = json.dumps(list(chunk_ids))
+        found: list[tuple[int, int]] = tx.packed("locate_words", matches=matches, ids=ids, first=lexical.first)
+        for at, chunk_id in found:
+            held[chunk_id].append(located[at])
+    return held
+
+
+def _best_similarity(units: _Units, scan: VectorScan | None) -> float:
+    """How similar the best chunk is that does not only repeat the question."""
+    if scan is None:
+        return 0.0
+    return next((similarity for chunk_id, similarity in scan.best if chunk_id not in units.echoes), 0.0)
 
 
 def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dict[Unit, float]:
@@ -256,11 +315,14 @@ def _stand_out(similarity: Mapping[Unit, float], scan: VectorScan | None) -> dic
     return fusion.z_scores(similarity, scan.mean, scan.spread, scan.count)
 
 
-def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int) -> None:
-    """Let the units beside the best ones be hits too."""
+def _add_neighbours(
+    tx: Transaction, units: _Units, own: Mapping[Unit, float], scope: SearchScope, *, of: int, reach: int
+) -> None:
+    """Let the units near the best ones be hits too."""
     best = heapq.nlargest(of, own, key=lambda unit: (own[unit], -unit))
     known = units.facts.keys() | units.echoes.values()
-    beside = {near for unit in best for near in (unit - 1, unit + 1) if near not in known}
+    steps = [step for step in range(-reach, reach + 1) if step]
+    beside = {unit + step for unit in best for step in steps if unit + step not in known}
     wanted = json.dumps([fusion.place_of(unit) for unit in sorted(beside)])
     for chunk_id, document_id, number, said_by, chars, line in tx.packed("find_units", units=wanted):
         if not scope.hides(document_id, line):
@@ -269,16 +331,35 @@ def _add_neighbours(tx: Transaction, units: _Units, own: Mapping[Unit, float], s
             units.chunks[unit] = chunk_id
 
 
-def _shown(tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights) -> list[tuple[SearchHit, int]]:
-    """The hits with their texts, and the chunk of each; of equal texts only the best hit stays."""
+def _age(tx: Transaction, units: _Units, ranking: Ranking) -> None:
+    """Note how much each unit has faded, if memories fade at all."""
+    half_life = ranking.tuning.half_life_days
+    if half_life <= 0:
+        return
+    unit_of_chunk = {units.chunks[unit]: unit for unit in units.facts}
+    for chunk_id, path, created_at in tx.packed("find_dates", ids=json.dumps(list(unit_of_chunk))):
+        unit = unit_of_chunk[chunk_id]
+        fresh = fresh_share(path, created_at, ranking.now_ms, half_life)
+        units.facts[unit] = units.facts[unit]._replace(fresh=fresh)
+
+
+def _shown(tx: Transaction, units: _Units, ranked: Sequence[Fused], weights: Weights) -> list[_Shown]:
+    """The hits with their texts; of equal texts only the best hit stays."""
     rows = {row["id"]: row for row in tx.packed("find_chunks", ids=json.dumps([units.chunks[f.unit] for f in ranked]))}
-    shown: dict[str, tuple[SearchHit, int]] = {}
+    shown: dict[str, _Shown] = {}
     for fused in ranked:
         row = rows.get(units.chunks[fused.unit])
         if row is not None and row["text"] not in shown:
-            hit = _hit(row, fused, weights, units.similarity.get(fused.unit))
-            shown[row["text"]] = (hit, row["id"])
+            shown[row["text"]] = _Shown(_hit(row, fused, weights, units.similarity.get(fused.unit)), fused)
     return list(shown.values())
+
+
+def _distinct(hits: Sequence[_Shown], relevance_share: float, limit: int) -> list[_Shown]:
+    """The hits to keep, best first, each chosen for its score and for what the others do not say yet."""
+    if limit > DIVERSE_HITS_MAX:
+        return list(hits[:limit])
+    scores, texts = [shown.hit.score for shown in hits], [shown.hit.text for shown in hits]
+    return [hits[at] for at in sorted(diverse(scores, texts, relevance_share, limit))]
 
 
 def _hit(row: Row, fused: Fused, weights: Weights, similarity: float | None) -> SearchHit:
@@ -289,6 +370,8 @@ def _hit(row: Row, fused: Fused, weights: Weights, similarity: float | None) -> 
         "semantic_weight": round(weights.semantic, 4),
         "context": round(fused.context, 4),
         "speaker_factor": fused.speaker_factor,
+        "question_factor": fused.question_factor,
+        "fresh": round(fused.fresh, 4),
         "fused": fused.score,
     }
     if similarity is not None:
@@ -310,46 +393,37 @@ def _hit(row: Row, fused: Fused, weights: Weights, similarity: float | None) -> 
 
 
 def _scored(
-    tx: Transaction, hits: Sequence[tuple[SearchHit, int]], lexical: Lexical, similarity: float, min_score: float
+    hits: Sequence[_Shown], units: _Units, lexical: Lexical, similarity: float, min_score: float
 ) -> tuple[SearchHit, ...]:
     """Publish scores from 0 to 1: the fused score beside the best one's, times how sure the search is of that."""
     if not hits:
         return ()
-    found = _words_found(tx, lexical, [chunk_id for _, chunk_id in hits])
-    covered = max(lexical.weight_of(words) for words in found.values())
+    held = [units.words.get(shown.fused.unit, []) for shown in hits]
+    covered = max(map(lexical.weight_of, held))
     sure = fusion.confidence(covered, lexical.weight_of(lexical.words), similarity)
-    top = hits[0][0].score
-    published = [
-        replace(hit, score=sure * hit.score / top, reason=_reason(hit, found[chunk_id])) for hit, chunk_id in hits
-    ]
+    top = hits[0].hit.score
+    published: list[SearchHit] = []
+    for shown, words in zip(hits, held, strict=True):
+        score = sure * shown.hit.score / top
+        published.append(
+            replace(shown.hit, score=score, reason=_reason(shown, words, uncertain=score < UNCERTAIN_BELOW))
+        )
     published.sort(key=lambda hit: (-hit.score, hit.path, hit.start_line))
     return tuple(hit for hit in published if hit.score >= min_score)
 
 
-def _words_found(tx: Transaction, lexical: Lexical, chunk_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Which of the question's words each hit holds."""
-    found: dict[int, list[str]] = {chunk_id: [] for chunk_id in chunk_ids}
-    if not lexical.chunks:
-        return found
-    ids = json.dumps(list(chunk_ids))
-    for word in lexical.words:
-        if held_by := lexical.rows_with[word]:
-            query = "rows_with_rare_word" if held_by <= RARE_ROWS_MAX else "rows_with_common_word"
-            for chunk_id in tx.packed(query, match=_anywhere([word]), ids=ids):
-                found[chunk_id].append(word)
-    return found
-
-
-def _reason(hit: SearchHit, words: Sequence[str]) -> str:
+def _reason(shown: _Shown, words: Sequence[str], *, uncertain: bool) -> str:
     """The parts of a score in words."""
-    parts: dict[str, Any] = hit.parts
+    parts: dict[str, Any] = shown.hit.parts
     said: list[str] = []
     if words:
         said.append(f"words {', '.join(words)} ({parts['lexical']:.2f})")
     if parts["semantic"]:
         said.append(f"meaning {parts['semantic']:.1f} × {parts['semantic_weight']:.2f}")
     if parts["context"]:
-        said.append(f"neighbours {parts['context']:.2f}")
-    if parts["speaker_factor"] != 1:
-        said.append(f"another speaker × {parts['speaker_factor']:.1f}")
-    return " + ".join(said)
+        nearby = f" with {', '.join(shown.fused.nearby)}" if shown.fused.nearby else ""
+        said.append(f"neighbours{nearby} {parts['context']:.2f}")
+    for part, name in (("speaker_factor", "another speaker"), ("question_factor", "a question"), ("fresh", "its age")):
+        if parts[part] != 1:
+            said.append(f"{name} × {parts[part]:.2f}")
+    return " + ".join(said) + (", uncertain" if uncertain else "")

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reverie.errors import EmbedderError
 from reverie.memory import fusion
-from reverie.memory.candidates import Lexical, Places, SearchScope, find_scope, lexical_candidates, rank
+from reverie.memory.candidates import Lexical, Places, Ranking, SearchScope, find_scope, lexical_candidates, rank
+from reverie.memory.fusion import TUNING, Tuning
 from reverie.memory.passages import message_hash
 from reverie.memory.text import words_for_query
 
@@ -49,7 +50,7 @@ class SearchQuery:
     a number on, because the asker has them before their eyes; `exclude_echo` leaves out messages in exactly the
     query's words, because a question asked before is no answer to it. After `deadline_ms` what was found so far is
     returned. `semantic` False looks up words only. `candidates` is how many places each signal may name: fewer cost
-    less and find a little less.
+    less and find a little less. `tuning` replaces what the signals count, for measurements.
     """
 
     text: str
@@ -63,6 +64,7 @@ class SearchQuery:
     deadline_ms: int | None = None
     semantic: bool = True
     candidates: int = CANDIDATES
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class SearchResult:
     """What was found.
 
     `partial` says that a signal is missing, `reasons` which and why; `weights` what each signal counted, and
-    `weights_reason` why it did.
+    `weights_reason` why it did. `certainty` is how sure the search is of its best hit, 0 to 1: below about 0.3 the
+    answer is likely not in memory.
     """
 
     hits: tuple[SearchHit, ...] = ()
@@ -79,16 +82,25 @@ class SearchResult:
     took_ms: float = 0.0
     weights: dict[str, float] = field(default_factory=dict[str, float])
     weights_reason: str = ""
+    certainty: float = 0.0
 
 
 class MemorySearch:
     """Searches one index. `semantic` None: by words only, because no embedder is configured."""
 
-    def __init__(self, database: Database, semantic: SemanticIndex | None, figures: IndexFigures, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        semantic: SemanticIndex | None,
+        figures: IndexFigures,
+        clock: Clock,
+        tuning: Tuning = TUNING,
+    ) -> None:
         self._database = database
         self._semantic = semantic
         self._figures = figures
         self._clock = clock
+        self._tuning = tuning
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """The best hits for a query, best first; equal scores in path order.
@@ -109,7 +121,13 @@ class MemorySearch:
             return SearchResult(partial=bool(reasons), reasons=tuple(reasons), took_ms=took_ms)
         weights = {"lexical": outcome.weights.lexical, "semantic": round(outcome.weights.semantic, 4)}
         return SearchResult(
-            outcome.hits, bool(reasons), tuple(reasons), took_ms, weights, weights_reason=outcome.weights.reason
+            outcome.hits,
+            bool(reasons),
+            tuple(reasons),
+            took_ms,
+            weights,
+            weights_reason=outcome.weights.reason,
+            certainty=outcome.certainty,
         )
 
     async def _found(self, query: SearchQuery, deadline: float | None, reasons: list[str]) -> Places | None:
@@ -120,12 +138,15 @@ class MemorySearch:
         words = words_for_query(query.text)
         lexical, scan = await self._signals(query, scope, words, deadline, reasons)
         subject = fusion.subject_of(query.text, words, self._figures.speakers(agent_id))
-        limit = max(1, min(query.limit, HITS_MAX))
-        return await self._database.read(
-            lambda tx: rank(
-                tx, lexical, scan, scope, subject=subject, limit=limit, min_score=query.min_score, echo=_echo(query)
-            )
+        ranking = Ranking(
+            subject,
+            limit=max(1, min(query.limit, HITS_MAX)),
+            min_score=query.min_score,
+            echo=message_hash(query.text) if query.exclude_echo else b"",
+            tuning=query.tuning or self._tuning,
+            now_ms=self._clock.now_ms(),
         )
+        return await self._database.read(lambda tx: rank(tx, lexical, scan, scope, ranking))
 
     async def _scope(self, query: SearchQuery, agent_id: int) -> SearchScope:
         """What the query may see; the index is asked only when a filter names a place."""
@@ -184,11 +205,6 @@ class MemorySearch:
         elif semantic.vectors is not None and not semantic.vectors.loaded:
             reasons.append("semantic: vectors still loading")
         return scan
-
-
-def _echo(query: SearchQuery) -> bytes:
-    """The hash of a message that says what the query says; empty where such messages count."""
-    return message_hash(query.text) if query.exclude_echo else b""
 
 
 async def _until(deadline: float | None, work: Coroutine[object, object, T]) -> T:

@@ -9,6 +9,10 @@ SELECT value FROM meta WHERE key = :key;
 INSERT INTO meta (key, value) VALUES (:key, :value)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
+-- name: list_file_notices
+-- What is noted of each agent's files that are left out or damaged; the key ends with the agent's number.
+SELECT a.name, m.value FROM agents a JOIN meta m ON m.key = :key || a.id ORDER BY a.id LIMIT 10000;
+
 -- name: list_agents
 -- The agents that ever had a document.
 SELECT id, name FROM agents ORDER BY id LIMIT 10000;
@@ -48,7 +52,7 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND source = 'sessions' AND 
 
 -- name: list_documents
 -- An agent's files in path order, after one path and before another.
-SELECT id, path FROM documents
+SELECT id, path, content_hash, mtime_ns, size_bytes, indexed_at FROM documents
 WHERE agent_id = :agent_id AND source = 'memory' AND path > :after AND path < :high ORDER BY path LIMIT :limit;
 
 -- name: add_document
@@ -60,6 +64,10 @@ VALUES (:agent_id, :source, :path, :session_id, :content_hash, :mtime_ns, :size_
 -- A file as it was last read.
 UPDATE documents SET content_hash = :content_hash, mtime_ns = :mtime_ns, size_bytes = :size_bytes,
   indexed_at = :indexed_at WHERE id = :id;
+
+-- name: move_document
+-- A file that has another name.
+UPDATE documents SET path = :path WHERE id = :id;
 
 -- name: delete_document
 -- A file that is gone; its chunks and vectors go with it.
@@ -133,19 +141,16 @@ SELECT json_group_array(json_array(id, score) ORDER BY score, id) FROM (
   ORDER BY score LIMIT :limit
 );
 
+-- name: locate_words
+-- Which of some chunks each of some expressions matches, as pairs of expression and chunk, from :first on; packed. It
+-- goes through all that an expression matches: asking for each chunk costs twenty times as much.
+SELECT json_group_array(json_array(w.key, f.rowid)) FROM json_each(:matches) w
+JOIN chunks_fts f ON f.chunks_fts MATCH w.value
+WHERE f.rowid >= :first AND +f.rowid IN (SELECT value FROM json_each(:ids));
+
 -- name: last_chunk_before
 -- The last chunk of a transcript before a line: its chunks have ascending ids.
 SELECT id FROM chunks WHERE document_id = :document_id AND start_line < :line ORDER BY unit DESC, part DESC LIMIT 1;
-
--- name: rows_with_rare_word
--- Which of some chunks an expression matches, going through all it matches; packed.
-SELECT json_group_array(rowid) FROM chunks_fts
-WHERE chunks_fts MATCH :match AND +rowid IN (SELECT value FROM json_each(:ids));
-
--- name: rows_with_common_word
--- Which of some chunks an expression matches, asking for each chunk; packed.
-SELECT json_group_array(rowid) FROM chunks_fts
-WHERE chunks_fts MATCH :match AND rowid IN (SELECT value FROM json_each(:ids));
 
 -- name: find_document
 -- A document by its path, whatever its source.
@@ -156,9 +161,12 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND path = :path;
 SELECT id FROM documents WHERE agent_id = :agent_id AND path >= :low AND path < :high ORDER BY path LIMIT :limit;
 
 -- name: find_places
--- Where some chunks stand and who said them, without their texts, and whether they are a given message; packed.
-SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars,
-                                   c.said_by <> '' AND c.content_hash = :echo))
+-- Where some chunks stand and who said them, without their texts, whether they are a given message, and whether they
+-- are a short message that ends with a question mark (Latin, full-width, Arabic); packed.
+SELECT json_group_array(json_array(
+  c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.said_by <> '' AND c.content_hash = :echo,
+  c.said_by <> '' AND c.unit_chars <= :short_chars
+    AND substr(rtrim(c.text, char(9, 10, 13, 32)), -1) IN ('?', char(65311), char(1567))))
 FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 
 -- name: find_units
@@ -166,6 +174,11 @@ FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 SELECT json_group_array(json_array(c.id, c.document_id, c.unit, c.said_by, c.unit_chars, c.start_line))
 FROM json_each(:units) j
 JOIN chunks c ON c.document_id = j.value ->> 0 AND c.unit = j.value ->> 1 AND c.part = 0;
+
+-- name: find_dates
+-- The paths of some chunks and when they were said or written; packed.
+SELECT json_group_array(json_array(c.id, d.path, c.created_at))
+FROM json_each(:ids) j JOIN chunks c ON c.id = j.value JOIN documents d ON d.id = c.document_id;
 
 -- name: find_chunks
 -- Some chunks with everything a hit shows; packed, each as an object.
