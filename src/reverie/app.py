@@ -137,6 +137,8 @@ class App:
             "failed_turns": queue.failed,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
+            "embedding_cache_hits": index.cache.hits,
+            "embedding_cache_misses": index.cache.misses,
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 

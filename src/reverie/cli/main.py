@@ -181,6 +181,37 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     run(work, as_json=as_json)
 
 
+@app.command(
+    short_help="Say what is wrong with a home, and repair it.",
+    epilog="\b\nExamples:\n  reverie doctor\n  reverie doctor --fix\n  reverie doctor --deep --json",
+)
+def doctor(
+    home: HomeOption = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair what can be made anew from files and conversations. Needs no server.")
+    ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Leave nothing out: full checks of large files, contents of notes, a paid embedder."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a home: databases, index, notes, conversations, cache, leftovers, settings.
+
+    Each finding has a severity, a cause and a remedy. Looking changes nothing and works beside a running server.
+    The exit code is 1 when an error remains.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.doctor import examine_home
+
+        await examine_home(home, fix=fix, deep=deep, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
 @importing.command(
     epilog="\b\nEach line of the file is one of:\n"
     '  {"name": "…", "turns": [{"session": "…", "speaker": "…", "text": "…", "when": "…"}, …]}\n'
