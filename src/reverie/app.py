@@ -126,6 +126,10 @@ class App:
         """Accept a turn; when this returns, it is durable. Raises what `TurnQueue.submit` raises."""
         return await self.queue.submit(request)
 
+    def ask_for_rebuild(self) -> bool:
+        """Have the index built anew in the background; False when that is under way already."""
+        return self.background.ask_for_rebuild()
+
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()

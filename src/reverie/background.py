@@ -7,6 +7,7 @@
     files         a change in a workspace;         changed Markdown is indexed again
                   every `memory.reconcile_s`       the workspaces are compared with the index
     start         once                             the workspaces are compared with the index
+    rebuild       when it is asked for             the index is built anew beside the live one
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
 each time. Embedding gives way to turns: while one runs, it rests as long as it works. An embedder that fails is asked
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from reverie.errors import EmbedderError, EmbedderPausedError
+from reverie.errors import EmbedderError, EmbedderPausedError, StorageError
 from reverie.memory.watch import WatchSettings, watch_workspaces
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ VECTORS_POLL_S = 5.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 VECTORS_BATCH = 16
+REBUILD_PATIENCE = 20
+"""Failures of the embedder in a row that a rebuild outlasts: with growing pauses about a quarter of an hour."""
+
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 60.0
 
@@ -78,6 +82,7 @@ class Background:
     foreground_busy: Callable[[], bool]
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
+    _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,6 +93,7 @@ class Background:
             ("start", self._sync_workspaces),
             ("transcripts", self._follow_transcripts),
             ("vectors", self._embed),
+            ("rebuild", self._rebuild),
         ]
         if self.watch:
             loops.append(("files", self._watch_files))
@@ -107,6 +113,22 @@ class Background:
             await self.memory.warm_up()
         except EmbedderError as error:
             log.warning("the embedder failed", action="embedder_failed", reason=str(error))
+
+    def ask_for_rebuild(self) -> bool:
+        """Have the index built anew; False when that is under way already."""
+        asked = self.memory.announce_rebuild()
+        if asked:
+            self._rebuild_asked.set()
+        return asked
+
+    async def _rebuild(self) -> None:
+        while True:
+            await self._rebuild_asked.wait()
+            self._rebuild_asked.clear()
+            try:
+                await self.memory.rebuild(busy=self.foreground_busy, patience=REBUILD_PATIENCE)
+            except (EmbedderError, StorageError) as error:
+                log.warning("the rebuild failed; the index is as it was", action="rebuild_failed", reason=str(error))
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:

@@ -231,3 +231,17 @@ def _answer(terminal: int, question: str, reply: str) -> None:
     while question.encode() not in shown:
         shown += os.read(terminal, 4096)
     os.write(terminal, reply.encode())
+
+
+def test_a_rebuild_beside_a_server(server: Server) -> None:
+    """The server builds the new index itself, and finds the same afterwards, also after it was killed."""
+    server.start()
+    server.run("remember", "The boat is called Alba.")
+    until(lambda: "Alba" in server.run("search", "boat", "--json").stdout, "the note in the index")
+    done = server.run("index", "--rebuild", "--json")
+
+    assert (done.returncode, json.loads(done.stdout)["generation"]) == (0, "index.2.db"), done.stderr
+    assert [path.name for path in server.home.glob("index*.db")] == ["index.2.db"]
+    server.kill()
+    server.start()
+    assert "The boat is called Alba." in server.run("search", "boat", "--json").stdout

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from reverie.errors import ServerRefusedError
 from reverie.memory.workspace import write_atomic
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from reverie.config import Home
 
 ANSWER_S_MAX = 1.0
+CALL_S_MAX = 10.0
 FILE_BYTES_MAX = 4096
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,38 @@ def find_server(home: Home) -> RunningServer | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return server if answers(server.url) else None
+
+
+def ask(server: RunningServer, method: str, path: str, token: str | None) -> Any:
+    """What a server answers, parsed from JSON. Blocks for at most `CALL_S_MAX`.
+
+    Raises:
+        ServerRefusedError: it refused, or did not answer as it should.
+    """
+    parts = urlsplit(server.url)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=CALL_S_MAX)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        answer: Any = json.loads(response.read(ANSWER_BYTES_MAX))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ServerRefusedError(f"the server at {server.url} did not answer as it should: {error}") from error
+    finally:
+        connection.close()
+    if response.status >= http.client.BAD_REQUEST:
+        message = _refusal(answer)
+        hint = "; its token is read from where gateway.token_env or gateway.token_file say" if not token else ""
+        raise ServerRefusedError(f"the server at {server.url} refused ({response.status}): {message}{hint}")
+    return answer
+
+
+def _refusal(answer: Any) -> str:
+    """The message of an OpenAI error object."""
+    try:
+        return str(answer["error"]["message"])
+    except (KeyError, TypeError):
+        return "it gave no reason"
 
 
 def answers(url: str) -> bool:

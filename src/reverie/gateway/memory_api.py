@@ -5,6 +5,7 @@
     POST       /v1/memory/append   what memory_append answers
     GET        /v1/memory/status   the state of the index
     POST       /v1/memory/sync     compare the index with the files now
+    POST       /v1/memory/rebuild  build the index anew beside the live one, in the background
 
 The agent is `agent` in the body or the query, else the one of the headers, else the default. What a caller did wrong is
 an OpenAI error object that names the field.
@@ -12,6 +13,7 @@ an OpenAI error object that names the field.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -94,6 +96,16 @@ class MemoryApi:
         asked = await self._body(request, SYNC_FIELDS, may_be_empty=True)
         return _json(await self._app.tools.sync(self._asker(asked, request).agent))
 
+    async def rebuild(self, request: Request) -> Response:
+        """`POST /v1/memory/rebuild`: 202 at once; the status tells how far it is. The body is empty.
+
+        Raises:
+            RequestError: it is not well formed.
+        """
+        await self._body(request, (), may_be_empty=True)
+        started = self._app.ask_for_rebuild()
+        return _json({"rebuilding": True, "started": started}, HTTPStatus.ACCEPTED)
+
     async def _run(self, asked: JsonObject, request: Request, tool: Tool) -> Response:
         try:
             return _json(await tool(asked, self._asker(asked, request)))
@@ -137,10 +149,10 @@ def _known_fields(asked: JsonObject, fields: Collection[str]) -> JsonObject:
     """What was asked, every field of it known: a misspelt one must not be silently ignored."""
     for name in asked:
         if name not in fields:
-            shown = ", ".join(f"`{field}`" for field in sorted(fields))
+            shown = ", ".join(f"`{field}`" for field in sorted(fields)) or "none"
             raise RequestError(f"There is no field `{name[:100]}` here. Fields: {shown}.", param=name[:100])
     return asked
 
 
-def _json(value: JsonObject) -> Response:
-    return Response(render(value), media_type="application/json")
+def _json(value: JsonObject, status: int = HTTPStatus.OK) -> Response:
+    return Response(render(value), status, media_type="application/json")

@@ -179,6 +179,10 @@ class GatewayApp(Protocol):
         """
         ...
 
+    def ask_for_rebuild(self) -> bool:
+        """Have the memory index built anew in the background; False when that is under way already."""
+        ...
+
     def gauges(self) -> Mapping[str, float]:
         """Current figures for `/metrics` by name, for example `waiting_turns`. Read at each scrape from memory."""
         ...

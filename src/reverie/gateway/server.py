@@ -96,6 +96,7 @@ def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[
         Route("/v1/memory/append", Endpoint(memory.append, "POST", guard=guard)),
         Route("/v1/memory/status", Endpoint(memory.status, "GET", guard=guard)),
         Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
+        Route("/v1/memory/rebuild", Endpoint(memory.rebuild, "POST", guard=guard)),
         Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
     ]
 

@@ -60,7 +60,7 @@ class IndexStatistics:
     are the files that were left out when they were last looked at, `damaged` those that are indexed although some of
     their bytes are not text; both name at most 1,000 of an agent. `watch` says how changed files are noticed: `system`,
     or `polling` and why; empty when nobody has watched yet. `notes` say in what this index differs from one that would
-    be built now.
+    be built now. `rebuilding` is the step of the rebuild that runs, empty when none does.
     """
 
     generation: str
@@ -82,6 +82,7 @@ class IndexStatistics:
     skipped: tuple[SkippedFile, ...]
     damaged: tuple[str, ...]
     watch: str
+    rebuilding: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from reverie.errors import DatabaseCorruptError
+from reverie.errors import DatabaseCorruptError, EmbedderError
 from reverie.memory.embedding_cache import EmbeddingCache
 from reverie.memory.excerpts import MemoryExcerpt
 from reverie.memory.generation import IndexGeneration, IndexSources, IndexStatistics
@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 Step = Literal["notes", "conversations", "vectors", "published"]
 
 REBUILD_CHUNKS = 64
+PAUSE_S_MIN = 1.0
 RETIRE_S_MAX = 60.0
 """How long the old generation waits for searches that still read it."""
 
@@ -77,6 +78,7 @@ class MemoryIndex:
         self._building: IndexGeneration | None = None
         self._rebuilding = asyncio.Lock()
         self._progress: Rebuild | None = None
+        self._rebuild_failure = ""
         self._users: dict[IndexGeneration, int] = {}
         self._idle = asyncio.Condition()
 
@@ -223,20 +225,32 @@ class MemoryIndex:
 
     def statistics(self) -> IndexStatistics:
         """A snapshot, without waiting for anything."""
-        return _with_rebuild(self._live.statistics(), self._progress)
+        return _with_rebuild(self._live.statistics(), self._progress, self._rebuild_failure)
 
     @property
     def rebuild_progress(self) -> Rebuild | None:
-        """The rebuild that runs; None when none does."""
+        """The rebuild that runs, or is about to; None when none does."""
         return self._progress
 
+    def announce_rebuild(self) -> bool:
+        """Say that a rebuild is about to run; False when one runs already. Whoever says so calls `rebuild`."""
+        if self._progress is not None:
+            return False
+        self._progress = Rebuild("", "notes", 0, 0, 0.0)
+        return True
+
     async def rebuild(
-        self, *, on_progress: Callable[[Rebuild], None] = lambda _: None, busy: Callable[[], bool] = lambda: False
+        self,
+        *,
+        on_progress: Callable[[Rebuild], None] = lambda _: None,
+        busy: Callable[[], bool] = lambda: False,
+        patience: int = 0,
     ) -> Rebuild:
         """Build the index anew beside the live one, then switch to it; a second call waits for the first.
 
         Everything is cut, indexed and embedded as the settings say now; texts that the cache knows are not embedded
-        again. While `busy` says so, embedding rests as long as it works.
+        again. While `busy` says so, embedding rests as long as it works. An embedder that fails is given `patience`
+        further tries in a row, each after the pause that it is in.
 
         Raises:
             EmbedderError: the embedder failed. The live index stays as it is; what was embedded is in the cache.
@@ -244,17 +258,22 @@ class MemoryIndex:
             StorageError: the new generation could not be written; the live index stays as it is.
         """
         async with self._rebuilding:
-            if self._sources.embedder is not None:
-                await self._sources.embedder.warm()
-            path = await asyncio.to_thread(self._files.next)
-            building = self._building = await _opened(path, self._sources, self._tracer)
+            self.announce_rebuild()
+            try:
+                building = self._building = await self._begun()
+            except BaseException as error:
+                self._progress, self._rebuild_failure = None, str(error) or "it was stopped"
+                raise
             told = _Told(building, self._sources.clock, self._note_progress, on_progress)
             try:
-                await self._fill(building, told, busy)
+                await self._fill(building, told, busy, patience)
                 await _to_its_end(self._publish(building))
-            except BaseException:
+            except BaseException as error:
+                self._rebuild_failure = str(error) or "it was stopped"
                 await asyncio.shield(self._abandon(building))
                 raise
+            else:
+                self._rebuild_failure = ""
             finally:
                 self._progress = None
             return told.of("published")
@@ -276,10 +295,17 @@ class MemoryIndex:
                 async with self._idle:
                     self._idle.notify_all()
 
+    async def _begun(self) -> IndexGeneration:
+        """An empty generation in a file of its own."""
+        if self._sources.embedder is not None:
+            await self._sources.embedder.warm()
+        path = await asyncio.to_thread(self._files.next)
+        return await _opened(path, self._sources, self._tracer)
+
     def _note_progress(self, progress: Rebuild) -> None:
         self._progress = progress
 
-    async def _fill(self, building: IndexGeneration, told: _Told, busy: Callable[[], bool]) -> None:
+    async def _fill(self, building: IndexGeneration, told: _Told, busy: Callable[[], bool], patience: int) -> None:
         """Everything that is in files and transcripts enters the new generation."""
         told.tell("notes")
         for agent in self._sources.workspaces:
@@ -287,10 +313,19 @@ class MemoryIndex:
             told.tell("notes")
         told.messages = await building.follow_transcripts()
         told.tell("conversations")
+        failures = 0
         while True:
             started_s = self._sources.clock.monotonic_s()
-            if not await building.embed_backlog(REBUILD_CHUNKS):
-                break
+            try:
+                if not await building.embed_backlog(REBUILD_CHUNKS):
+                    break
+            except EmbedderError:
+                failures += 1
+                if failures > patience:
+                    raise
+                await asyncio.sleep(max(PAUSE_S_MIN, building.statistics().embedder_pause_s))
+                continue
+            failures = 0
             told.tell("vectors")
             if busy():
                 await asyncio.sleep(self._sources.clock.monotonic_s() - started_s)
@@ -376,9 +411,12 @@ async def _to_its_end(work: Coroutine[object, object, None]) -> None:
         raise
 
 
-def _with_rebuild(statistics: IndexStatistics, rebuild: Rebuild | None) -> IndexStatistics:
-    """The statistics with the running rebuild among their notes."""
-    if rebuild is None:
-        return statistics
-    note = f"a rebuild runs ({rebuild.step}): {rebuild.chunks:,} passages, {rebuild.vectors:,} vectors so far"
-    return replace(statistics, notes=(*statistics.notes, note))
+def _with_rebuild(statistics: IndexStatistics, rebuild: Rebuild | None, failure: str) -> IndexStatistics:
+    """The statistics with the rebuild that runs, or failed last."""
+    if rebuild is not None:
+        note = f"a rebuild runs ({rebuild.step}): {rebuild.chunks:,} passages, {rebuild.vectors:,} vectors so far"
+        return replace(statistics, notes=(*statistics.notes, note), rebuilding=rebuild.step)
+    if failure:
+        note = f"the last rebuild failed and changed nothing: {failure}"
+        return replace(statistics, notes=(*statistics.notes, note))
+    return statistics

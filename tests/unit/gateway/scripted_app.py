@@ -137,6 +137,7 @@ class ScriptedApp:
     refusal: Exception | None = None
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
+    rebuilds: int = 0
     figures: dict[str, float] = field(default_factory=dict[str, float])
 
     def agents(self) -> tuple[str, ...]:
@@ -150,6 +151,11 @@ class ScriptedApp:
         self.requests.append(request)
         self.feeds.append(ScriptedFeed(TURN_ID, "session-1", request.session, self.steps))
         return self.feeds[-1]
+
+    def ask_for_rebuild(self) -> bool:
+        """A rebuild starts when none runs."""
+        self.rebuilds += 1
+        return self.rebuilds == 1
 
     def gauges(self) -> dict[str, float]:
         """The figures of the test."""

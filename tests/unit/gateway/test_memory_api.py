@@ -78,6 +78,18 @@ async def test_every_path_asks_its_tool(method: str, url: str, body: Any, call: 
     assert app.tools.calls == [(name, arguments, Asker("main", "api") if kind else "main")]
 
 
+async def test_a_rebuild_is_asked_for() -> None:
+    """It is accepted at once, and a second one joins the first."""
+    app = ScriptedApp()
+    first = await send(app, "POST", "/v1/memory/rebuild")
+    second = await send(app, "POST", "/v1/memory/rebuild", json=NOTHING)
+    wrong = await send(app, "POST", "/v1/memory/rebuild", json={"force": True})
+
+    assert (first.status_code, first.content) == (202, b'{"rebuilding":true,"started":true}')
+    assert (second.status_code, second.content) == (202, b'{"rebuilding":true,"started":false}')
+    assert wrong.json() == error("There is no field `force` here. Fields: none.", "force")
+
+
 @pytest.mark.parametrize(
     ("body", "headers"),
     [

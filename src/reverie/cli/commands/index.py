@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reverie.app import open_memory
 from reverie.cli.opening import check_agent, find_home
 from reverie.cli.output import counted, say, say_json, warn
 from reverie.cli.progress import Progress
-from reverie.errors import EmbedderError
+from reverie.cli.running import ask, find_server
+from reverie.config import read_secret
+from reverie.errors import EmbedderError, ServerRefusedError
 from reverie.memory.notices import DAMAGED_REASON
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.app import OpenMemory
+    from reverie.cli.running import RunningServer
+    from reverie.config import Config
     from reverie.memory.index import Rebuild, SyncReport
 
 BATCH_CHUNKS = 64
+POLL_S = 0.2
 
 
 @dataclass(slots=True)
@@ -35,11 +40,17 @@ class IndexReport:
 async def index_home(given: Path | None, *, rebuild: bool, agent: str | None, as_json: bool) -> None:
     """Index every file and conversation, then compute the vectors that are missing.
 
+    A rebuild beside a running server is done by the server.
+
     Raises:
         HomeInUseError: a server runs on this home; it keeps the index up to date itself.
         ReverieError: there is no such home or agent, or the index cannot be written.
     """
     home, config = await asyncio.to_thread(find_home, given)
+    server = await asyncio.to_thread(find_server, home) if rebuild else None
+    if server is not None:
+        await rebuild_by(server, config, as_json=as_json)
+        return
     async with open_memory(home, config) as opened:
         if agent is not None:
             check_agent(opened, agent)
@@ -96,6 +107,36 @@ async def rebuild_all(opened: OpenMemory, progress: Progress) -> IndexReport:
 
         done = await opened.memory.rebuild(on_progress=show)
     return IndexReport(dict(done.files), done.messages, done.vectors)
+
+
+async def rebuild_by(server: RunningServer, config: Config, *, as_json: bool) -> None:
+    """Have a server rebuild its index, and wait until it has.
+
+    Raises:
+        ServerRefusedError: it refused, or the rebuild failed; its index is as it was.
+    """
+    gateway = config.gateway
+    token = await asyncio.to_thread(read_secret, gateway.token_env, gateway.token_file)
+    before = await asyncio.to_thread(ask, server, "GET", "/v1/memory/status", token)
+    await asyncio.to_thread(ask, server, "POST", "/v1/memory/rebuild", token)
+    with Progress(shown=not as_json) as progress, progress.step("the server builds a new index"):
+        status = await _rebuilt(server, token)
+    if status["generation"] == before["generation"]:
+        reason = next((note for note in status["notes"] if "rebuild" in note), "its log says why")
+        raise ServerRefusedError(f"the server at {server.url} did not rebuild: {reason}")
+    if as_json:
+        say_json({"generation": status["generation"], "passages": status["chunks"], "vectors": status["vectors"]})
+    else:
+        say(f"the server at {server.url} now searches {status['generation']}: {counted(status['chunks'], 'passage')}")
+
+
+async def _rebuilt(server: RunningServer, token: str | None) -> Any:
+    """The status once no rebuild runs any more."""
+    while True:
+        status = await asyncio.to_thread(ask, server, "GET", "/v1/memory/status", token)
+        if not status["rebuilding"]:
+            return status
+        await asyncio.sleep(POLL_S)
 
 
 def _as_object(report: IndexReport, chunks: int) -> dict[str, object]:
