@@ -21,6 +21,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from reverie.memory.questions import asks_what_assistant_said
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -139,7 +141,7 @@ def subject_of(question: str, words: Collection[str], speakers: Mapping[str, fro
     named = [name for name, parts in speakers.items() if parts and parts <= known]
     if named:
         return named[0] if len(named) == 1 else None
-    return None if _ABOUT_ASSISTANT.search(question) else USER
+    return None if _ABOUT_ASSISTANT.search(question) or asks_what_assistant_said(question) else USER
 
 
 def speaker_factor(speaker: str, subject: str | None) -> float:

@@ -2,7 +2,7 @@
 
 Index and query go through the same steps, so what was written is found as it was written. Spellings of the same word
 are unified (`scripts.fold`). Runs of scripts that have no spaces are expanded to their characters and pairs. A name
-such as `maxRetryCount` is indexed whole and in its parts. Case, accents and English endings are the full-text
+such as `maxRetryCount` is indexed whole, and its parts beside it. Case, accents and English endings are the full-text
 tokenizer's work.
 
 The tokenizer cuts `src/app.py`, `--dry-run` or `max_retry_count` at their signs. A question that holds such a
@@ -38,6 +38,7 @@ from reverie.memory.stop_words import (
     CUT_JAPANESE,
     CUT_THAI,
     KOREAN,
+    STOP_WORDS,
     stem,
     stop_words_in,
 )
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ANALYSER_VERSION = 2
-"""Raised with every change of what `words_for_index` gives: an index made by another version should be rebuilt."""
+"""Raised with every change of what the index is given: an index made by another version should be rebuilt."""
 
 TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
@@ -77,14 +78,14 @@ _JAPANESE_SEGMENT = re.compile(f"[{HAN}]+|[{KATAKANA}]+|[{HIRAGANA}]+")
 _JAPANESE_WORD = re.compile(f"[{HAN}]+[{HIRAGANA}]*|[{KATAKANA}]+|[{HIRAGANA}]+")
 _IS_HIRAGANA = re.compile(f"[{HIRAGANA}]")
 
-_CASES = bytes.maketrans(
-    bytes(range(256)),
-    bytes(ord("A") if chr(b).isupper() else ord("a") if chr(b).islower() else ord(" ") for b in range(128))
-    + b" " * 128,
+_CASES = b" " * 65 + b"A" * 26 + b" " * 6 + b"a" * 26 + b" " * 133
+_SMALL_WORDS = bytes(
+    byte if byte >= 0x80 else ord(chr(byte).lower() if chr(byte).isalnum() else " ")  # noqa: PLR2004 (not ASCII)
+    for byte in range(256)
 )
 _SMALL_CAPITAL, _CAPITALS_SMALL = b"aA", b"AAaa"
 _NAMES_KEPT_MAX = 4_096
-_CAMEL_PART = re.compile("[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
+_CAMEL_PART = re.compile(b"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
 
 
 def clean(text: str) -> str:
@@ -98,11 +99,26 @@ def collapse(text: str) -> str:
 
 
 def words_for_index(text: str) -> str:
-    """The text as the full-text index reads it; the parts of joined names stand at its end."""
+    """The text as the full-text index reads it."""
     if text.isascii():
-        return text + _camel_parts(text)
+        return text
     folded, may_hold_runs = fold(text)
-    return (RUN.sub(_expanded, folded) if may_hold_runs else folded) + _camel_parts(folded)
+    return RUN.sub(_expanded, folded) if may_hold_runs else folded
+
+
+def parts_for_index(text: str) -> str:
+    """The parts of the names in a text whose words are told apart by case alone (`maxRetryCount`); mostly nothing.
+
+    Each is there once, and only where the text does not hold it as a word anyway: to be found, not to count more than
+    what was written. Case is looked at as bytes, because nearly every text has no such name.
+    """
+    encoded = (text if text.isascii() else unicodedata.normalize("NFKC", text)).encode("utf-8", "replace")
+    cases = encoded.translate(_CASES)
+    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
+        return ""
+    parts = dict.fromkeys(part for name in _camel_names(encoded, cases) for part in _parts_of_name(name))
+    written = frozenset(encoded.translate(_SMALL_WORDS).split())
+    return b" ".join(part for part in parts if part not in written).decode("ascii")
 
 
 def words_for_query(text: str) -> tuple[str, ...]:
@@ -125,8 +141,7 @@ def words_of_name(name: str) -> frozenset[str]:
     for match in _matches(name[:QUESTION_END_CHARS]):
         spaced = _spaced_words(match)
         words.extend(map(_lower, spaced) if spaced else _pairs_or_unit(match.lastgroup, match[0]))
-    stops = stop_words_in(words)
-    telling = [word for word in words if word not in stops] or words
+    telling = [word for word in words if word not in STOP_WORDS] or words
     return frozenset(map(readable, telling))
 
 
@@ -159,7 +174,7 @@ def _terms(matches: Sequence[re.Match[str]]) -> Iterator[tuple[str, bool]]:
             yield _lower(run), True
         yield from zip(words, telling, strict=True)
         if words:
-            yield from ((part, part not in stops) for part in _camel_parts(run).lower().split())
+            yield from ((part, part not in stops) for part in parts_for_index(run).split())
         elif kind == "hangul":
             yield from _korean_terms(run)
         elif kind == "emoji":
@@ -240,18 +255,6 @@ def _stored(match: re.Match[str]) -> str:
     return run if len(units) <= 2 else " ".join(pairs_of(units))  # noqa: PLR2004 (a character, or a pair)
 
 
-def _camel_parts(text: str) -> str:
-    """The parts of names whose words are told apart by case alone, each name's once; mostly nothing.
-
-    Case is looked at as bytes, a class a byte, because nearly every text has no such name.
-    """
-    encoded = text.encode("utf-8", "replace")
-    cases = encoded.translate(_CASES)
-    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
-        return ""
-    return "".join(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases))))
-
-
 def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
     """The words in which a capital follows a small letter, or starts a word after other capitals; in order.
 
@@ -271,6 +274,6 @@ def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
 
 
 @lru_cache(maxsize=_NAMES_KEPT_MAX)
-def _parts_of_name(name: bytes) -> str:
-    """The parts of more than one letter, each after a space; names come back, so the last ones are kept."""
-    return "".join(f" {part}" for part in _CAMEL_PART.findall(name.decode("ascii")) if len(part) > 1)
+def _parts_of_name(name: bytes) -> tuple[bytes, ...]:
+    """The parts of more than one letter, in small letters; names come back, so the last ones are kept."""
+    return tuple(part.lower() for part in _CAMEL_PART.findall(name) if len(part) > 1)
