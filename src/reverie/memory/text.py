@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from reverie.memory.scripts import (
@@ -116,9 +117,9 @@ def parts_for_index(text: str) -> str:
     cases = encoded.translate(_CASES)
     if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
         return ""
-    parts = dict.fromkeys(part for name in _camel_names(encoded, cases) for part in _parts_of_name(name))
-    written = frozenset(encoded.translate(_SMALL_WORDS).split())
-    return b" ".join(part for part in parts if part not in written).decode("ascii")
+    parts = dict.fromkeys(chain.from_iterable(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases)))))
+    written = b" %b " % encoded.translate(_SMALL_WORDS)
+    return b"".join(part for part in parts if part not in written).decode("ascii").strip().replace("  ", " ")
 
 
 def words_for_query(text: str) -> tuple[str, ...]:
@@ -275,5 +276,5 @@ def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
 
 @lru_cache(maxsize=_NAMES_KEPT_MAX)
 def _parts_of_name(name: bytes) -> tuple[bytes, ...]:
-    """The parts of more than one letter, in small letters; names come back, so the last ones are kept."""
-    return tuple(part.lower() for part in _CAMEL_PART.findall(name) if len(part) > 1)
+    """The parts of more than one letter, small and between spaces; names come back, so the last ones are kept."""
+    return tuple(b" %b " % part.lower() for part in _CAMEL_PART.findall(name) if len(part) > 1)
