@@ -101,25 +101,15 @@ def collapse(text: str) -> str:
 
 def words_for_index(text: str) -> str:
     """The text as the full-text index reads it."""
+    return text if text.isascii() else _with_runs_expanded(*fold(text))
+
+
+def words_and_parts_for_index(text: str) -> tuple[str, str]:
+    """The text as the full-text index reads it, and the parts of the names in it."""
     if text.isascii():
-        return text
+        return text, _parts_of_names(text)
     folded, may_hold_runs = fold(text)
-    return RUN.sub(_expanded, folded) if may_hold_runs else folded
-
-
-def parts_for_index(text: str) -> str:
-    """The parts of the names in a text whose words are told apart by case alone (`maxRetryCount`); mostly nothing.
-
-    Each is there once, and only where the text does not hold it as a word anyway: to be found, not to count more than
-    what was written. Case is looked at as bytes, because nearly every text has no such name.
-    """
-    encoded = (text if text.isascii() else unicodedata.normalize("NFKC", text)).encode("utf-8", "replace")
-    cases = encoded.translate(_CASES)
-    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
-        return ""
-    parts = dict.fromkeys(chain.from_iterable(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases)))))
-    written = b" %b " % encoded.translate(_SMALL_WORDS)
-    return b"".join(part for part in parts if part not in written).decode("ascii").strip().replace("  ", " ")
+    return _with_runs_expanded(folded, may_hold_runs), _parts_of_names(folded)
 
 
 def words_for_query(text: str) -> tuple[str, ...]:
@@ -175,7 +165,7 @@ def _terms(matches: Sequence[re.Match[str]]) -> Iterator[tuple[str, bool]]:
             yield _lower(run), True
         yield from zip(words, telling, strict=True)
         if words:
-            yield from ((part, part not in stops) for part in parts_for_index(run).split())
+            yield from ((part, part not in stops) for part in _parts_of_names(run).split())
         elif kind == "hangul":
             yield from _korean_terms(run)
         elif kind == "emoji":
@@ -224,6 +214,10 @@ def _pairs_or_unit(kind: str | None, run: str) -> list[str]:
     return pairs_of(units) or units
 
 
+def _with_runs_expanded(folded: str, may_hold_runs: bool) -> str:  # noqa: FBT001 (what fold gives)
+    return RUN.sub(_expanded, folded) if may_hold_runs else folded
+
+
 def _expanded(match: re.Match[str]) -> str:
     """A run as its characters, then its pairs, then twice more what stands in it as a word of its own."""
     kind, run = match.lastgroup, match[0]
@@ -254,6 +248,21 @@ def _stored(match: re.Match[str]) -> str:
         return emoji_word(run)
     units = units_of(kind, run)
     return run if len(units) <= 2 else " ".join(pairs_of(units))  # noqa: PLR2004 (a character, or a pair)
+
+
+def _parts_of_names(folded: str) -> str:
+    """The parts of the names whose words are told apart by case alone (`maxRetryCount`); mostly nothing.
+
+    Each is there once, and only where the text does not hold it as a word anyway: to be found, not to count more than
+    what was written. Case is looked at as bytes, because nearly every text has no such name.
+    """
+    encoded = folded.encode("utf-8", "replace")
+    cases = encoded.translate(_CASES)
+    if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
+        return ""
+    parts = dict.fromkeys(chain.from_iterable(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases)))))
+    written = b" %b " % encoded.translate(_SMALL_WORDS)
+    return b"".join(part for part in parts if part not in written).decode("ascii").strip().replace("  ", " ")
 
 
 def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ from reverie.memory.text import (
     TERMS_CONSIDERED_MAX,
     clean,
     collapse,
-    parts_for_index,
     quoted,
+    words_and_parts_for_index,
     words_for_index,
     words_for_query,
     words_of_name,
@@ -40,9 +40,7 @@ def full_text(*rows: str) -> apsw.Connection:
     """A full-text table as the index has it, with some prepared rows numbered from 1."""
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE VIRTUAL TABLE t USING fts5 (body, tokenize = 'porter unicode61 remove_diacritics 2')")
-    connection.executemany(
-        "INSERT INTO t VALUES (?)", [(f"{words_for_index(row)} {parts_for_index(row)}",) for row in rows]
-    )
+    connection.executemany("INSERT INTO t VALUES (?)", [(" ".join(words_and_parts_for_index(row)),) for row in rows])
     return connection
 
 
@@ -100,7 +98,7 @@ def test_a_word_that_stands_apart_counts_more(text: str, words: str) -> None:
 )
 def test_names_told_apart_by_case_are_indexed_in_parts(text: str, parts: str) -> None:
     """Each part is added once, and only where it is not written as a word anyway."""
-    assert parts_for_index(text) == parts
+    assert words_and_parts_for_index(text) == (words_for_index(text), parts)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +248,7 @@ def test_every_word_of_a_text_finds_it(text: str) -> None:
 def test_what_is_indexed_is_bounded(text: str) -> None:
     """Any text is prepared without an error, and grows by no more than a factor."""
     assert len(words_for_index(text)) <= EXPANSION_MAX * len(text)
-    assert len(parts_for_index(text)) <= EXPANSION_MAX * len(text)
+    assert len(words_and_parts_for_index(text)[1]) <= EXPANSION_MAX * len(text)
     assert all(word == readable(word) for word in words_for_query(text))
 
 
@@ -265,6 +263,5 @@ def test_time_grows_with_the_length_only(text: str) -> None:
 
 def _seconds(text: str) -> float:
     started = time.process_time()
-    words_for_index(text)
-    parts_for_index(text)
+    words_and_parts_for_index(text)
     return time.process_time() - started
