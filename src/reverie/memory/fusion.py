@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from reverie.memory.questions import asks_what_assistant_said
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -210,7 +212,7 @@ def subject_of(question: str, words: Collection[str], speakers: Mapping[str, fro
     named = [name for name, parts in speakers.items() if parts and parts <= known]
     if named:
         return named[0] if len(named) == 1 else None
-    return None if _ABOUT_ASSISTANT.search(question) else USER
+    return None if _ABOUT_ASSISTANT.search(question) or asks_what_assistant_said(question) else USER
 
 
 def speaker_factor(speaker: str, subject: str | None, other: float = TUNING.other_speaker_factor) -> float:

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.memory.text import clean, words_for_index
+from reverie.memory.text import clean, words_and_parts_for_index, words_for_index
 
 if TYPE_CHECKING:
     from reverie.types import Provenance, Source
@@ -20,6 +20,8 @@ HASH_BYTES = 16
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A chunk ready to be written; `body` and `header` are its full-text words.
+
+    The header counts half: what stands over the text, and the parts of the names in it.
 
     `unit` is its running number: within the document for a file, within the batch for messages.
     """
@@ -61,7 +63,8 @@ def make_passage(
     `unit_chars` is the length of the whole unit, None when the text is all of it.
     """
     named = speaker if speaker and not text.startswith(speaker) else ""
-    header = words_for_index(" ".join(filter(None, (heading, named))))
+    body, parts = words_and_parts_for_index(text)
+    header = words_for_index(" ".join(filter(None, (heading, named, parts))))
     return Passage(
         start_line=start_line,
         end_line=end_line,
@@ -76,7 +79,7 @@ def make_passage(
         said_on=said_on,
         provenance=provenance,
         created_at_ms=created_at_ms,
-        body=words_for_index(text),
+        body=body,
         header=header,
     )
 

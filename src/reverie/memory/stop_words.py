@@ -94,6 +94,9 @@ die man hat war am bin den so an in was will car pour son comment on par chez su
 as do a has era once mas ser mi un son lo si de la le los las el du fait sous ton ni se en er es ist was da im all du
 """)
 """Words of another language that an English question may hold, in its words or its names: they prove nothing."""
+_ALWAYS = ENGLISH | _RUSSIAN | _ARABIC
+STOP_WORDS = _ALWAYS.union(*_OTHERS)
+"""The stop words of every language that writes spaces, but Korean."""
 _ONLY_ENGLISH = ENGLISH.difference(*_OTHERS)
 
 
@@ -102,7 +105,7 @@ def stop_words_in(words: Iterable[str]) -> frozenset[str]:
     plain = set(words)
     proof = [len(plain & own) for own in _PROVING]
     most = max(proof)
-    stops = ENGLISH | _RUSSIAN | _ARABIC
+    stops = _ALWAYS
     if most > len(plain & _ONLY_ENGLISH):
         stops = stops.union(*(own for own, count in zip(_OTHERS, proof, strict=True) if count == most))
     return stops

@@ -2,7 +2,7 @@
 
 Index and query go through the same steps, so what was written is found as it was written. Spellings of the same word
 are unified (`scripts.fold`). Runs of scripts that have no spaces are expanded to their characters and pairs. A name
-such as `maxRetryCount` is indexed whole and in its parts. Case, accents and English endings are the full-text
+such as `maxRetryCount` is indexed whole, and its parts beside it. Case, accents and English endings are the full-text
 tokenizer's work.
 
 The tokenizer cuts `src/app.py`, `--dry-run` or `max_retry_count` at their signs. A question that holds such a
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from reverie.memory.scripts import (
@@ -38,6 +39,7 @@ from reverie.memory.stop_words import (
     CUT_JAPANESE,
     CUT_THAI,
     KOREAN,
+    STOP_WORDS,
     stem,
     stop_words_in,
 )
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ANALYSER_VERSION = 2
-"""Raised with every change of what `words_for_index` gives: an index made by another version should be rebuilt."""
+"""Raised with every change of what the index is given: an index made by another version should be rebuilt."""
 
 TERMS_MAX = 32
 TERMS_CONSIDERED_MAX = 64
@@ -77,14 +79,14 @@ _JAPANESE_SEGMENT = re.compile(f"[{HAN}]+|[{KATAKANA}]+|[{HIRAGANA}]+")
 _JAPANESE_WORD = re.compile(f"[{HAN}]+[{HIRAGANA}]*|[{KATAKANA}]+|[{HIRAGANA}]+")
 _IS_HIRAGANA = re.compile(f"[{HIRAGANA}]")
 
-_CASES = bytes.maketrans(
-    bytes(range(256)),
-    bytes(ord("A") if chr(b).isupper() else ord("a") if chr(b).islower() else ord(" ") for b in range(128))
-    + b" " * 128,
+_CASES = b" " * 65 + b"A" * 26 + b" " * 6 + b"a" * 26 + b" " * 133
+_SMALL_WORDS = bytes(
+    byte if byte >= 0x80 else ord(chr(byte).lower() if chr(byte).isalnum() else " ")  # noqa: PLR2004 (not ASCII)
+    for byte in range(256)
 )
 _SMALL_CAPITAL, _CAPITALS_SMALL = b"aA", b"AAaa"
 _NAMES_KEPT_MAX = 4_096
-_CAMEL_PART = re.compile("[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
+_CAMEL_PART = re.compile(b"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+")
 
 
 def clean(text: str) -> str:
@@ -98,11 +100,16 @@ def collapse(text: str) -> str:
 
 
 def words_for_index(text: str) -> str:
-    """The text as the full-text index reads it; the parts of joined names stand at its end."""
+    """The text as the full-text index reads it."""
+    return text if text.isascii() else _with_runs_expanded(*fold(text))
+
+
+def words_and_parts_for_index(text: str) -> tuple[str, str]:
+    """The text as the full-text index reads it, and the parts of the names in it."""
     if text.isascii():
-        return text + _camel_parts(text)
+        return text, _parts_of_names(text)
     folded, may_hold_runs = fold(text)
-    return (RUN.sub(_expanded, folded) if may_hold_runs else folded) + _camel_parts(folded)
+    return _with_runs_expanded(folded, may_hold_runs), _parts_of_names(folded)
 
 
 def words_for_query(text: str) -> tuple[str, ...]:
@@ -125,8 +132,7 @@ def words_of_name(name: str) -> frozenset[str]:
     for match in _matches(name[:QUESTION_END_CHARS]):
         spaced = _spaced_words(match)
         words.extend(map(_lower, spaced) if spaced else _pairs_or_unit(match.lastgroup, match[0]))
-    stops = stop_words_in(words)
-    telling = [word for word in words if word not in stops] or words
+    telling = [word for word in words if word not in STOP_WORDS] or words
     return frozenset(map(readable, telling))
 
 
@@ -159,7 +165,7 @@ def _terms(matches: Sequence[re.Match[str]]) -> Iterator[tuple[str, bool]]:
             yield _lower(run), True
         yield from zip(words, telling, strict=True)
         if words:
-            yield from ((part, part not in stops) for part in _camel_parts(run).lower().split())
+            yield from ((part, part not in stops) for part in _parts_of_names(run).split())
         elif kind == "hangul":
             yield from _korean_terms(run)
         elif kind == "emoji":
@@ -208,6 +214,10 @@ def _pairs_or_unit(kind: str | None, run: str) -> list[str]:
     return pairs_of(units) or units
 
 
+def _with_runs_expanded(folded: str, may_hold_runs: bool) -> str:  # noqa: FBT001 (what fold gives)
+    return RUN.sub(_expanded, folded) if may_hold_runs else folded
+
+
 def _expanded(match: re.Match[str]) -> str:
     """A run as its characters, then its pairs, then twice more what stands in it as a word of its own."""
     kind, run = match.lastgroup, match[0]
@@ -240,16 +250,19 @@ def _stored(match: re.Match[str]) -> str:
     return run if len(units) <= 2 else " ".join(pairs_of(units))  # noqa: PLR2004 (a character, or a pair)
 
 
-def _camel_parts(text: str) -> str:
-    """The parts of names whose words are told apart by case alone, each name's once; mostly nothing.
+def _parts_of_names(folded: str) -> str:
+    """The parts of the names whose words are told apart by case alone (`maxRetryCount`); mostly nothing.
 
-    Case is looked at as bytes, a class a byte, because nearly every text has no such name.
+    Each is there once, and only where the text does not hold it as a word anyway: to be found, not to count more than
+    what was written. Case is looked at as bytes, because nearly every text has no such name.
     """
-    encoded = text.encode("utf-8", "replace")
+    encoded = folded.encode("utf-8", "replace")
     cases = encoded.translate(_CASES)
     if _SMALL_CAPITAL not in cases and _CAPITALS_SMALL not in cases:
         return ""
-    return "".join(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases))))
+    parts = dict.fromkeys(chain.from_iterable(map(_parts_of_name, dict.fromkeys(_camel_names(encoded, cases)))))
+    written = b" %b " % encoded.translate(_SMALL_WORDS)
+    return b"".join(part for part in parts if part not in written).decode("ascii").strip().replace("  ", " ")
 
 
 def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
@@ -271,6 +284,6 @@ def _camel_names(encoded: bytes, cases: bytes) -> Iterator[bytes]:
 
 
 @lru_cache(maxsize=_NAMES_KEPT_MAX)
-def _parts_of_name(name: bytes) -> str:
-    """The parts of more than one letter, each after a space; names come back, so the last ones are kept."""
-    return "".join(f" {part}" for part in _CAMEL_PART.findall(name.decode("ascii")) if len(part) > 1)
+def _parts_of_name(name: bytes) -> tuple[bytes, ...]:
+    """The parts of more than one letter, small and between spaces; names come back, so the last ones are kept."""
+    return tuple(b" %b " % part.lower() for part in _CAMEL_PART.findall(name) if len(part) > 1)
