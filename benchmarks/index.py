@@ -31,6 +31,7 @@ import uvloop
 
 from benchmarks.report import Report, quantile
 from reverie.app import choose_embedder, open_app, open_memory
+from reverie.cli.server import spare_the_collector
 from reverie.config import Config, Home, load_config
 from reverie.memory.documents import SeenFile, walk_memory
 from reverie.memory.index import SearchQuery
@@ -121,6 +122,7 @@ class Bench:
         forget_peak_rss()
         started_s = time.perf_counter()
         async with open_app(self.home, self.config, embedder=embedder) as app:
+            spare_the_collector()  # as the server does
             probes = [asyncio.create_task(tick(phase)), asyncio.create_task(ask(phase, app.open.memory))]
             try:
                 yield app
