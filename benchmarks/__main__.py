@@ -2,7 +2,7 @@
 
     python -m benchmarks [--turn FILE …] [--session FILE …]
 
-The gateway needs no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for.
+The gateway and the index need no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--turn", type=Path, action="append", default=[], help="a file to measure at turn level")
     parser.add_argument("--session", type=Path, action="append", default=[], help="a file for session level")
     arguments = parser.parse_args()
-    runs = [("gateway", ())]
+    runs: list[tuple[str, tuple[str, ...]]] = [("gateway", ()), ("index", ("--storm", "--embedder", "none"))]
     runs += [("retrieval", (str(file), "--level", "turn")) for file in arguments.turn]
     runs += [("retrieval", (str(file), "--level", "session")) for file in arguments.session]
     reports = [(module, given, measured(module, *given)) for module, given in runs]
