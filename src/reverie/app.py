@@ -137,6 +137,8 @@ class App:
             "failed_turns": queue.failed,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
+            "embedding_cache_hits": index.cache.hits,
+            "embedding_cache_misses": index.cache.misses,
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -230,6 +232,7 @@ async def open_app(
             clock=opened.clock,
             watch=config.memory.watch,
             watch_debounce_ms=config.memory.watch_debounce_ms,
+            reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
         )
         runner = _turn_runner(opened, model, background)

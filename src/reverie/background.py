@@ -4,7 +4,8 @@
     embedder      once                             it is loaded, so that no turn waits for it
     transcripts   a turn's end; every second       messages that are not indexed yet enter the index
     vectors       the loop above; every 5 seconds  chunks without a vector get one
-    files         a change in a workspace          changed Markdown is indexed again
+    files         a change in a workspace;         changed Markdown is indexed again
+                  every `memory.reconcile_s`       the workspaces are compared with the index
     start         once                             the workspaces are compared with the index
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from reverie.errors import EmbedderError, EmbedderPausedError
-from reverie.memory.watch import watch_workspaces
+from reverie.memory.watch import WatchSettings, watch_workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -73,6 +74,7 @@ class Background:
     clock: Clock
     watch: bool
     watch_debounce_ms: int
+    reconcile_s: float
     foreground_busy: Callable[[], bool]
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
@@ -82,7 +84,7 @@ class Background:
     def start(self, tasks: OwnedTasks) -> None:
         """Start every loop; they end with `tasks`."""
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("embedder", self.memory.warm_up),
+            ("embedder", self._warm_up),
             ("start", self._sync_workspaces),
             ("transcripts", self._follow_transcripts),
             ("vectors", self._embed),
@@ -98,6 +100,13 @@ class Background:
             async with asyncio.timeout(within_s):
                 await self._files_read.wait()
                 await self._transcripts_read.wait()
+
+    async def _warm_up(self) -> None:
+        """Load the embedder. If it fails, the loop for vectors finds out when it works."""
+        try:
+            await self.memory.warm_up()
+        except EmbedderError as error:
+            log.warning("the embedder failed", action="embedder_failed", reason=str(error))
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:
@@ -134,8 +143,8 @@ class Background:
             return 0
 
     async def _watch_files(self) -> None:
-        rings = self.vectors.ring
-        await watch_workspaces(self.memory, self.workspaces, self.watch_debounce_ms, on_change=rings)
+        settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)
+        await watch_workspaces(self.memory, self.workspaces, settings, on_change=self.vectors.ring)
 
 
 async def retried(name: str, loop: Callable[[], Awaitable[None]]) -> None:

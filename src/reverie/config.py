@@ -112,7 +112,7 @@ class MemoryConfig(Section):
     embedder_key_env: str = Field(default="REVERIE_EMBEDDER_API_KEY", description="Environment variable with its key.")
     chunker: Literal["headings", "lines"] = Field(
         default="headings",
-        description="`headings` finds best; `lines` cuts files as OpenClaw does: vectors imported from it serve.",
+        description="`headings` finds best; `lines` cuts as OpenClaw does: vectors imported from it serve.",
     )
     cache_entries_max: int = Field(default=50_000, ge=0, le=10_000_000, description="Vectors kept in embeddings.db.")
     cache_bytes_max: int = Field(
@@ -157,6 +157,12 @@ class MemoryConfig(Section):
     watch: bool = Field(default=True, description="Notice files changed by hand.")
     watch_debounce_ms: int = Field(
         default=150, ge=10, le=10_000, description="Quiet time before a changed file is read."
+    )
+    reconcile_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between comparisons of files and index, which find what was not noticed; 0: none.",
     )
     file_bytes_max: int = Field(
         default=16 * MIB, ge=1024, le=1024 * MIB, description="Larger Markdown files are skipped."

@@ -125,6 +125,7 @@ class Memory:
                 clock=opened.clock,
                 watch=config.memory.watch,
                 watch_debounce_ms=config.memory.watch_debounce_ms,
+                reconcile_s=config.memory.reconcile_s,
                 foreground_busy=lambda: False,
             )
             background.start(tasks)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import apsw
@@ -18,7 +19,6 @@ from tests.acceptance.servers import WITHOUT_MEMORY, server_at, until, upstream_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.acceptance.servers import Answer, Server, WithUpstream
 

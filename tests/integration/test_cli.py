@@ -132,7 +132,7 @@ class TestIndex:
         first, second = run_json(home, "index"), run_json(home, "index")
 
         assert first["files"]["main"] == {
-            "added": 7, "changed": 0, "removed": 0, "unchanged": 0, "skipped": [], "broken": [],
+            "added": 7, "changed": 0, "renamed": 0, "removed": 0, "unchanged": 0, "skipped": [], "broken": [],
         }  # fmt: skip
         assert second["files"]["main"]["unchanged"] == 7
         assert second["passages"] == first["passages"] > 7
@@ -141,7 +141,7 @@ class TestIndex:
         """People get sentences."""
         result = run(home, "index")
 
-        assert result.stdout.startswith("main: 7 note files added, 0 changed, 0 removed, 0 unchanged\n")
+        assert result.stdout.startswith("main: 7 note files added, 0 changed, 0 renamed, 0 removed, 0 unchanged\n")
 
     def test_rebuilt(self, home: Home) -> None:
         """A rebuild reads everything again into another file, which then is the index; nothing is embedded again."""

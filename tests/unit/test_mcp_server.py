@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from mcp import Client
 
@@ -17,7 +17,6 @@ from reverie.gateway.server import create_gateway
 from reverie.mcp_server.protocol import build_server
 from reverie.mcp_server.remote import RemoteTools, as_error
 from reverie.memory.tool_contracts import APPEND_TOOL, GET_TOOL, SEARCH_TOOL, Asker
-from reverie.testing.fake_upstream import serve_in_thread
 from tests.unit.gateway.scripted_app import ScriptedApp, ScriptedTools
 
 if TYPE_CHECKING:
@@ -109,15 +108,15 @@ def test_nothing_of_the_protocol_is_imported_before_its_first_use() -> None:
 # -- the tools of a running server -----------------------------------------------------------------------------------
 
 
-def test_a_running_server_is_asked_over_http() -> None:
+async def test_a_running_server_is_asked_over_http() -> None:
     """Known arguments reach its tool, its answer comes back as it is; its refusal in the tool's own shape."""
     scripted = ScriptedTools()
-    with serve_in_thread(create_gateway(ScriptedApp(tools=scripted))) as url:
-        remote = RemoteTools(url, None, OFFERED)
-        found = asyncio.run(remote.answer("memory_search", {"query": "cat", "whatever": 1}, Asker("main")))
-        scripted.refusal = RequestError("path required: no", param="path")
-        refused = asyncio.run(remote.answer("memory_get", {"path": "/etc"}, Asker("main")))
-        unknown = asyncio.run(remote.answer("memory_fly", {}, Asker("main")))
+    transport = httpx2.ASGITransport(create_gateway(ScriptedApp(tools=scripted)))
+    remote = RemoteTools("http://127.0.0.1:8377", None, OFFERED, transport)
+    found = await remote.answer("memory_search", {"query": "cat", "whatever": 1}, Asker("main"))
+    scripted.refusal = RequestError("path required: no", param="path")
+    refused = await remote.answer("memory_get", {"path": "/etc"}, Asker("main"))
+    unknown = await remote.answer("memory_fly", {}, Asker("main"))
 
     assert found == scripted.given
     assert scripted.calls[0][1] == {"query": "cat", "agent": "main"}

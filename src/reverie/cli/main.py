@@ -181,6 +181,37 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     run(work, as_json=as_json)
 
 
+@app.command(
+    short_help="Say what is wrong with a home, and repair it.",
+    epilog="\b\nExamples:\n  reverie doctor\n  reverie doctor --fix\n  reverie doctor --deep --json",
+)
+def doctor(
+    home: HomeOption = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair what can be made anew from files and conversations. Needs no server.")
+    ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Leave nothing out: full checks of large files, contents of notes, a paid embedder."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a home: databases, index, notes, conversations, cache, leftovers, settings.
+
+    Each finding has a severity, a cause and a remedy. Looking changes nothing and works beside a running server.
+    The exit code is 1 when an error remains.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.doctor import examine_home
+
+        await examine_home(home, fix=fix, deep=deep, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
 @importing.command(
     epilog="\b\nEach line of the file is one of:\n"
     '  {"name": "…", "turns": [{"session": "…", "speaker": "…", "text": "…", "when": "…"}, …]}\n'
@@ -202,6 +233,37 @@ def conversation(
         from reverie.cli.commands.import_conversation import import_file
 
         await import_file(home, file, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@importing.command(
+    epilog="\b\nPATH is an OpenClaw home, or one of its databases, workspaces or session folders.\n"
+    "\n\b\nExamples:\n  reverie import openclaw ~/.openclaw --dry-run\n  reverie import openclaw ~/.openclaw\n"
+    "  reverie import openclaw ~/.openclaw/memory/main.sqlite"
+)
+def openclaw(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="What to import; it is only read.")],
+    home: HomeOption = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it becomes. [each agent's own name]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    skip_foreign: Annotated[
+        bool, typer.Option("--skip-foreign", help="Leave out vectors that no embedder of Reverie can use.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over vectors, notes and conversations from OpenClaw.
+
+    Works beside a running server. Importing again adds nothing twice; an import that was interrupted goes on.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.import_openclaw import OpenClawFlags, import_from_openclaw
+
+        flags = OpenClawFlags(agent, dry_run=dry_run, skip_foreign=skip_foreign, as_json=as_json)
+        await import_from_openclaw(home, path, flags)
 
     run(work, as_json=as_json)
 

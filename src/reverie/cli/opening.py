@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.app import open_memory
+from reverie.app import UNSET, open_memory
 from reverie.config import load_config, resolve_home
 from reverie.errors import ConfigError, HomeError, HomeInUseError
 
@@ -31,13 +31,17 @@ class Opened:
 
 
 @asynccontextmanager
-async def open_home(home: Home, config: Config) -> AsyncGenerator[Opened]:
-    """Open a home, alone if possible. Raises what `open_memory` raises, except that it may be in use."""
+async def open_home(home: Home, config: Config, *, with_vectors: bool = True) -> AsyncGenerator[Opened]:
+    """Open a home, alone if possible. Raises what `open_memory` raises, except that it may be in use.
+
+    Without vectors the embedder and the stored vectors are not loaded: for a command that neither indexes nor searches.
+    """
+    embedder = UNSET if with_vectors else None
     async with AsyncExitStack() as stack:
         try:
-            memory = await stack.enter_async_context(open_memory(home, config))
+            memory = await stack.enter_async_context(open_memory(home, config, embedder=embedder))
         except HomeInUseError:
-            memory = await stack.enter_async_context(open_memory(home, config, exclusive=False))
+            memory = await stack.enter_async_context(open_memory(home, config, exclusive=False, embedder=embedder))
             yield Opened(memory, alone=False)
         else:
             yield Opened(memory, alone=True)

@@ -124,8 +124,10 @@ async def import_conversations(
     return report
 
 
-async def import_session(sessions: SessionStore, agent: str, history: str, past: PastSession) -> tuple[str, int]:
-    """Add one past session; returns its id and how many messages it gained.
+async def import_session(
+    sessions: SessionStore, agent: str, history: str, past: PastSession, *, title: str = ""
+) -> tuple[str, int]:
+    """Add one past session; returns its id and how many messages it gained. Without a title its names are one.
 
     A session of that name which begins as this one does is this one, and gains what it lacks. Otherwise the name
     belongs to another conversation, and the next free one is taken.
@@ -134,7 +136,7 @@ async def import_session(sessions: SessionStore, agent: str, history: str, past:
         ImportFileError: more than `NAMESAKES_MAX` different conversations have this name.
         StorageError: it could not be written; what was written before stays.
     """
-    title = f"{history}: {past.name}"
+    title = title or f"{history}: {past.name}"
     for number in range(1, NAMESAKES_MAX + 1):
         key = session_key(agent, history, past.name if number == 1 else f"{past.name}~{number}")
         session_id, _ = await sessions.import_session(key, title, ())

@@ -21,10 +21,17 @@ _PATHS = {SEARCH: "search", GET: "get", APPEND: "append"}
 
 
 class RemoteTools:
-    """The tools of the server at `url`. `token` is what it wants to be shown, if anything."""
+    """The tools of the server at `url`. `token` is what it wants to be shown, if anything; `transport` is for tests."""
 
-    def __init__(self, url: str, token: str | None, offered: tuple[JsonObject, ...]) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        offered: tuple[JsonObject, ...],
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
         self._url = url
+        self._transport = transport
         self._offered = offered
         self._fields = dict.fromkeys(_PATHS, ("path", "text")) | {
             tool["function"]["name"]: tuple(tool["function"]["parameters"]["properties"]) for tool in offered
@@ -60,7 +67,9 @@ class RemoteTools:
         Call it on a thread: the first one loads the client's package.
         """
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return httpx2.AsyncClient(base_url=self._url, timeout=CALL_S_MAX, trust_env=False, verify=trust)
+        return httpx2.AsyncClient(
+            base_url=self._url, timeout=CALL_S_MAX, trust_env=False, verify=trust, transport=self._transport
+        )
 
 
 def as_error(status: int, failure: JsonObject) -> ReverieError:

@@ -28,6 +28,7 @@ from reverie.memory.documents import (
     is_ignored_folder,
     read_file,
     split_lines,
+    stat_file,
 )
 from reverie.memory.passages import content_hash
 from reverie.memory.text import clean, collapse
@@ -120,9 +121,8 @@ def append_note(
                 return AppendedNote(name, *known, appended=False)
             joined, appended = _joined(name, held, note)
             if len(joined) > file_bytes_max:
-                raise MemoryPathError(
-                    f"{name} would be larger than {file_bytes_max:,} bytes: add the note to another file"
-                )
+                limit = f"{file_bytes_max:,} bytes"
+                raise MemoryPathError(f"{name} is full: it takes notes up to {limit}, write to another file")
             if _identity(file) == before:
                 write_atomic(file, joined)
                 return appended
@@ -152,6 +152,9 @@ def _paragraphs(text: str) -> list[tuple[int, int, bytes]]:
 
 
 def _held(workspace: Path, name: str, bytes_max: int) -> FileContent | None:
+    info = stat_file(workspace, name)
+    if info is not None and info.size_bytes > bytes_max:
+        raise MemoryPathError(f"{name} is full: it has {info.size_bytes:,} bytes, and takes notes up to {bytes_max:,}")
     held = read_file(workspace, name, bytes_max)
     if isinstance(held, SkippedFile):
         raise MemoryPathError(f"{name}: {held.reason}")

@@ -1,11 +1,11 @@
-"""Cut documents into small units that keep their exact lines: at headings, or, for imported vectors, by lines alone.
+"""Cut documents into small units that keep their exact lines: at headings, or by lines alone.
 
 Small units retrieve better than large ones: a line of a list is one fact, and twenty facts in one unit dilute each
 other. What stands around a hit can always be read through its line numbers.
 
 Invariants: lines are 1-based and inclusive; every line that is not blank stands in at least one chunk; no chunk is
-blank; no code point is ever split; a chunk never crosses a heading once it holds text (`chunk_document`), or its text
-is byte for byte what OpenClaw would have embedded (`chunk_lines`).
+blank; no code point is ever split. A chunk never crosses a heading once it holds text (`chunk_document`), or is what
+OpenClaw would have embedded, byte for byte (`chunk_lines`).
 """
 
 from __future__ import annotations

@@ -10,13 +10,12 @@ more than `bytes_max` of a file is ever read.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from reverie.errors import MemoryPathError
 
@@ -31,6 +30,9 @@ MEMORY_FOLDER = "memory"
 GENERATED_FOLDER = "memory/dreaming"
 IGNORED_FOLDERS = frozenset({"node_modules", "venv", "__pycache__"})
 FILES_MAX = 200_000
+"""Files of one workspace that are looked at; of those beyond, in path order, a report says that they are left out."""
+
+LINK_REASON = "a symbolic link: not followed"
 FRONT_MATTER_LINES_MAX = 200
 READ_FLAGS: int = (
     os.O_RDONLY
@@ -43,8 +45,6 @@ READ_FLAGS: int = (
 
 HEADINGS_BYTES_MAX = 2 * 1024 * 1024
 """In a larger file headings are not looked for: parsing it would hold the interpreter for too long."""
-
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,14 @@ class FileStat:
     size_bytes: int
 
 
+class SeenFile(NamedTuple):
+    """A file as the directory shows it: path, modification time and size in bytes."""
+
+    path: str
+    mtime_ns: int
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
     """A file that is not indexed, and why."""
@@ -89,12 +97,15 @@ class SkippedFile:
 
 def is_indexed_path(path: str) -> bool:
     """Whether a workspace-relative path is one that gets indexed, by its name alone."""
-    parts = PurePosixPath(path).parts
-    if not path.endswith(".md") or any(part == ".." for part in parts):
+    first, *folders = path.split("/")
+    if not path.endswith(".md"):
         return False
-    if len(parts) == 1:
+    if not folders:
         return path in ROOT_FILES
-    return parts[0] == MEMORY_FOLDER and not is_generated(path) and not any(map(is_ignored_folder, parts[1:-1]))
+    name = folders.pop()
+    if first != MEMORY_FOLDER or is_generated(path) or not name:
+        return False
+    return not any(not folder or is_ignored_folder(folder) for folder in folders)
 
 
 def is_generated(path: str) -> bool:
@@ -107,65 +118,122 @@ def is_ignored_folder(name: str) -> bool:
     return name.startswith(".") or name in IGNORED_FOLDERS
 
 
-def walk_memory(workspace: Path, under: str = "") -> Iterator[str]:
-    """The workspace-relative paths of all files to index, in no particular order; missing folders are empty.
+def walk_memory(workspace: Path, under: str = "") -> Iterator[SeenFile | SkippedFile]:
+    """All files to index, sorted by path, and links and folders that are left out; missing folders are empty.
 
-    `under` limits the walk to one folder of it.
+    Nothing but the listings of the folders on the way down is held. `under` limits the walk to one folder.
     """
-    if not under:
-        for name in ROOT_FILES:
-            if _is_regular(workspace / name):
-                yield name
-    waiting = [under or MEMORY_FOLDER]
-    found = 0
-    while waiting and found < FILES_MAX:
-        folder = waiting.pop()
-        for entry in _entries(workspace / folder):
-            path = f"{folder}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                if path != GENERATED_FOLDER and not is_ignored_folder(entry.name):
-                    waiting.append(path)
-            elif entry.name.endswith(".md") and entry.is_file(follow_symlinks=False):
-                found += 1
-                yield path
+    met = 0
+    for found in _walked(workspace, under):
+        if isinstance(found, SeenFile):
+            met += 1
+            if met > FILES_MAX:
+                yield SkippedFile(
+                    found.path, f"more than {FILES_MAX:,} files: this one and those after it are left out"
+                )
+                return
+        yield found
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """A folder's entries; none when it is missing, a link, or cannot be read."""
+def _walked(workspace: Path, under: str) -> Iterator[SeenFile | SkippedFile]:
+    if under:
+        yield from _walk_folder(workspace, under)
+        return
+    for name in ROOT_FILES:
+        info = _lstat(workspace / name)
+        if info is not None and stat.S_ISREG(info.st_mode):
+            yield SeenFile(name, info.st_mtime_ns, info.st_size)
+        elif info is not None and stat.S_ISLNK(info.st_mode):
+            yield SkippedFile(name, LINK_REASON)
+    yield from _walk_folder(workspace, MEMORY_FOLDER)
+
+
+def _walk_folder(workspace: Path, top: str) -> Iterator[SeenFile | SkippedFile]:
+    """Depth first, without recursion: however deep somebody nests folders, it is only a longer list here."""
+    if crosses_link(workspace, top):
+        yield SkippedFile(top, LINK_REASON)
+        return
+    level = _entries(workspace, top)
+    above: list[Iterator[tuple[str, os.DirEntry[str] | OSError]]] = []
+    while True:
+        path, entry = next(level, ("", None))
+        if entry is None:
+            if not above:
+                return
+            level = above.pop()
+        elif isinstance(entry, OSError):
+            yield SkippedFile(_spelt(path), f"cannot be read: {entry.strerror or entry}")
+        elif entry.is_dir(follow_symlinks=False):
+            if path != GENERATED_FOLDER and not is_ignored_folder(entry.name):
+                above.append(level)
+                level = _entries(workspace, path)
+        elif (found := _seen(entry, path)) is not None:
+            yield found
+
+
+def _entries(workspace: Path, folder: str) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
+    """Path and entry of all in a folder, or the error that listing it gave; nothing when it is gone."""
     try:
-        if folder.is_symlink():
-            return []
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if _is_storable(entry.name)]
+        entries = _sorted_entries(workspace / folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield folder, error
+        return
+    for entry in entries:
+        yield f"{folder}/{entry.name}", entry
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """A folder's entries in the order of the paths below them: a folder sorts as if its name ended with a slash."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda e: f"{e.name}/" if e.is_dir(follow_symlinks=False) else e.name)
+
+
+def _seen(entry: os.DirEntry[str], path: str) -> SeenFile | SkippedFile | None:
+    """What a directory entry is; None for what is not Markdown, or went meanwhile."""
+    try:
+        if entry.is_symlink():
+            counts = entry.name.endswith(".md") or (entry.is_dir() and not is_ignored_folder(entry.name))
+            return SkippedFile(_spelt(path), LINK_REASON) if counts else None
+        if not entry.name.endswith(".md") or not entry.is_file(follow_symlinks=False):
+            return None
+        if _spelt(path) != path:
+            return SkippedFile(_spelt(path), "its name is not UTF-8, so that no citation could spell it: rename it")
+        info = entry.stat(follow_symlinks=False)
     except OSError:
-        return []
+        return None
+    return SeenFile(path, info.st_mtime_ns, info.st_size)
 
 
-def _is_storable(name: str) -> bool:
-    """False for a name that is not UTF-8: no citation could spell it."""
+def _spelt(path: str) -> str:
+    """A path as it can be written down: bytes that are not UTF-8 as a backslash and their number."""
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _lstat(path: Path) -> os.stat_result | None:
     try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        return path.lstat()
+    except (OSError, ValueError):
+        return None
 
 
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
+def find_file(workspace: Path, path: str) -> SeenFile | SkippedFile | None:
+    """A file by its name, or why it is left out; None when there is none."""
+    if crosses_link(workspace, path):
+        return SkippedFile(path, LINK_REASON)
+    info = _lstat(workspace / path)
+    if info is None:
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        return SkippedFile(path, "not a regular file")
+    return SeenFile(path, info.st_mtime_ns, info.st_size)
 
 
 def stat_file(workspace: Path, path: str) -> FileStat | None:
     """Modification time and size of a regular file; None when it is gone, a link, or reached through a link."""
-    if crosses_link(workspace, path):
-        return None
-    try:
-        info = (workspace / path).lstat()
-    except (OSError, ValueError):
-        return None
-    return FileStat(info.st_mtime_ns, info.st_size) if stat.S_ISREG(info.st_mode) else None
+    found = find_file(workspace, path)
+    return FileStat(found.mtime_ns, found.size_bytes) if isinstance(found, SeenFile) else None
 
 
 def read_file(workspace: Path, path: str, bytes_max: int) -> FileContent | SkippedFile | None:
@@ -174,7 +242,7 @@ def read_file(workspace: Path, path: str, bytes_max: int) -> FileContent | Skipp
     Raises nothing for what a file can be; a directory or a device is "not a regular file".
     """
     if crosses_link(workspace, path):
-        return SkippedFile(path, "a symbolic link: not followed")
+        return SkippedFile(path, LINK_REASON)
     try:
         descriptor = os.open(workspace / path, READ_FLAGS)
         with os.fdopen(descriptor, "rb") as file:
@@ -242,8 +310,16 @@ def split_lines(text: str) -> list[str]:
 
 
 def without_comments(text: str) -> str:
-    """The text without its HTML comments, which are for whoever edits it; every line keeps its number."""
-    return _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text) if "<!--" in text else text
+    """The text without its HTML comments, which are for whoever edits it; every line keeps its number.
+
+    A comment that is never closed is text. One pass, whatever the text: a pattern would search to the end for each.
+    """
+    kept: list[str] = []
+    at = 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        kept += (text[at:start], "\n" * text.count("\n", start, end))
+        at = end + 3
+    return "".join([*kept, text[at:]]) if kept else text
 
 
 def parse_markdown(text: str) -> MarkdownDocument:

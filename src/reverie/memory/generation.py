@@ -22,9 +22,10 @@ from reverie.memory.chunking import ChunkLimits
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
 from reverie.memory.fusion import Tuning
+from reverie.memory.notices import FileNotices, stored_notices
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
-from reverie.memory.sync import REASONS_MAX, SyncReport, WorkspaceSync
+from reverie.memory.sync import SyncReport, WorkspaceSync
 from reverie.memory.text import ANALYSER_VERSION
 from reverie.memory.transcripts import FOLLOW_MESSAGES_MAX, transcript_passages, within_size
 
@@ -56,8 +57,10 @@ class IndexStatistics:
     `vectors_reason` when the index was built by another one. `embedder_failure` is the last failure, empty since the
     last success; `embedder_pause_s` says in how many seconds it is asked again. `refused_chunks` are those whose text
     it does not take, which have no vector until the next rebuild; `refused_reason` is why, of the last one. `skipped`
-    are the files that were left out when they were last looked at. `notes` say in what this index differs from one that
-    would be built now.
+    are the files that were left out when they were last looked at, `damaged` those that are indexed although some of
+    their bytes are not text; both name at most 1,000 of an agent. `watch` says how changed files are noticed: `system`,
+    or `polling` and why; empty when nobody has watched yet. `notes` say in what this index differs from one that would
+    be built now.
     """
 
     generation: str
@@ -77,6 +80,8 @@ class IndexStatistics:
     refused_reason: str
     cache: CacheStatistics
     skipped: tuple[SkippedFile, ...]
+    damaged: tuple[str, ...]
+    watch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,15 @@ class IndexSources:
 class IndexGeneration:
     """The index of all agents of one home. Build it with `await IndexGeneration.open(...)`, end it with `aclose()`."""
 
-    def __init__(self, database: Database, sources: IndexSources, figures: IndexFigures, notes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sources: IndexSources,
+        figures: IndexFigures,
+        notes: Sequence[str],
+        notices: Mapping[str, FileNotices],
+        watch: str,
+    ) -> None:
         self._database = database
         self._sources = sources
         self._figures = figures
@@ -110,7 +123,8 @@ class IndexGeneration:
         self._following = asyncio.Lock()
         self._follow_limit = FOLLOW_MESSAGES_MAX
         self._syncs: dict[str, WorkspaceSync] = {}
-        self._skipped: dict[str, tuple[SkippedFile, ...]] = {}
+        self._notices = dict(notices)
+        self._watch = watch
 
     @classmethod
     async def open(cls, database: Database, sources: IndexSources) -> IndexGeneration:
@@ -126,7 +140,8 @@ class IndexGeneration:
             await database.write(store.forget_transcripts)
             await database.read(figures.read)
         notes = await database.write(lambda tx: differences(tx, sources.config))
-        index = cls(database, sources, figures, notes)
+        notices, watch = await database.read(lambda tx: (stored_notices(tx), store.watch_mode(tx)))
+        index = cls(database, sources, figures, notes, notices, watch)
         if index._backlog is not None:
             await index._backlog.open()
         if index._semantic is not None:
@@ -152,9 +167,16 @@ class IndexGeneration:
             MemoryPathError: there is no such agent.
             StorageError: the index could not be written.
         """
-        report = await self._sync_of(agent).run(paths)
-        self._note_skipped(agent, report.skipped, paths)
-        return report
+        return await self._sync_of(agent).run(paths)
+
+    async def note_watch(self, watch: str) -> None:
+        """Remember how changed files are noticed: `system`, or `polling` and why.
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        self._watch = watch
+        await self._database.write(lambda tx: tx.execute("set_meta", key=store.WATCH, value=watch))
 
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
@@ -175,6 +197,8 @@ class IndexGeneration:
         """
         async with self._following:
             await successor.follow_transcripts()
+            if self._watch:
+                await successor.note_watch(self._watch)
             await switch()
 
     async def embed_backlog(self, limit: int = BACKLOG_CHUNKS) -> int:
@@ -253,7 +277,9 @@ class IndexGeneration:
             refused_chunks=0 if self._backlog is None else self._backlog.refusals.chunks,
             refused_reason="" if self._backlog is None else self._backlog.refusals.reason,
             cache=self._sources.cache.statistics(),
-            skipped=tuple(file for files in self._skipped.values() for file in files),
+            skipped=tuple(file for notices in self._notices.values() for file in notices.files()),
+            damaged=tuple(path for notices in self._notices.values() for path in sorted(notices.damaged)),
+            watch=self._watch,
         )
 
     async def aclose(self) -> None:
@@ -261,17 +287,6 @@ class IndexGeneration:
         if self._semantic is not None:
             await self._semantic.aclose()
         await self._database.aclose()
-
-    def _note_skipped(self, agent: str, skipped: tuple[SkippedFile, ...], paths: Collection[str] | None) -> None:
-        """Remember which files are left out, and tell of each when that is news."""
-        before = self._skipped.get(agent, ())
-        for file in skipped:
-            if file not in before:
-                log.warning(
-                    "a file is not indexed", action="file_skipped", agent=agent, file=file.path, reason=file.reason
-                )
-        kept = () if paths is None else [file for file in before if file.path not in paths and file not in skipped]
-        self._skipped[agent] = (*kept, *skipped)[:REASONS_MAX]
 
     def _vectors_state(self) -> Literal["off", "unknown", "loading", "ready", "paused"]:
         semantic = self._semantic
@@ -333,6 +348,7 @@ class IndexGeneration:
                 file_bytes_max=self._sources.config.file_bytes_max,
                 clock=self._sources.clock,
                 limits=ChunkLimits.of(self._sources.config.chunker),
+                notices=self._notices.setdefault(agent, FileNotices(agent)),
                 follow=lambda change: self._followed(change, "memory"),
             )
         return known

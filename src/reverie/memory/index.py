@@ -150,6 +150,17 @@ class MemoryIndex:
             if self._live in {live, building}:
                 return report
 
+    async def note_watch(self, mode: str, cause: str) -> None:
+        """Remember how changed files are noticed: `system`, or `polling` and why.
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        if mode == "polling":
+            log.warning("files are compared again and again, not watched", action="watch_polling", cause=cause)
+        async with self._using(self._live) as live:
+            await live.note_watch(f"{mode}: {cause}" if cause else mode)
+
     async def follow_transcripts(self) -> int:
         """Index the messages written since the last time; returns how many, 0 when there was nothing new.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOG_POSITION = "log_position"
 EMBEDDER = "embedder"
+WATCH = "watch"
 REFUSED_TEXTS = "refused_texts"
 REFUSED_REASON = "refused_reason"
 
@@ -111,52 +112,87 @@ def known_files(tx: Transaction, agent_id: int, paths: Sequence[str]) -> dict[st
     return {row["path"]: _known(row) for row in rows}
 
 
+def list_files(tx: Transaction, agent_id: int, after: str, high: str, limit: int) -> list[KnownFile]:
+    """What the index knows of the files in a range of paths, both ends excluded, in path order."""
+    rows = tx.rows("list_documents", agent_id=agent_id, after=after, high=high, limit=limit)
+    return [_known(row) for row in rows]
+
+
 def _known(row: Row) -> KnownFile:
     return KnownFile(row["id"], row["path"], row["content_hash"], row["mtime_ns"], row["size_bytes"], row["indexed_at"])
 
 
-def touch_file(tx: Transaction, known: KnownFile, *, mtime_ns: int, size_bytes: int, now_ms: int) -> None:
-    """The file was read and its content is the same: remember that it was looked at."""
-    tx.execute(
-        "update_document",
-        id=known.document_id,
-        content_hash=known.content_hash,
-        mtime_ns=mtime_ns,
-        size_bytes=size_bytes,
-        indexed_at=now_ms,
-    )
+def touch_file(tx: Transaction, agent_id: int, known: KnownFile, now: KnownFile) -> bool:
+    """The content is the same, time or size are not: note them. False when the index no longer holds `known`."""
+    if not _still_holds(tx, agent_id, known.path, known):
+        return False
+    _update_document(tx, now)
+    return True
 
 
-def write_file(tx: Transaction, agent_id: int, file: ReadFile, now_ms: int) -> Change:
-    """Bring the index to what the file holds now."""
+def write_file(
+    tx: Transaction, agent_id: int, file: ReadFile, known: KnownFile | None, looked_at_ms: int
+) -> Change | None:
+    """Bring the index from `known` to what the file held at `looked_at_ms`; None when it no longer holds `known`."""
+    if not _still_holds(tx, agent_id, file.path, known):
+        return None
     change = Change()
-    facts = {
-        "content_hash": file.content_hash,
-        "mtime_ns": file.mtime_ns,
-        "size_bytes": file.size_bytes,
-        "indexed_at": now_ms,
-    }
-    known = known_files(tx, agent_id, [file.path]).get(file.path)
     if known is None:
         document_id = tx.insert(
-            "add_document", agent_id=agent_id, source="memory", path=file.path, session_id=None, **facts
+            "add_document",
+            agent_id=agent_id,
+            source="memory",
+            path=file.path,
+            session_id=None,
+            content_hash=file.content_hash,
+            mtime_ns=file.mtime_ns,
+            size_bytes=file.size_bytes,
+            indexed_at=looked_at_ms,
         )
         change.documents = 1
     else:
         document_id = known.document_id
-        tx.execute("update_document", id=document_id, **facts)
+        facts = (file.content_hash, file.mtime_ns, file.size_bytes, looked_at_ms)
+        _update_document(tx, KnownFile(document_id, file.path, *facts))
     _replace_chunks(tx, document_id, scope_word(agent_id, "memory"), file.passages, change)
     return change
 
 
-def remove_file(tx: Transaction, document_id: int) -> Change:
-    """Forget a file and everything that stood in it."""
+def move_file(tx: Transaction, agent_id: int, known: KnownFile, now: KnownFile) -> bool:
+    """A file has another name: its chunks, words and vectors stay. False when the index no longer holds `known`."""
+    if not _still_holds(tx, agent_id, known.path, known) or not _still_holds(tx, agent_id, now.path, None):
+        return False
+    tx.execute("move_document", id=known.document_id, path=now.path)
+    _update_document(tx, now)
+    return True
+
+
+def remove_file(tx: Transaction, agent_id: int, known: KnownFile) -> Change | None:
+    """Forget a file and everything that stood in it; None when the index no longer holds `known`."""
+    if not _still_holds(tx, agent_id, known.path, known):
+        return None
     change = Change(documents=-1)
-    for row in tx.tuples("list_document_chunks", document_id=document_id):
+    for row in tx.tuples("list_document_chunks", document_id=known.document_id):
         change.removed_ids.append(row[0])
     _delete_chunks(tx, change.removed_ids)
-    tx.execute("delete_document", id=document_id)
+    tx.execute("delete_document", id=known.document_id)
     return change
+
+
+def _still_holds(tx: Transaction, agent_id: int, path: str, known: KnownFile | None) -> bool:
+    """Whether nobody has written the file since it was compared: of two who read it, the one who read last may."""
+    return known_files(tx, agent_id, [path]).get(path) == known
+
+
+def _update_document(tx: Transaction, now: KnownFile) -> None:
+    tx.execute(
+        "update_document",
+        id=now.document_id,
+        content_hash=now.content_hash,
+        mtime_ns=now.mtime_ns,
+        size_bytes=now.size_bytes,
+        indexed_at=now.indexed_at_ms,
+    )
 
 
 def write_transcripts(
@@ -184,6 +220,11 @@ def write_transcripts(
 def log_position(tx: Transaction) -> int:
     """How far the transcripts are indexed."""
     return int(tx.value("get_meta", key=LOG_POSITION) or 0)
+
+
+def watch_mode(tx: Transaction) -> str:
+    """How changed files were last noticed; empty when they never were."""
+    return tx.value("get_meta", key=WATCH) or ""
 
 
 def forget_transcripts(tx: Transaction) -> None:

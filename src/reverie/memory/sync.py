@@ -1,29 +1,35 @@
 """Bring the index in step with a workspace: read what changed, leave the rest alone, forget what is gone.
 
 A file is read again when its size or modification time differs from what the index knows, and cut again only when its
-content does. Files are handled a few at a time, so that one which must be findable now never waits for a whole walk.
+content does. One that has another name, and nothing else new, keeps its chunks and vectors. Files are handled a few at
+a time, so that one which must be findable now waits for at most one such batch.
 
-Invariant: each file is one transaction, and what is indexed is always one state the file really had: of two runs that
-meet the same file, the later reads it later.
+Invariant: each file is one transaction, and it is written only onto the state it was compared with. So what is indexed
+is always one state the file really had, and of two runs that meet the same file, the one that read it later wins.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reverie.memory.chunking import ChunkLimits, chunk_document, chunk_lines
 from reverie.memory.documents import (
-    FILES_MAX,
+    MEMORY_FOLDER,
+    SeenFile,
     SkippedFile,
+    find_file,
     is_indexed_path,
     parse_markdown,
     read_file,
     stat_file,
     walk_memory,
+    without_comments,
 )
 from reverie.memory.passages import content_hash, make_passage
 from reverie.memory.store import (
@@ -32,35 +38,50 @@ from reverie.memory.store import (
     ReadFile,
     agent_number,
     known_files,
+    list_files,
+    move_file,
     remove_file,
     touch_file,
     write_file,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from reverie.clock import Clock
+    from reverie.memory.documents import FileContent
+    from reverie.memory.notices import FileNotices
     from reverie.memory.passages import Passage
-    from reverie.storage.database import Database, Row
+    from reverie.storage.database import Database
     from reverie.types import Chunk
 
-FILES_AT_ONCE = 16
-LISTED_AT_ONCE = 500
+FILES_AT_ONCE = 32
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Files are read and written in batches of at most so many, and so large unless one file alone is larger."""
+
+COMPARED_AT_ONCE = 500
+CONFLICTS_MAX = 5
+"""So often a file is read again because another run wrote it meanwhile; then that run has the last word."""
+
 REASONS_MAX = 1_000
 RECENT_CHANGE_NS = 2_000_000_000
 """A file that changed this shortly before it was read may have changed again within one tick of its clock."""
 
+_LAST = "\U0010ffff"
 _DATED = re.compile(r"^memory/(?:.*/)?(\d{4}-\d{2}-\d{2})[^/]*\.md$")
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What one run over a workspace did. `skipped` and `broken` name at most `REASONS_MAX` files each."""
+    """What one run over a workspace did, in files and chunks. `skipped` and `broken` name at most `REASONS_MAX` files.
+
+    A file counts as renamed when it keeps its content under another name; `unchanged` ones are as the index knew them.
+    """
 
     added: int = 0
     changed: int = 0
+    renamed: int = 0
     removed: int = 0
     unchanged: int = 0
     chunks_added: int = 0
@@ -70,30 +91,62 @@ class SyncReport:
     broken: tuple[str, ...] = ()
     took_ms: float = 0.0
 
+    @property
+    def found_changes(self) -> bool:
+        """Whether the index was behind the files."""
+        return bool(self.added or self.changed or self.renamed or self.removed)
+
 
 @dataclass(frozen=True, slots=True)
 class _SameContent:
     """A file whose content is what the index knows, though its time or size said otherwise."""
 
+    now: KnownFile
+
+
+@dataclass(frozen=True, slots=True)
+class _Renamed:
+    """A file whose content the index knows under a name that is gone."""
+
     known: KnownFile
-    mtime_ns: int
-    size_bytes: int
+    now: KnownFile
+
+
+@dataclass(frozen=True, slots=True)
+class _ToRead:
+    """A file to read: what the index holds of it, or else perhaps under which other name."""
+
+    path: str
+    mtime_ns: int = 0
+    size_bytes: int = 0
+    known: KnownFile | None = None
+    renamed_from: KnownFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """A path and what was found there; `found` None: nothing to index, `known` what the index held before."""
+    """A path and what was found there; `found` None: nothing to index."""
 
     path: str
     known: KnownFile | None
-    found: ReadFile | _SameContent | KnownFile | SkippedFile | None
+    found: ReadFile | _SameContent | _Renamed | SkippedFile | None
+    looked_at_ms: int
     broken: bool = False
 
 
 @dataclass(slots=True)
-class _Tally:
-    """A report while it grows."""
+class _Differences:
+    """Where workspace and index differ: files to read, and what the index knows of files that were not met."""
 
+    to_read: list[_ToRead] = field(default_factory=list[_ToRead])
+    gone: dict[str, KnownFile] = field(default_factory=dict[str, KnownFile])
+
+
+@dataclass(slots=True)
+class _Tally:
+    """A report while it grows, and the notices that follow it."""
+
+    notices: FileNotices
     counts: dict[str, int] = field(default_factory=dict[str, int])
     skipped: list[SkippedFile] = field(default_factory=list[SkippedFile])
     broken: list[str] = field(default_factory=list[str])
@@ -101,6 +154,21 @@ class _Tally:
     def add(self, **counts: int) -> None:
         for name, count in counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
+
+    def skip(self, file: SkippedFile) -> None:
+        self.notices.skip(file)
+        if len(self.skipped) < REASONS_MAX:
+            self.skipped.append(file)
+
+    def read(self, path: str, *, broken: bool) -> None:
+        self.notices.read(path, damaged=broken)
+        if broken and len(self.broken) < REASONS_MAX:
+            self.broken.append(path)
+
+    def report(self, took_ms: float) -> SyncReport:
+        return SyncReport(
+            **self.counts, skipped=tuple(self.skipped), broken=tuple(sorted(self.broken)), took_ms=took_ms
+        )
 
 
 class WorkspaceSync:
@@ -115,6 +183,7 @@ class WorkspaceSync:
         file_bytes_max: int,
         clock: Clock,
         limits: ChunkLimits,
+        notices: FileNotices,
         follow: Callable[[Change], Awaitable[None]],
     ) -> None:
         self._database = database
@@ -123,123 +192,268 @@ class WorkspaceSync:
         self._file_bytes_max = file_bytes_max
         self._clock = clock
         self._limits = limits
+        self._notices = notices
         self._follow = follow
-        self._turn = asyncio.Lock()
+        self._whole = asyncio.Lock()
 
     async def run(self, paths: Collection[str] | None) -> SyncReport:
-        """Sync the whole workspace, or the given files and folders of it (workspace-relative)."""
-        started = self._clock.monotonic_s()
-        tally = _Tally()
+        """Sync the whole workspace, or the given files and folders of it (workspace-relative).
+
+        Two runs over the whole workspace follow one another.
+        """
+        if paths is not None:
+            return await self._run(paths)
+        async with self._whole:
+            return await self._run(None)
+
+    async def _run(self, paths: Collection[str] | None) -> SyncReport:
+        started_s = self._clock.monotonic_s()
+        tally = _Tally(self._notices)
+        skipped_before = self._notices.skipped_below(paths)
         agent_id = await self._number()
-        targets = await asyncio.to_thread(_targets, self._workspace, paths)
-        if len(targets) >= FILES_MAX:
-            tally.skipped.append(SkippedFile("memory", f"more than {FILES_MAX:,} files: the others are left out"))
-        for start in range(0, len(targets), FILES_AT_ONCE):
-            await self._sync_files(agent_id, targets[start : start + FILES_AT_ONCE], tally, forced=paths is not None)
-        await self._forget_vanished(agent_id, set(targets), paths, tally)
-        took_ms = (self._clock.monotonic_s() - started) * 1000
-        return SyncReport(
-            **tally.counts,
-            skipped=tuple(tally.skipped[:REASONS_MAX]),
-            broken=tuple(tally.broken[:REASONS_MAX]),
-            took_ms=took_ms,
-        )
+        if paths is None:
+            differences = await self._compare(agent_id, "", tally)
+        else:
+            differences = await self._look_for(agent_id, paths, tally)
+        await asyncio.to_thread(_pair_renames, differences)
+        await self._read_and_write(agent_id, differences, tally)
+        await self._forget(agent_id, differences.gone.values(), tally)
+        self._notices.clear(skipped_before.difference(file.path for file in tally.skipped))
+        await self._save_notices(agent_id)
+        return tally.report((self._clock.monotonic_s() - started_s) * 1000)
 
     async def _number(self) -> int:
         """The agent's number. Memory follows what was written also when the sync is cancelled here."""
         return await asyncio.shield(self._numbered())
 
     async def _numbered(self) -> int:
+        known = await self._database.read(lambda tx: tx.value("find_agent", agent=self._agent))
+        if known is not None:
+            return int(known)
         change = Change()
         agent_id = await self._database.write(lambda tx: agent_number(tx, self._agent, change))
         await self._follow(change)
         return agent_id
 
-    async def _sync_files(self, agent_id: int, paths: Sequence[str], tally: _Tally, *, forced: bool) -> None:
-        async with self._turn:
-            known = await self._database.read(lambda tx: known_files(tx, agent_id, paths))
-            looked = await asyncio.to_thread(
-                lambda: [self._look(path, known.get(path), forced=forced) for path in paths]
-            )
-            await asyncio.shield(asyncio.gather(*(self._apply(agent_id, one, tally) for one in looked)))
+    async def _save_notices(self, agent_id: int) -> None:
+        if self._notices.unsaved:
+            self._notices.unsaved = False
+            await self._database.write(lambda tx: self._notices.save(tx, agent_id))
 
-    async def _apply(self, agent_id: int, looked: _Looked, tally: _Tally) -> None:
-        """Write what was found at one path."""
-        now_ms = self._clock.now_ms()
-        if looked.broken:
-            tally.broken.append(looked.path)
+    # -- finding what differs ------------------------------------------------------------------------------------
+
+    async def _compare(self, agent_id: int, under: str, tally: _Tally) -> _Differences:
+        """Walk along the files and along the documents, both in path order, and note where they differ."""
+        differences = _Differences()
+        walk = walk_memory(self._workspace, under)
+        after, last = _below(under) if under else ("", _LAST)
+        ended = False
+        while not ended:
+            seen, skipped, ended = await asyncio.to_thread(_next_part, walk)
+            for file in skipped:
+                tally.skip(file)
+            end = next(reversed(seen), after)
+            high = last if ended else f"{end}\x01"
+            while known := await self._list(agent_id, after, high):
+                _compare_part(seen, known, differences, tally)
+                after = known[-1].path
+            differences.to_read += [_ToRead(*file) for file in seen.values()]
+            after = max(after, end)
+        return differences
+
+    async def _list(self, agent_id: int, after: str, high: str) -> list[KnownFile]:
+        return await self._database.read(lambda tx: list_files(tx, agent_id, after, high, COMPARED_AT_ONCE))
+
+    async def _look_for(self, agent_id: int, paths: Collection[str], tally: _Tally) -> _Differences:
+        """Files that are named are read whatever the index knows; folders are compared."""
+        differences = _Differences()
+        files, folders = await asyncio.to_thread(_files_and_folders, paths)
+        for start in range(0, len(files), COMPARED_AT_ONCE):
+            await self._look_for_files(agent_id, files[start : start + COMPARED_AT_ONCE], differences, tally)
+        for folder in folders:
+            below = await self._compare(agent_id, folder, tally)
+            differences.to_read += below.to_read
+            differences.gone |= below.gone
+        differences.to_read = list({one.path: one for one in differences.to_read}.values())
+        return differences
+
+    async def _look_for_files(
+        self, agent_id: int, files: Sequence[str], differences: _Differences, tally: _Tally
+    ) -> None:
+        known = await self._database.read(lambda tx: known_files(tx, agent_id, files))
+        met = await asyncio.to_thread(lambda: [find_file(self._workspace, path) for path in files])
+        for path, found in zip(files, met, strict=True):
+            _note_named(path, known.get(path), found, differences, tally)
+
+    # -- reading and writing -------------------------------------------------------------------------------------
+
+    async def _read_and_write(self, agent_id: int, differences: _Differences, tally: _Tally) -> None:
+        """Batch by batch. The next is not read while one is written: both need the interpreter, and so do turns."""
+        for batch in _batches(differences.to_read, self._file_bytes_max):
+            looked = await asyncio.to_thread(self._look_at, batch)
+            await self._write(agent_id, looked, differences, tally)
+
+    async def _write(self, agent_id: int, looked: Sequence[_Looked], differences: _Differences, tally: _Tally) -> None:
+        """Write a batch, to its end even when the run is cancelled: memory follows what is committed."""
+        await asyncio.shield(asyncio.gather(*(self._apply(agent_id, one, differences, tally) for one in looked)))
+
+    async def _apply(self, agent_id: int, looked: _Looked, differences: _Differences, tally: _Tally) -> None:
+        """Write what was found at one path; look again when another run has written it since."""
+        for _ in range(CONFLICTS_MAX):
+            if await self._applied(agent_id, looked, differences, tally):
+                break
+            known = await self._database.read(lambda tx: known_files(tx, agent_id, [looked.path]))  # noqa: B023 (runs now)
+            again = _ToRead(looked.path, known=known.get(looked.path))
+            [looked] = await asyncio.to_thread(self._look_at, [again])
+        if looked.found is None:
+            self._notices.clear([looked.path])
+        elif not isinstance(looked.found, SkippedFile):
+            tally.read(looked.path, broken=looked.broken)
+
+    async def _applied(self, agent_id: int, looked: _Looked, differences: _Differences, tally: _Tally) -> bool:
+        """False when the index no longer holds what the file was compared with; nothing was written then."""
+        known = looked.known
         match looked.found:
-            case KnownFile():
-                tally.add(unchanged=1)
-            case _SameContent(known, mtime_ns, size):
-                await self._database.write(
-                    lambda tx: touch_file(tx, known, mtime_ns=mtime_ns, size_bytes=size, now_ms=now_ms)
-                )
-                tally.add(unchanged=1)
+            case _SameContent(now):
+                assert known is not None
+                applied = await self._database.write(lambda tx: touch_file(tx, agent_id, known, now))
+                tally.add(unchanged=int(applied))
+            case _Renamed(old, now):
+                applied = await self._database.write(lambda tx: move_file(tx, agent_id, old, now))
+                if applied:
+                    differences.gone.pop(old.path, None)
+                    tally.add(renamed=1)
             case ReadFile() as file:
-                change = await self._database.write(lambda tx: write_file(tx, agent_id, file, now_ms))
-                tally.add(**{"added" if looked.known is None else "changed": 1})
-                await self._followed(change, tally)
+                change = await self._database.write(
+                    lambda tx: write_file(tx, agent_id, file, known, looked.looked_at_ms)
+                )
+                applied = await self._followed(change, tally)
+                tally.add(**{"added" if known is None else "changed": int(applied)})
             case found:
                 if isinstance(found, SkippedFile):
-                    tally.skipped.append(found)
-                if looked.known is not None:
-                    await self._remove(looked.known.document_id, tally)
+                    tally.skip(found)
+                applied = known is None or await self._remove(agent_id, known, tally)
+        return applied
 
-    async def _remove(self, document_id: int, tally: _Tally) -> None:
-        change = await self._database.write(lambda tx: remove_file(tx, document_id))
-        tally.add(removed=1)
-        await self._followed(change, tally)
+    async def _remove(self, agent_id: int, known: KnownFile, tally: _Tally) -> bool:
+        removed = await self._followed(await self._database.write(lambda tx: remove_file(tx, agent_id, known)), tally)
+        tally.add(removed=int(removed))
+        return removed
 
-    async def _followed(self, change: Change, tally: _Tally) -> None:
+    async def _followed(self, change: Change | None, tally: _Tally) -> bool:
+        if change is None:
+            return False
         tally.add(chunks_added=change.added, chunks_reused=change.reused, chunks_removed=len(change.removed_ids))
         await self._follow(change)
+        return True
 
-    async def _forget_vanished(
-        self, agent_id: int, seen: set[str], paths: Collection[str] | None, tally: _Tally
-    ) -> None:
+    async def _forget(self, agent_id: int, gone: Iterable[KnownFile], tally: _Tally) -> None:
         """Remove what the index knows but the walk did not meet, after a second look at the disk."""
-        ranges = [("", "\U0010ffff")] if paths is None else [_below(path) for path in paths if not path.endswith(".md")]
-        for low, high in ranges:
-            after = low
-            while rows := await self._list(agent_id, after, high):
-                await self._remove_missing([row for row in rows if row["path"] not in seen], tally)
-                after = rows[-1]["path"]
-
-    async def _list(self, agent_id: int, after: str, high: str) -> list[Row]:
-        return await self._database.read(
-            lambda tx: tx.rows("list_documents", agent_id=agent_id, after=after, high=high, limit=LISTED_AT_ONCE)
-        )
-
-    async def _remove_missing(self, rows: list[Row], tally: _Tally) -> None:
-        for start in range(0, len(rows), FILES_AT_ONCE):
-            part = rows[start : start + FILES_AT_ONCE]
-            async with self._turn:
-                missing = await asyncio.to_thread(self._missing, part)
-                await asyncio.shield(asyncio.gather(*(self._remove(row["id"], tally) for row in missing)))
+        files = list(gone)
+        for start in range(0, len(files), FILES_AT_ONCE):
+            part = files[start : start + FILES_AT_ONCE]
+            missing = await asyncio.to_thread(self._missing, part)
+            self._notices.clear([file.path for file in missing if file.path not in self._notices.skipped])
+            await asyncio.shield(asyncio.gather(*(self._remove(agent_id, file, tally) for file in missing)))
 
     # -- on a worker thread --------------------------------------------------------------------------------------
 
-    def _missing(self, rows: list[Row]) -> list[Row]:
-        """The documents of which no file is left."""
-        paths = ((row, row["path"]) for row in rows)
-        return [row for row, path in paths if not is_indexed_path(path) or stat_file(self._workspace, path) is None]
+    def _missing(self, files: Sequence[KnownFile]) -> list[KnownFile]:
+        """Those of which no file is left, or none that is indexed."""
+        return [f for f in files if not is_indexed_path(f.path) or stat_file(self._workspace, f.path) is None]
 
-    def _look(self, path: str, known: KnownFile | None, *, forced: bool) -> _Looked:
-        info = stat_file(self._workspace, path)
-        if not forced and known is not None and info is not None:
-            same = (known.mtime_ns, known.size_bytes) == (info.mtime_ns, info.size_bytes)
-            if same and known.indexed_at_ms * 1_000_000 - info.mtime_ns > RECENT_CHANGE_NS:
-                return _Looked(path, known, known)
+    def _look_at(self, batch: Sequence[_ToRead]) -> list[_Looked]:
+        return [self._look(one) for one in batch]
+
+    def _look(self, wanted: _ToRead) -> _Looked:
+        path, known, looked_at_ms = wanted.path, wanted.known, self._clock.now_ms()
         content = read_file(self._workspace, path, self._file_bytes_max)
         if content is None or isinstance(content, SkippedFile):
-            return _Looked(path, known, content)
+            return _Looked(path, known, content, looked_at_ms)
         digest = content_hash(content.data)
-        size = len(content.data)
+        found: ReadFile | _SameContent | _Renamed
         if known is not None and known.content_hash == digest:
-            return _Looked(path, known, _SameContent(known, content.mtime_ns, size), content.broken)
-        passages = file_passages(path, content.text, content.mtime_ns // 1_000_000, self._limits)
-        return _Looked(path, known, ReadFile(path, digest, content.mtime_ns, size, passages), content.broken)
+            found = _SameContent(_known_now(known.document_id, path, digest, content, looked_at_ms))
+        elif (old := wanted.renamed_from) is not None and self._is_renamed(old, path, digest):
+            found = _Renamed(old, _known_now(old.document_id, path, digest, content, looked_at_ms))
+        else:
+            passages = file_passages(path, content.text, content.mtime_ns // 1_000_000, self._limits)
+            found = ReadFile(path, digest, content.mtime_ns, len(content.data), passages)
+        return _Looked(path, known, found, looked_at_ms, content.broken)
+
+    def _is_renamed(self, old: KnownFile, path: str, digest: bytes) -> bool:
+        """Whether it is the same content and day, and nothing is left under the old name."""
+        same = old.content_hash == digest and dated_path(old.path) == dated_path(path)
+        return same and stat_file(self._workspace, old.path) is None
+
+
+def _known_now(document_id: int, path: str, digest: bytes, content: FileContent, looked_at_ms: int) -> KnownFile:
+    return KnownFile(document_id, path, digest, content.mtime_ns, len(content.data), looked_at_ms)
+
+
+def _next_part(walk: Iterator[SeenFile | SkippedFile]) -> tuple[dict[str, SeenFile], list[SkippedFile], bool]:
+    """The next files of a walk by path, those left out, and whether it has ended."""
+    met = list(islice(walk, COMPARED_AT_ONCE))
+    seen = {file.path: file for file in met if isinstance(file, SeenFile) and is_indexed_path(file.path)}
+    return seen, [file for file in met if isinstance(file, SkippedFile)], len(met) < COMPARED_AT_ONCE
+
+
+def _compare_part(
+    seen: dict[str, SeenFile], known: Sequence[KnownFile], differences: _Differences, tally: _Tally
+) -> None:
+    """Take from `seen` what the index knows, and note what differs."""
+    for one in known:
+        file = seen.pop(one.path, None)
+        if file is None:
+            differences.gone[one.path] = one
+        elif _is_as_known(file, one):
+            tally.add(unchanged=1)
+        else:
+            differences.to_read.append(_ToRead(*file, one))
+
+
+def _is_as_known(file: SeenFile, known: KnownFile) -> bool:
+    same = (known.mtime_ns, known.size_bytes) == (file.mtime_ns, file.size_bytes)
+    return same and known.indexed_at_ms * 1_000_000 - file.mtime_ns > RECENT_CHANGE_NS
+
+
+def _note_named(
+    path: str, known: KnownFile | None, found: SeenFile | SkippedFile | None, differences: _Differences, tally: _Tally
+) -> None:
+    """A file that was named: it is read, or gone, or left out."""
+    if isinstance(found, SeenFile):
+        differences.to_read.append(_ToRead(*found, known))
+        return
+    if isinstance(found, SkippedFile):
+        tally.skip(found)
+    if known is not None:
+        differences.gone[path] = known
+
+
+def _pair_renames(differences: _Differences) -> None:
+    """Guess for each new file under which name it was known: one that is gone, of the same time and size."""
+    gone: dict[tuple[int, int], list[KnownFile]] = {}
+    for known in differences.gone.values():
+        gone.setdefault((known.mtime_ns, known.size_bytes), []).append(known)
+    for at, one in enumerate(differences.to_read if gone else ()):
+        candidates = gone.get((one.mtime_ns, one.size_bytes)) if one.known is None else None
+        if candidates:
+            differences.to_read[at] = replace(one, renamed_from=candidates.pop())
+
+
+def _batches(files: Sequence[_ToRead], file_bytes_max: int) -> Iterator[list[_ToRead]]:
+    """At most `FILES_AT_ONCE` files and `BYTES_AT_ONCE` bytes each, unless one file alone is larger."""
+    batch: list[_ToRead] = []
+    size = 0
+    for one in files:
+        read_bytes = one.size_bytes if one.size_bytes <= file_bytes_max else 0
+        if batch and (len(batch) == FILES_AT_ONCE or size + read_bytes > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += read_bytes
+    if batch:
+        yield batch
 
 
 def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> tuple[Passage, ...]:
@@ -270,7 +484,10 @@ def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> t
 
 
 def _cut(text: str, limits: ChunkLimits) -> list[Chunk]:
+    """The chunks of a file; by lines, comments are text, but a file of nothing else still holds nothing."""
     if limits.chunker == "lines":
+        if not without_comments(text).strip():
+            return []
         return chunk_lines(text, limits.tokens, limits.overlap_tokens)
     return chunk_document(parse_markdown(text), limits)
 
@@ -287,17 +504,17 @@ def dated_path(path: str) -> str | None:
     return match[1]
 
 
-def _targets(workspace: Path, paths: Collection[str] | None) -> list[str]:
-    """The files to look at, sorted: all there are, or the given ones and those in the given folders."""
-    if paths is None:
-        return sorted(set(walk_memory(workspace)))
-    found: set[str] = set()
-    for path in paths:
-        if is_indexed_path(path):
-            found.add(path)
-        elif path.split("/")[0] == "memory" and ".." not in path.split("/"):
-            found.update(file for file in walk_memory(workspace, path) if is_indexed_path(file))
-    return sorted(found)
+def _files_and_folders(paths: Collection[str]) -> tuple[list[str], list[str]]:
+    """The files to index and the folders of the memory among some paths; no folder that lies in another of them."""
+    named = set(paths)
+    files = sorted(path for path in named if is_indexed_path(path))
+    folders: dict[str, None] = {}
+    for path in sorted(named):
+        first, *rest = path.split("/")
+        counts = first == MEMORY_FOLDER and not path.endswith(".md") and ".." not in rest
+        if counts and not any(str(above) in folders for above in PurePosixPath(path).parents):
+            folders[path] = None
+    return files, list(folders)
 
 
 def _below(path: str) -> tuple[str, str]:

@@ -128,6 +128,7 @@ class MemoryTools:
         self._owns_index = owns_index
         self._cooldowns: dict[str, _Cooldown] = {}  # by agent: as many as there are agents
         self._syncing = asyncio.Lock()
+        self._appending = asyncio.Lock()  # one at a time: those who wait must not take the threads of everybody else
 
     def definitions(self) -> tuple[JsonObject, ...]:
         """The tools as functions in OpenAI's format."""
@@ -301,7 +302,8 @@ class MemoryTools:
             raise MemoryPathError(f"path required: notes go to {daily_path(date)} only ({allowed}): leave `path` out")
         bytes_max = min(self._config.append_file_bytes_max, self._config.file_bytes_max)
         workspace = self._workspaces[asker.agent]
-        note = await asyncio.to_thread(append_note, workspace, asked.text, date, path, file_bytes_max=bytes_max)
+        async with self._appending:
+            note = await asyncio.to_thread(append_note, workspace, asked.text, date, path, file_bytes_max=bytes_max)
         log.info("a note was added" if note.appended else "a note stood there already", action="memory_appended",
                  agent=asker.agent, path=note.path, line=note.start_line, kind=asker.kind)  # fmt: skip
         return _append_answer(note) | await self._indexed(asker.agent, note.path)

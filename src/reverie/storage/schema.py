@@ -46,7 +46,7 @@ class Schema:
 
     def queries(self) -> dict[str, str]:
         """The named queries of this database."""
-        return _load_queries(self.name)
+        return load_queries(self.name)
 
 
 STATE = Schema(
@@ -91,9 +91,9 @@ def _load_migrations(database: str) -> tuple[Migration, ...]:
 
 
 @cache
-def _load_queries(database: str) -> dict[str, str]:
-    """Parse `queries/<database>.sql`: each query starts with `-- name: find_session`, then a `--` description line."""
-    text = _sqlite_folder().joinpath("queries", f"{database}.sql").read_text(encoding="utf-8")
+def load_queries(name: str) -> dict[str, str]:
+    """Parse `queries/<name>.sql`: each query starts with `-- name: find_session`, then a `--` description line."""
+    text = _sqlite_folder().joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
     return parse_queries(text)
 
 

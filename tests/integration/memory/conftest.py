@@ -63,7 +63,7 @@ OpenIndex = "Callable[..., AbstractAsyncContextManager[OpenedIndex]]"
 
 @pytest.fixture
 def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[OpenedIndex]]:
-    """Open an index below `tmp_path`; opening again finds what was there."""
+    """Open an index below `tmp_path`; opening again finds what was there, unless the databases are elsewhere."""
 
     @asynccontextmanager
     async def opened(
@@ -72,20 +72,23 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
         transcripts: FakeTranscripts | None = None,
         agents: tuple[str, ...] = ("main",),
         tracer: Callable[[str, object], None] | None = None,
+        databases_in: str = ".",
         **settings: Any,
     ) -> AsyncGenerator[OpenedIndex]:
         clock = FakeClock()
+        folder = tmp_path / databases_in
+        folder.mkdir(exist_ok=True)
         log = transcripts or FakeTranscripts()
         workspaces = {agent: tmp_path / "workspaces" / agent for agent in agents}
         for workspace in workspaces.values():
             workspace.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             embeddings_db = await Database.open(
-                tmp_path / "embeddings.db", EMBEDDINGS, now_ms=clock.now_ms(), tracer=tracer
+                folder / "embeddings.db", EMBEDDINGS, now_ms=clock.now_ms(), tracer=tracer
             )
             stack.push_async_callback(embeddings_db.aclose)
             index = await MemoryIndex.open(
-                files=GenerationFiles(tmp_path),
+                files=GenerationFiles(folder),
                 embeddings_db=embeddings_db,
                 embedder=embedder,
                 workspaces=workspaces,

@@ -306,5 +306,6 @@ def loops(memory: Any) -> Background:
         clock=memory.clock,
         watch=False,
         watch_debounce_ms=10,
+        reconcile_s=0,
         foreground_busy=lambda: False,
     )

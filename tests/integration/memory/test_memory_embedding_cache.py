@@ -292,6 +292,16 @@ async def test_a_write_that_failed_leaves_the_count_right(database: Database) ->
     assert (cache.statistics().entries, len(held(database)["one"])) == (3, 3)
 
 
+async def test_a_file_that_somebody_else_emptied(database: Database) -> None:
+    """What the cache believed to be there is counted again, and what is new is kept."""
+    cache = cache_on(database, 2)
+    await cache.store("one", DIMS, vectors(1, 2))
+    sql(database, "DELETE FROM embeddings")
+    await cache.store("one", DIMS, vectors(3, 4))
+    assert held(database) == {"one": [3, 4]}
+    assert (cache.statistics().entries, cache.statistics().evicted) == (2, 0)
+
+
 async def test_embedders_that_left_nothing_are_forgotten(database: Database) -> None:
     """The list of embedders does not grow with every change of model."""
     cache = cache_on(database, 1)

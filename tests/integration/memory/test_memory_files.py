@@ -92,7 +92,7 @@ async def test_a_renamed_folder_takes_its_files_along(open_index: OpenIndex) -> 
         await memory.index.sync_workspace("main")
         (memory.workspace / "memory/old").rename(memory.workspace / "memory/new")
         report = await memory.index.sync_workspace("main", ["memory/old", "memory/new"])
-        assert (report.added, report.removed) == (1, 1)
+        assert (report.renamed, report.added, report.removed) == (1, 0, 0)
         assert await memory.cited("aardvark") == ["memory/new/a.md#L1"]
 
 
@@ -179,7 +179,7 @@ async def test_a_failure_inside_a_write_leaves_nothing_half_indexed(open_index: 
         read = store.ReadFile("MEMORY.md", b"new", 1, 1, ())
 
         def work(tx: Any) -> None:
-            store.write_file(tx, 1, read, 0)
+            store.write_file(tx, 1, read, store.known_files(tx, 1, ["MEMORY.md"])["MEMORY.md"], 0)
             raise RuntimeError("killed here")
 
         with pytest.raises(RuntimeError, match="killed here"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -259,8 +259,8 @@ class SlowIndex:
         return await self.index.follow_transcripts()
 
     def statistics(self) -> IndexStatistics:
-        """As of an index that another embedder built."""
-        return replace(self.index.statistics(), vectors_state="paused", vectors_reason="another embedder")
+        """As the index does."""
+        return self.index.statistics()
 
 
 async def test_a_search_that_takes_too_long_is_not_repeated(open_index: OpenIndex) -> None:
@@ -301,19 +301,40 @@ async def test_what_nobody_indexed_yet_is_found(open_index: OpenIndex) -> None:
     assert (nothing["results"], "error" in nothing) == ([], False)
 
 
-async def test_paused_vectors_leave_the_words(open_index: OpenIndex) -> None:
-    """What the words find is answered, with a warning that names the command to run."""
-    embedder = FakeEmbedder(error=EmbedderError("another embedder built this index"))
+async def test_what_a_search_was_looked_up_by(open_index: OpenIndex) -> None:
+    """Words and meaning, and whose; with an embedder that fails, words alone and why."""
+    embedder = FakeEmbedder(dims=32)
     async with open_index(embedder=embedder) as memory:
         memory.write("MEMORY.md", "Luna is a cat.\n")
         await memory.index.sync_workspace("main")
-        slow = SlowIndex(memory.index, hangs=False)
-        answer = await call(memory, "memory_search", {"query": "Luna"}, index=slow)
+        await memory.index.settle()
+        both = await call(memory, "memory_search", {"query": "Luna"})
+        embedder.error = EmbedderError("insufficient_quota")
+        words = await call(memory, "memory_search", {"query": "Luna"})
 
+    assert (both["provider"], both["model"], both["mode"]) == ("fake", "bag-of-words", "hybrid")
+    assert {"fallback", "partial", "warning"}.isdisjoint(both)
+    assert (words["mode"], words["fallback"]["from"], words["partial"]) == ("fts-only", "fake", True)
+    assert "insufficient_quota" in words["warning"]
+    assert "account" in words["action"]
+    assert [result["path"] for result in words["results"]] == ["MEMORY.md"]
+
+
+async def test_paused_vectors_leave_the_words(open_index: OpenIndex) -> None:
+    """What the words find is answered, with a warning that names the command to run."""
+    async with open_index(embedder=FakeEmbedder(dims=32)) as memory:
+        memory.write("MEMORY.md", "Luna is a cat.\n")
+        await memory.index.sync_workspace("main")
+        await memory.index.settle()
+    async with open_index(embedder=FakeEmbedder(dims=16)) as memory:
+        answer = await call(memory, "memory_search", {"query": "Luna"})
+        state = memory.index.statistics().vectors_state
+
+    assert state == "paused"
     assert [result["path"] for result in answer["results"]] == ["MEMORY.md"]
-    assert "another embedder" in answer["warning"]
+    assert answer["warning"].startswith("semantic: ")
     assert "`reverie index --rebuild`" in answer["action"]
-    assert (answer["provider"], answer["mode"], answer["fallback"]["from"]) == ("fake", "fts-only", "fake")
+    assert (answer["mode"], answer["fallback"]["from"]) == ("fts-only", "fake")
     assert "unavailable" not in answer
 
 
@@ -414,7 +435,7 @@ async def test_notes_are_bounded(open_index: OpenIndex) -> None:
 
     assert long["error"].startswith("text has 701 bytes, more than memory.append_bytes_max (700)")
     assert first["appended"] is True
-    assert "larger than 1,024 bytes" in second["error"]
+    assert "is full: it takes notes up to 1,024 bytes" in second["error"]
 
 
 async def test_beside_another_process_the_answer_says_who_indexes(open_index: OpenIndex) -> None:
@@ -460,8 +481,9 @@ async def test_status_and_sync(open_index: OpenIndex) -> None:
 
     assert report.pop("tookMs") >= 0
     assert report == {
-        "agent": "main", "added": 1, "changed": 0, "removed": 0, "unchanged": 0, "chunksAdded": 1, "chunksReused": 0,
-        "chunksRemoved": 0, "skipped": [], "broken": [], "messages": 0,
+        "agent": "main", "added": 1, "changed": 0, "removed": 0, "renamed": 0, "unchanged": 0, "chunksAdded": 1,
+        "chunksReused": 0, "chunksRemoved": 0, "broken": [], "messages": 0,
+        "skipped": [{"path": "memory/link.md", "reason": "a symbolic link: not followed"}],
     }  # fmt: skip
     wanted = {"agent": "main", "provider": "none", "memoryDocuments": 1, "chunks": 1, "vectorsState": "off"}
     assert {key: status[key] for key in wanted} == wanted

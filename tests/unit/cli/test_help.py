@@ -19,6 +19,7 @@ COMMANDS = (
     ("search",),
     ("index",),
     ("status",),
+    ("doctor",),
     ("import", "conversation"),
     ("remember",),
     ("mcp",),

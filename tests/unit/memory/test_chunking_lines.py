@@ -50,7 +50,7 @@ def test_a_whole_text_is_hashed_as_it_stands() -> None:
 def test_overlap_keeps_whole_lines_and_the_crossing_one(
     tokens: int, overlap: int, expected: list[tuple[int, int]]
 ) -> None:
-    """Lines of 10 with their end, 32 to a chunk: the overlap stays below the size, and is never less than asked."""
+    """Lines of 10 with their end, 32 to a chunk: overlap stays below the size and is never less than asked."""
     assert spans("\n".join(["nine char"] * 8), tokens, overlap) == expected
 
 
@@ -113,3 +113,13 @@ def test_passages_of_lines_have_no_heading() -> None:
 
     assert (passage.text, passage.heading, passage.start_line, passage.end_line) == (text, "", 1, 4)
     assert (under_heading.heading, under_heading.end_line) == ("Tea", 3)
+
+
+def test_a_file_of_comments_alone_has_no_passages() -> None:
+    """A new workspace's own files, which only explain themselves, are not embedded by either chunker."""
+    text = "<!-- Lasting facts,\none per line. -->\n"
+
+    assert [file_passages("MEMORY.md", text, 0, ChunkLimits.of(chunker)) for chunker in ("lines", "headings")] == [
+        (),
+        (),
+    ]

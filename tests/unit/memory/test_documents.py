@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from reverie.errors import MemoryPathError
 from reverie.memory.documents import (
+    LINK_REASON,
     FileContent,
+    SeenFile,
     SkippedFile,
+    find_file,
     is_indexed_path,
     parse_markdown,
     read_file,
@@ -18,6 +22,7 @@ from reverie.memory.documents import (
     split_lines,
     stat_file,
     walk_memory,
+    without_comments,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +51,7 @@ def test_the_walk_finds_memory_and_nothing_else(tmp_path: Path) -> None:
     }
     for path in wanted | others:
         put(tmp_path, path)
-    assert set(walk_memory(tmp_path)) == wanted
+    assert {found.path for found in walk_memory(tmp_path)} == wanted
     assert {path for path in wanted | others if is_indexed_path(path)} == wanted
 
 
@@ -59,10 +64,57 @@ def test_symbolic_links_are_refused(tmp_path: Path) -> None:
     (workspace / "memory/link.md").symlink_to(outside / "secret.md")
     (workspace / "memory/folder").symlink_to(outside)
     (workspace / "MEMORY.md").symlink_to(outside / "secret.md")
-    assert set(walk_memory(workspace)) == {"memory/real.md"}
+    links = ["MEMORY.md", "memory/folder", "memory/link.md"]
+    found = list(walk_memory(workspace))
+    assert [file.path for file in found if isinstance(file, SeenFile)] == ["memory/real.md"]
+    assert [file for file in found if isinstance(file, SkippedFile)] == [
+        SkippedFile(path, LINK_REASON) for path in links
+    ]
     for path in ("memory/link.md", "memory/folder/secret.md", "MEMORY.md"):
         assert read_file(workspace, path, 1_000) == SkippedFile(path, "a symbolic link: not followed")
         assert stat_file(workspace, path) is None
+
+
+def test_a_memory_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """A memory that lies elsewhere brings nothing in, and is named."""
+    put(tmp_path, "outside/secret.md", "secret")
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/memory").symlink_to(tmp_path / "outside")
+    assert list(walk_memory(tmp_path / "workspace")) == [SkippedFile("memory", LINK_REASON)]
+
+
+def test_the_walk_is_in_the_order_of_the_paths(tmp_path: Path) -> None:
+    """Folders and files come as their whole paths sort, so that a walk can be laid beside the index."""
+    paths = [
+        "MEMORY.md",
+        "USER.md",
+        "memory/a-b/c.md",
+        "memory/a.md",
+        "memory/a/b/c.md",
+        "memory/a/b.md",
+        "memory/é.md",
+    ]
+    for path in reversed(paths):
+        put(tmp_path, path)
+    assert [found.path for found in walk_memory(tmp_path)] == sorted(paths)
+
+
+def test_a_name_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
+    """A file that no citation could name is left out, and named as far as it can be written."""
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / os.fsdecode(b"a\xff.md")).write_text("x")
+    [skipped] = walk_memory(tmp_path)
+    assert isinstance(skipped, SkippedFile)
+    assert (skipped.path, "not UTF-8" in skipped.reason) == ("memory/a\\xff.md", True)
+
+
+def test_comments_that_never_close_cost_one_pass() -> None:
+    """A megabyte of opened comments is text, at once: nothing searches to the end for each of them."""
+    text = "<!--" * 250_000
+    started = time.perf_counter()
+    assert without_comments(text) == text
+    assert time.perf_counter() - started < 0.5
+    assert without_comments("a<!-- b\nc -->d<!-- e") == "a\nd<!-- e"
 
 
 def test_a_missing_workspace_is_empty(tmp_path: Path) -> None:
@@ -76,6 +128,7 @@ def test_a_folder_or_a_pipe_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "memory/folder.md").mkdir(parents=True)
     os.mkfifo(tmp_path / "memory/pipe.md")
     assert list(walk_memory(tmp_path)) == []
+    assert find_file(tmp_path, "memory/pipe.md") == SkippedFile("memory/pipe.md", "not a regular file")
     assert read_file(tmp_path, "memory/pipe.md", 100) == SkippedFile("memory/pipe.md", "not a regular file")
 
 

@@ -11,6 +11,7 @@ from reverie.cli.opening import check_agent, find_home
 from reverie.cli.output import counted, say, say_json, warn
 from reverie.cli.progress import Progress
 from reverie.errors import EmbedderError
+from reverie.memory.notices import DAMAGED_REASON
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,7 @@ def _as_object(report: IndexReport, chunks: int) -> dict[str, object]:
         agent: {
             "added": sync.added,
             "changed": sync.changed,
+            "renamed": sync.renamed,
             "removed": sync.removed,
             "unchanged": sync.unchanged,
             "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in sync.skipped],
@@ -121,13 +123,13 @@ def _as_object(report: IndexReport, chunks: int) -> dict[str, object]:
 def _show(report: IndexReport, chunks: int) -> None:
     for agent, sync in report.files.items():
         say(
-            f"{agent}: {counted(sync.added, 'note file')} added, {sync.changed} changed, {sync.removed} removed, "
-            f"{sync.unchanged} unchanged"
+            f"{agent}: {counted(sync.added, 'note file')} added, {sync.changed} changed, {sync.renamed} renamed, "
+            f"{sync.removed} removed, {sync.unchanged} unchanged"
         )
         for skipped in sync.skipped:
             warn(f"skipped {skipped.path}: {skipped.reason}")
         for path in sync.broken:
-            warn(f"{path}: some bytes are not UTF-8 and were replaced")
+            warn(f"{path}: {DAMAGED_REASON}")
     say(f"{counted(report.messages, 'message')} read, {counted(report.vectors, 'vector')} computed")
     say(f"{counted(chunks, 'passage')} can be found")
     if report.embedder_failure:

@@ -10,12 +10,13 @@ import anyio
 
 from reverie.app import open_memory
 from reverie.cli.opening import find_home
-from reverie.cli.output import columns, counted, say, say_json, size_words
+from reverie.cli.output import columns, counted, say, say_json, size_words, warn
 from reverie.cli.running import RunningServer, find_server
 from reverie.config import read_secret
 from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
+from reverie.memory.notices import DAMAGED_REASON
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 REACH_S_MAX = 3.0
 LOAD_S_MAX = 2.0
 LOAD_POLL_S = 0.02
+NOTICES_SHOWN = 20
 OFFLINE = "offline"
 
 
@@ -125,6 +127,10 @@ def _show(status: Status) -> None:
     vectors = f"{index.vectors:,}, {index.vectors_state}" + (
         f" ({index.vectors_reason})" if index.vectors_reason else ""
     )
+    if index.refused_chunks:
+        vectors += f"; {counted(index.refused_chunks, 'passage')} not taken by the embedder: {index.refused_reason}"
+    cache = index.cache
+    kept = f"{cache.entries:,} of {cache.entries_max:,}, {size_words(cache.bytes)} of {size_words(cache.bytes_max)}"
     rows = [
         ("home", status.home),
         ("server", f"{status.server.url} (process {status.server.pid})" if status.server else "not running"),
@@ -136,11 +142,25 @@ def _show(status: Status) -> None:
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
         ("passages", f"{index.chunks:,} can be found"),
         ("vectors", vectors),
+        ("cache", kept),
         *(("note", note) for note in index.notes),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
+    if status.server is not None and index.watch:
+        rows.append(("changed files", "noticed at once" if index.watch == "system" else f"noticed by {index.watch}"))
     for line in columns(rows, indent=""):
         say(line)
+    _show_notices(index)
+
+
+def _show_notices(index: IndexStatistics) -> None:
+    """The files that a person should look at, and how many more there are."""
+    lines = [f"skipped {file.path}: {file.reason}" for file in index.skipped]
+    lines += [f"damaged {path}: {DAMAGED_REASON}" for path in index.damaged]
+    for line in lines[:NOTICES_SHOWN]:
+        warn(line)
+    if len(lines) > NOTICES_SHOWN:
+        warn(f"and {len(lines) - NOTICES_SHOWN:,} more: `reverie status --json` lists them")
 
 
 def _model_words(upstream: Upstream) -> str:

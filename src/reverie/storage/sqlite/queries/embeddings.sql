@@ -17,6 +17,28 @@ DELETE FROM vector_spaces WHERE NOT EXISTS (SELECT 1 FROM embeddings e WHERE e.s
 SELECT s.id, s.identity, s.dims, (SELECT count(*) FROM embeddings e WHERE e.space_id = s.id) AS entries
 FROM vector_spaces s ORDER BY s.id LIMIT 1000;
 
+-- name: find_import
+-- How far the import of one table of another system's database has come.
+SELECT fingerprint, room, last_rowid, finished, tally FROM imports WHERE source = :source AND source_table = :table;
+
+-- name: put_import
+-- Note how far an import has come.
+INSERT INTO imports (source, source_table, fingerprint, room, last_rowid, finished, tally, updated_at)
+VALUES (:source, :table, :fingerprint, :room, :last_rowid, :finished, :tally, :updated_at)
+ON CONFLICT (source, source_table) DO UPDATE SET fingerprint = excluded.fingerprint, room = excluded.room,
+  last_rowid = excluded.last_rowid, finished = excluded.finished, tally = excluded.tally,
+  updated_at = excluded.updated_at;
+
+-- name: drop_old_imports
+-- Imports that were not continued for longest are forgotten; so many are remembered.
+DELETE FROM imports WHERE rowid IN (SELECT rowid FROM imports ORDER BY updated_at DESC LIMIT -1 OFFSET :kept);
+
+-- name: seed_embeddings
+-- Take over many vectors of one size in one statement, so that no row takes Python's lock; rows that are there stay.
+INSERT OR IGNORE INTO embeddings (space_id, text_hash, used_at, vector)
+SELECT :space_id, substr(:hashes, key * 16 + 1, 16), value, substr(:vectors, key * :size + 1, :size)
+FROM json_each(:used_at);
+
 -- name: find_embeddings
 -- The cached vectors of some texts; the caller passes at most 400 hashes.
 SELECT id, text_hash, vector FROM embeddings

@@ -9,6 +9,10 @@ SELECT value FROM meta WHERE key = :key;
 INSERT INTO meta (key, value) VALUES (:key, :value)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
+-- name: list_file_notices
+-- What is noted of each agent's files that are left out or damaged; the key ends with the agent's number.
+SELECT a.name, m.value FROM agents a JOIN meta m ON m.key = :key || a.id ORDER BY a.id LIMIT 10000;
+
 -- name: list_agents
 -- The agents that ever had a document.
 SELECT id, name FROM agents ORDER BY id LIMIT 10000;
@@ -48,7 +52,7 @@ SELECT id FROM documents WHERE agent_id = :agent_id AND source = 'sessions' AND 
 
 -- name: list_documents
 -- An agent's files in path order, after one path and before another.
-SELECT id, path FROM documents
+SELECT id, path, content_hash, mtime_ns, size_bytes, indexed_at FROM documents
 WHERE agent_id = :agent_id AND source = 'memory' AND path > :after AND path < :high ORDER BY path LIMIT :limit;
 
 -- name: add_document
@@ -60,6 +64,10 @@ VALUES (:agent_id, :source, :path, :session_id, :content_hash, :mtime_ns, :size_
 -- A file as it was last read.
 UPDATE documents SET content_hash = :content_hash, mtime_ns = :mtime_ns, size_bytes = :size_bytes,
   indexed_at = :indexed_at WHERE id = :id;
+
+-- name: move_document
+-- A file that has another name.
+UPDATE documents SET path = :path WHERE id = :id;
 
 -- name: delete_document
 -- A file that is gone; its chunks and vectors go with it.
