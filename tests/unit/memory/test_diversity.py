@@ -16,7 +16,7 @@ SAME = "the roaster squeaks in the third batch"
         ("今天讨论", {"今", "天", "讨", "论", "今天", "天讨", "讨论"}),
         ("我a好", {"我", "a", "好"}),
         ("Кофе, кофе", {"кофе"}),
-        ("", set()),
+        ("", set[str]()),
     ],
 )
 def test_texts_are_compared_by_words(text: str, words: set[str]) -> None:
