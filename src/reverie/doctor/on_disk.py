@@ -67,7 +67,7 @@ async def check_files(patient: Patient) -> list[Finding]:
     Raises:
         StorageError: the index cannot be read.
     """
-    findings: list[Finding] = []
+    findings = watch_findings(str(await patient.index.read(lambda tx: tx.value("meta", key="watch")) or ""))
     for agent, workspace in (await asyncio.to_thread(patient.workspaces)).items():
         if not await asyncio.to_thread(workspace.is_dir):
             findings.append(_no_workspace(agent, workspace))
@@ -77,6 +77,21 @@ async def check_files(patient: Patient) -> list[Finding]:
         )
         findings += file_findings(agent, compared, served=patient.held_by is not None)
     return findings
+
+
+def watch_findings(mode: str) -> list[Finding]:
+    """How changed files were last noticed: `system`, or `polling` and why."""
+    if not mode.startswith("polling"):
+        return []
+    return [
+        Finding(
+            "note",
+            "files.polling",
+            f"files are compared again and again: {mode}",
+            "the system cannot watch these folders",
+            "a change is noticed later; raise the limit of inotify watches, or move the workspace to a local disk",
+        )
+    ]
 
 
 def file_findings(agent: str, compared: Compared, *, served: bool) -> list[Finding]:
