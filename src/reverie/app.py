@@ -19,7 +19,7 @@ from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background
 from reverie.clock import Clock, SystemClock
-from reverie.config import Config, Home, MemoryConfig, read_secret
+from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -308,7 +308,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
 def _prepare_home(home: Home, config: Config) -> dict[str, Path]:
     """Create what is missing of a home; returns each agent's workspace, the default agent's first."""
     try:
-        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are nobody else's
+        home.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         names = dict.fromkeys([*config.agent_names(), *_agent_folders(home)])
         workspaces = {name: home.workspace(config, name) for name in names}
         for workspace in workspaces.values():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_HOME = Path("~/.reverie")
 DEFAULT_PORT = 8377
 MIB = 1024 * 1024
+PRIVATE = 0o700
+"""The permissions of a home: conversations are nobody else's."""
 
 
 class Section(BaseModel):

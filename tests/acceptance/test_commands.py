@@ -168,6 +168,33 @@ def test_commands_beside_a_server(server: Server) -> None:
     until(lambda: "bicycle is green" in server.run("search", "bicycle", "--json").stdout, "the import is found")
 
 
+def test_doctor_beside_a_server(server: Server) -> None:
+    """The doctor examines a home that is served; it repairs only what nobody has, and says who has it."""
+    server.arguments.append("--sample")
+    server.start()
+    server.chat(QUESTION)
+    until(lambda: 0 < server.figure("vectors") == server.figure("indexed_chunks"), "everything is embedded")
+
+    done = server.run("doctor", "--json")
+    seen = json.loads(done.stdout)
+    found = {each["check"]: each["what"] for each in seen["findings"]}
+    assert (done.returncode, seen["ok"]) == (0, True)
+    assert found["home.server"] == f"a server runs at {server.url} (process {server.pid})"
+    assert found["cache.hit_rate"].endswith("texts were there since the server's start")
+    assert [each for each in seen["findings"] if each["severity"] in {"warning", "error"}] == []
+
+    server.home.chmod(0o755)
+    refused = server.run("doctor", "--fix")
+    assert refused.returncode == 1
+    assert "nothing was repaired; --fix would see to home.permissions" in refused.stdout
+    assert f"is in use by process {server.pid}" in refused.stdout
+    assert server.home.stat().st_mode & 0o777 == 0o755
+
+    server.stop()
+    assert "fixed    others may look into the home" in server.run("doctor", "--fix").stdout
+    assert server.home.stat().st_mode & 0o777 == 0o700
+
+
 def test_index_beside_a_server(plain: Server) -> None:
     """Only one process indexes: the server."""
     plain.start()

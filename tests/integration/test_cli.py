@@ -210,6 +210,48 @@ def test_status_of_a_dead_upstream(home: Home) -> None:
     assert "NOT reachable" in run(home, "status").stdout
 
 
+class TestDoctor:
+    def test_repaired(self, home: Home) -> None:
+        """An error ends with code 1 and its remedy; after --fix the code is 0, and the second run has no finding."""
+        home.path.chmod(0o700)
+        run(home, "index")
+        (home.path / "index.db").write_bytes(b"not a database")
+        (home.path / "agents" / "main" / "workspace" / "MEMORY.md").write_text(
+            "The plumber is Brown.\n", encoding="utf-8"
+        )
+
+        seen = run(home, "doctor")
+        assert seen.exit_code == 1
+        assert "  error    index.db is damaged  [database.index_damaged]\n" in seen.stdout
+        assert seen.stdout.endswith("1 error; `reverie doctor --fix` repairs 1 of them.\n")
+
+        mended = run_json(home, "doctor", "--fix")
+        assert [each["check"] for each in mended["findings"] if each["fixed"]] == ["database.index_damaged"]
+        assert [hit["path"] for hit in run_json(home, "search", "plumber")["hits"]] == ["MEMORY.md"]
+        run(home, "doctor", "--fix")
+        assert run(home, "doctor").stdout.endswith("Nothing is wrong.\n")
+
+    def test_a_new_home_is_private(self, tmp_path: Path) -> None:
+        """A home that begins with a setting is nobody else's."""
+        home = Home(tmp_path / "new")
+        run(home, "config", "set", "memory.watch", "false")
+
+        assert home.path.stat().st_mode & 0o777 == 0o700
+
+    def test_wrong_setting(self, home: Home) -> None:
+        """A setting that is not valid is a finding here, not the end."""
+        home.config_file.write_text("[gateway]\nport = -1\n", encoding="utf-8")
+
+        result = run(home, "doctor")
+
+        assert result.exit_code == 1
+        assert "error    the configuration is not valid  [home.config]" in result.stdout
+
+    def test_no_home(self, tmp_path: Path) -> None:
+        """Where there is no home there is nothing to examine."""
+        assert run(Home(tmp_path / "nowhere"), "doctor").exit_code == 1
+
+
 class TestRemember:
     def test_remembered(self, home: Home) -> None:
         """A note is written into today's file and can be found."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
-from reverie.config import load_config
+from reverie.config import PRIVATE, load_config
 from reverie.errors import ConfigError
 from reverie.memory.workspace import write_atomic
 
@@ -90,7 +90,7 @@ def _write(home: Home, key: str, value: SettingValue) -> None:
     file = home.config_file
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     edited = with_setting(text, key, value)
-    home.path.mkdir(parents=True, exist_ok=True)
+    home.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     write_atomic(file, edited)
 
 

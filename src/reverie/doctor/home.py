@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reverie.config import PRIVATE
 from reverie.doctor.finding import Finding, counted, size_words
 from reverie.doctor.patient import is_alive
 from reverie.memory.documents import is_ignored_folder
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 SERVER_FILE = "server.json"
 SERVER_FILE_BYTES_MAX = 4096
-PRIVATE = 0o700
 FREE_BYTES_MIN = 64 * 1024 * 1024
 FOLDERS_COUNTED_MAX = 1_000_000
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reverie.doctor.finding import NAMED_MAX, Finding, counted, examples
 from reverie.memory.documents import (
     FILES_MAX,
-    MEMORY_FOLDER,
-    ROOT_FILES,
+    SeenFile,
     SkippedFile,
-    is_ignored_folder,
-    is_indexed_path,
     read_file,
-    stat_file,
     walk_memory,
 )
 from reverie.memory.passages import content_hash
@@ -72,7 +67,7 @@ async def check_files(patient: Patient) -> list[Finding]:
     Raises:
         StorageError: the index cannot be read.
     """
-    findings: list[Finding] = []
+    findings = watch_findings(str(await patient.index.read(lambda tx: tx.value("meta", key="watch")) or ""))
     for agent, workspace in (await asyncio.to_thread(patient.workspaces)).items():
         if not await asyncio.to_thread(workspace.is_dir):
             findings.append(_no_workspace(agent, workspace))
@@ -82,6 +77,21 @@ async def check_files(patient: Patient) -> list[Finding]:
         )
         findings += file_findings(agent, compared, served=patient.held_by is not None)
     return findings
+
+
+def watch_findings(mode: str) -> list[Finding]:
+    """How changed files were last noticed: `system`, or `polling` and why."""
+    if not mode.startswith("polling"):
+        return []
+    return [
+        Finding(
+            "note",
+            "files.polling",
+            f"files are compared again and again: {mode}",
+            "the system cannot watch these folders",
+            "a change is noticed later; raise the limit of inotify watches, or move the workspace to a local disk",
+        )
+    ]
 
 
 def file_findings(agent: str, compared: Compared, *, served: bool) -> list[Finding]:
@@ -125,22 +135,39 @@ def file_findings(agent: str, compared: Compared, *, served: bool) -> list[Findi
 
 
 def compare(tx: Transaction, patient: Patient, agent: str, workspace: Path) -> Compared:
-    """Walk a workspace and the index's list of it, and say in what they differ; on a worker thread."""
-    assert patient.config is not None
+    """Walk a workspace beside the index's list of it, and say in what they differ; on a worker thread."""
     compared = Compared()
-    seen = set(walk_memory(workspace))
-    for path in _linked(workspace):
-        compared.skipped.add(f"{path} (a symbolic link)")
-    in_index: set[str] = set()
-    for row in _known_files(tx, agent):
-        in_index.add(row["path"])
-        if row["path"] not in seen or not is_indexed_path(row["path"]):
-            compared.vanished.add(row["path"])
-        else:
-            _compare_file(patient, workspace, row, compared)
-    for path in sorted(seen - in_index):
-        _note_missing(patient, workspace, path, compared)
+    met = 0
+    for found, known in joined(walk_memory(workspace), _known_files(tx, agent)):
+        met += isinstance(found, SeenFile)
+        match found:
+            case None if met >= FILES_MAX:  # what stands beyond them was not walked
+                break
+            case None:
+                assert known is not None
+                compared.vanished.add(known["path"])
+            case SkippedFile(path, reason):
+                (compared.skipped if known is None else compared.changed).add(f"{path} ({reason})")
+            case SeenFile():
+                _compare_file(patient, workspace, found, known, compared)
     return compared
+
+
+def joined(
+    found: Iterator[SeenFile | SkippedFile], known: Iterator[Row]
+) -> Iterator[tuple[SeenFile | SkippedFile | None, Row | None]]:
+    """Two lists in path order side by side: what both have, and what only one has. Neither is held in memory."""
+    seen, row = next(found, None), next(known, None)
+    while seen is not None or row is not None:
+        if row is None or (seen is not None and seen.path < row["path"]):
+            yield seen, None
+            seen = next(found, None)
+        elif seen is None or row["path"] < seen.path:
+            yield None, row
+            row = next(known, None)
+        else:
+            yield seen, row
+            seen, row = next(found, None), next(known, None)
 
 
 def _known_files(tx: Transaction, agent: str) -> Iterator[Row]:
@@ -150,40 +177,23 @@ def _known_files(tx: Transaction, agent: str) -> Iterator[Row]:
         after = rows[-1]["path"]
 
 
-def _compare_file(patient: Patient, workspace: Path, known: Row, compared: Compared) -> None:
-    """A file that both have: its content decides, its time and size only whether it is read."""
-    path = known["path"]
-    info = stat_file(workspace, path)
-    if info is None:
-        compared.vanished.add(path)
-        return
-    as_known = (info.mtime_ns, info.size_bytes) == (known["mtime_ns"], known["size_bytes"])
+def _compare_file(patient: Patient, workspace: Path, seen: SeenFile, known: Row | None, compared: Compared) -> None:
+    """A file on disk: its content decides, its time and size only whether it is read."""
+    as_known = known is not None and (seen.mtime_ns, seen.size_bytes) == (known["mtime_ns"], known["size_bytes"])
     if as_known and not patient.deep:
         compared.same += 1
         return
-    found = _read(patient, workspace, path)
-    if isinstance(found, SkippedFile):
-        compared.changed.add(f"{path} ({found.reason})")
-    elif found == known["content_hash"]:
+    digest = _read(patient, workspace, seen.path)
+    if digest is None:  # it went meanwhile
+        return
+    if isinstance(digest, SkippedFile):
+        (compared.skipped if known is None else compared.changed).add(f"{seen.path} ({digest.reason})")
+    elif known is not None and digest == known["content_hash"]:
         compared.same += 1
-    elif _is_settling(patient, info.mtime_ns):
+    elif _is_settling(patient, seen.mtime_ns):
         compared.settling += 1
     else:
-        compared.changed.add(path)
-
-
-def _note_missing(patient: Patient, workspace: Path, path: str, compared: Compared) -> None:
-    """A file that only the disk has: left out for a reason, on its way, or missed."""
-    info = stat_file(workspace, path)
-    if info is None:
-        return
-    found = _read(patient, workspace, path)
-    if isinstance(found, SkippedFile):
-        compared.skipped.add(f"{path} ({found.reason})")
-    elif found is not None and _is_settling(patient, info.mtime_ns):
-        compared.settling += 1
-    elif found is not None:
-        compared.missing.add(path)
+        (compared.missing if known is None else compared.changed).add(seen.path)
 
 
 def _read(patient: Patient, workspace: Path, path: str) -> bytes | SkippedFile | None:
@@ -195,23 +205,6 @@ def _read(patient: Patient, workspace: Path, path: str) -> bytes | SkippedFile |
 
 def _is_settling(patient: Patient, mtime_ns: int) -> bool:
     return patient.held_by is not None and patient.clock.now_ms() * 1_000_000 - mtime_ns < SETTLING_NS
-
-
-def _linked(workspace: Path) -> Iterator[str]:
-    """Notes and folders of notes that are symbolic links, which nobody follows; bounded as the walk itself is."""
-    for name in (*ROOT_FILES, MEMORY_FOLDER):
-        if (workspace / name).is_symlink():
-            yield name
-    looked_at = 0
-    for folder, folders, files in os.walk(workspace / MEMORY_FOLDER):
-        folders[:] = [name for name in folders if not is_ignored_folder(name)]
-        looked_at += len(files) + 1
-        if looked_at > FILES_MAX:
-            return
-        for name in (*folders, *(file for file in files if file.endswith(".md"))):
-            path = os.path.join(folder, name)  # noqa: PTH118 (a hundred thousand of them)
-            if os.path.islink(path):  # noqa: PTH114 (as above)
-                yield os.path.relpath(path, workspace)
 
 
 def _no_workspace(agent: str, workspace: Path) -> Finding:

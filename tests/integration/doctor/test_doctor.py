@@ -275,7 +275,7 @@ async def test_skipped_files(ward: Ward) -> None:
 
     assert wrong(seen) == [("note", "files.skipped")]
     what = finding(seen, "files.skipped").what
-    assert "memory/linked.md (a symbolic link)" in what
+    assert "memory/linked.md (a symbolic link: not followed)" in what
     assert "memory/large.md (2,000 bytes, more than the limit of 1,024" in what
 
 

@@ -16,7 +16,7 @@ from reverie.cli.logs import configure_logs
 from reverie.cli.output import columns, counted, is_terminal, say, say_json
 from reverie.cli.sample_memory import QUESTION, copy_sample
 from reverie.cli.server import ServerPlan, run_on_fast_loop, serve_until_stopped
-from reverie.config import Config, load_config, read_secret, resolve_home
+from reverie.config import PRIVATE, Config, load_config, read_secret, resolve_home
 from reverie.gateway.auth import check_exposure
 from reverie.llm.detect import detect_local_upstreams
 from reverie.llm.upstream_server import public_url
@@ -72,6 +72,7 @@ def serve_home(flags: ServeFlags) -> None:
     check_exposure(gateway, token)
     with closing(take_port(gateway.host, gateway.port)) as port:
         if flags.sample:
+            home.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             copy_sample(home.workspace(config, "main"))
         config = _with_local_upstream(home, config, flags)
         plan = ServerPlan(home, config, token, address_of(port, gateway.host), port)
