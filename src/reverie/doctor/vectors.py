@@ -75,7 +75,8 @@ async def check_vectors(patient: Patient, identity: EmbedderIdentity | None) -> 
             identity, built_with, vectors, waiting, served=patient.held_by is not None, free=patient.embedding_is_free
         )
     for note in await _notes(patient):
-        findings.append(Finding("note", "vectors.generation", note, "a setting or Reverie itself changed", REBUILD))
+        what, _, remedy = note.partition("; ")
+        findings.append(Finding("note", "vectors.generation", what, "a setting or Reverie itself changed", remedy))
     return findings
 
 
