@@ -7,7 +7,7 @@ statement that runs.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reverie.storage import Schema
 
 T = TypeVar("T")
+INTERRUPT_AGAIN_S = 0.02
 
 
 class LookedAt:
@@ -40,11 +41,14 @@ class LookedAt:
         Raises:
             StorageError: the file is missing, damaged or cannot be read.
         """
+        reading = asyncio.ensure_future(asyncio.to_thread(self._run, work, queries))
         try:
-            return await asyncio.to_thread(self._run, work, queries)
+            return await asyncio.shield(reading)
         except asyncio.CancelledError:
-            if self._connection is not None:
-                self._connection.interrupt()
+            while not reading.done():
+                self._interrupt()
+                await asyncio.wait([reading], timeout=INTERRUPT_AGAIN_S)
+            reading.exception()
             raise
 
     async def snapshot(self, work: Callable[[Transaction], T]) -> T:
@@ -60,6 +64,12 @@ class LookedAt:
                     self._connection.execute("ROLLBACK")
 
         return await self.read(within)
+
+    def _interrupt(self) -> None:
+        """End the statement that runs; between two statements there is none, so that this must be tried again."""
+        with suppress(apsw.Error):  # it was closed meanwhile
+            if (connection := self._connection) is not None:
+                connection.interrupt()
 
     def pragma(self, name: str) -> int:
         """A number of the file's header; only inside the `work` of a `read`."""

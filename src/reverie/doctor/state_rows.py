@@ -34,7 +34,7 @@ async def check_state(patient: Patient) -> list[Finding]:
     """
     turn_s_max = 600.0 if patient.config is None else patient.config.gateway.turn_s_max
     before = patient.clock.now_ms() - int(1000 * turn_s_max)
-    facts = await patient.state.read(lambda tx: _facts(tx, before))
+    facts = await patient.state.snapshot(lambda tx: _facts(tx, before))
     findings = [
         *turn_findings(facts.unfinished, served=patient.held_by is not None),
         *session_findings(facts.miscounted),

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import filelock
 import pytest
 
+from reverie.app import open_memory
+from reverie.config import load_config
 from reverie.doctor import Surroundings
+from reverie.doctor.reading import LookedAt
 from reverie.errors import EmbedderError
+from reverie.sessions.store import PastMessage
+from reverie.storage import INDEX
+from reverie.types import SessionKey
 from tests.integration.doctor.conftest import finding, fixed, wrong
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reverie.storage import Transaction
     from tests.integration.doctor.conftest import Ward
 
 pytestmark = pytest.mark.anyio
@@ -186,8 +196,6 @@ async def test_words_are_written_as_they_were(ward: Ward) -> None:
     (ward.home.path / "copy").mkdir()
 
     def words() -> list[Any]:
-        import apsw
-
         connection = apsw.Connection(str(ward.home.path / "index.db"))
         connection.execute(vocabulary)
         held = list(connection.execute("SELECT term, doc, col, offset FROM temp.words ORDER BY 1, 2, 3, 4"))
@@ -451,6 +459,55 @@ async def test_upstream_that_does_not_answer(ward: Ward) -> None:
     seen = await ward.examine()
 
     assert (wrong(seen), seen.ok) == ([("warning", "home.upstream")], True)
+
+
+async def test_beside_a_busy_writer(ward: Ward) -> None:
+    """While notes, messages and vectors are written, no look finds anything wrong: each sees one state of a file."""
+    config = await asyncio.to_thread(load_config, ward.home)
+    async with open_memory(ward.home, config, embedder=ward.embedder()) as opened:
+
+        async def write() -> None:
+            for number in range(10_000):
+                said = [PastMessage("user", f"message {number} {n}", "Vera", "", 1) for n in range(3)]
+                await opened.sessions.import_session(SessionKey("main", f"busy {number}"), "talk", said)
+                ward.note(f"memory/busy-{number % 7}.md", "\n\n".join(f"Line {n} of {number}." for n in range(20)))
+                await opened.memory.sync_workspace("main")
+                await opened.memory.settle()
+
+        writing = asyncio.create_task(write())
+        looks = [await ward.examine() for _ in range(6)]
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+    assert [each for seen in looks for each in seen.findings if each.severity in {"warning", "error"}] == []
+    assert wrong(await ward.examine())[:1] in ([], [("warning", "transcripts.behind")], [("note", "vectors.waiting")])
+
+
+async def test_a_look_that_is_given_up(ward: Ward) -> None:
+    """Ctrl-C during a long statement ends the statement, not only the waiting for it."""
+    ward.note("memory/many.md", "\n\n".join(f"# Title {n}\n\nParagraph {n}." for n in range(1_500)))
+    await ward.index()
+    file = LookedAt(ward.home.path / "index.db", INDEX)
+    began = threading.Event()
+    ended: list[BaseException] = []
+
+    def work(tx: Transaction) -> None:
+        began.set()
+        try:
+            for _ in range(100_000):
+                tx.value("count_tally")
+        except apsw.InterruptError as error:
+            ended.append(error)
+            raise
+
+    look = asyncio.create_task(file.read(work))
+    await asyncio.to_thread(began.wait, 10)
+    await asyncio.sleep(0.05)
+    look.cancel()
+    await asyncio.gather(look, return_exceptions=True)
+
+    assert look.cancelled()
+    assert len(ended) == 1
 
 
 async def test_home_in_use(ward: Ward) -> None:
