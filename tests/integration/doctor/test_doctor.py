@@ -480,7 +480,7 @@ async def test_beside_a_busy_writer(ward: Ward) -> None:
         await asyncio.gather(writing, return_exceptions=True)
 
     assert [each for seen in looks for each in seen.findings if each.severity in {"warning", "error"}] == []
-    assert wrong(await ward.examine())[:1] in ([], [("warning", "transcripts.behind")], [("note", "vectors.waiting")])
+    assert wrong(await ward.treat()) == []  # the writer was cut off anywhere: what it left undone is done
 
 
 async def test_a_look_that_is_given_up(ward: Ward) -> None:
