@@ -43,7 +43,12 @@ def main() -> None:
     parser.add_argument("--turn", type=Path, action="append", default=[], help="a file to measure at turn level")
     parser.add_argument("--session", type=Path, action="append", default=[], help="a file for session level")
     arguments = parser.parse_args()
-    runs: list[tuple[str, tuple[str, ...]]] = [("gateway", ()), ("index", ("--storm", "--embedder", "none"))]
+    runs: list[tuple[str, tuple[str, ...]]] = [
+        ("gateway", ()),
+        ("search", ("--peers",)),
+        ("index", ("--storm", "--embedder", "none")),
+        ("seed", ("--rows", "100000")),
+    ]
     runs += [("retrieval", (str(file), "--level", "turn")) for file in arguments.turn]
     runs += [("retrieval", (str(file), "--level", "session")) for file in arguments.session]
     reports = [(module, given, measured(module, *given)) for module, given in runs]

@@ -150,7 +150,7 @@ class TestIndex:
         assert run_json(home, "index", "--rebuild")["files"]["main"]["added"] == 7
         assert sorted(path.name for path in home.path.glob("index*.db")) == ["index.2.db"]
         assert run_json(home, "index")["files"]["main"] | {"skipped": []} == {
-            "added": 0, "changed": 0, "removed": 0, "unchanged": 7, "skipped": [], "broken": [],
+            "added": 0, "changed": 0, "removed": 0, "renamed": 0, "unchanged": 7, "skipped": [], "broken": [],
         }  # fmt: skip
 
     def test_damaged(self, home: Home) -> None:

@@ -49,7 +49,7 @@ async def test_ten_thousand_messages_beside_turns(tmp_path: Path) -> None:
                 [event async for event in feed.follow()]
             session_id, added = await importing
             await app.open.memory.follow_transcripts()
-            lines = await app.open.index_db.read(lambda tx: _lines(tx, session_id))
+            lines = await app.open.memory.database.read(lambda tx: _lines(tx, session_id))
             statistics = app.open.memory.statistics()
             last = await app.open.sessions.last_position()
     assert (added, lines) == (MESSAGES, list(range(1, MESSAGES + 1)))

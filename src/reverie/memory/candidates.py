@@ -34,6 +34,9 @@ FEW_ROWS = 10
 MANY_ROWS = 1_000
 RANKED_ROWS_MAX = 20_000
 """Rows that one search ranks by their words, however large the index is; a row costs about a microsecond."""
+RARITY_ROWS_MIN = 200
+"""A word's rarity is judged as if there were at least so many rows."""
+
 HEADER_WEIGHT = 0.5
 SPARE_HITS = 10
 WORDS_LOCATED_MAX = 16
@@ -90,8 +93,9 @@ class Lexical:
     first: int = 0
 
     def weight_of(self, words: Iterable[str]) -> float:
-        """How much some of the words tell, together."""
-        return sum(fusion.term_weight(self.rows_with.get(word, 0), self.rows) for word in words)
+        """How much some of the words tell, together. In a small memory it says little that a word is missing."""
+        rows = max(self.rows, RARITY_ROWS_MIN)
+        return sum(fusion.term_weight(self.rows_with.get(word, 0), rows) for word in words)
 
 
 @dataclass(frozen=True, slots=True)

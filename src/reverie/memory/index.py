@@ -110,6 +110,7 @@ class MemoryIndex:
         )
         await cache.open()
         sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock)
+        await transcripts.last_position()  # what is wrong with the log must not be blamed on the index
         path = await asyncio.to_thread(files.live)
         try:
             live = await _opened(path, sources, tracer)

@@ -202,6 +202,53 @@ def test_a_strange_pointer_is_not_followed(tmp_path: Path, text: bytes) -> None:
     assert GenerationFiles(tmp_path).live() == tmp_path / "index.db"
 
 
+# -- full disk -------------------------------------------------------------------------------------------------------
+
+FULL = """
+import asyncio, pathlib, resource, sys
+import structlog
+from reverie.clock import SystemClock
+from reverie.config import MemoryConfig
+from reverie.errors import StorageError
+from reverie.memory.generation_files import GenerationFiles
+from reverie.memory.index import MemoryIndex, SearchQuery
+from reverie.storage import EMBEDDINGS, Database
+from reverie.testing import FakeEmbedder
+from reverie.testing.fake_transcripts import FakeTranscripts
+
+async def work(folder):
+    log = FakeTranscripts()
+    for number in range(400):
+        log.say(f"Message {number} of the walrus.")
+    cache = await Database.open(folder / "embeddings.db", EMBEDDINGS, now_ms=0)
+    index = await MemoryIndex.open(
+        files=GenerationFiles(folder), embeddings_db=cache, embedder=FakeEmbedder(), workspaces={},
+        transcripts=log, config=MemoryConfig(), clock=SystemClock(),
+    )
+    await index.settle()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        await index.rebuild()
+    except StorageError as error:
+        print(type(error).__name__, [path.name for path in sorted(folder.glob("index*.db"))])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(len((await index.search(SearchQuery("walrus 17", "main"))).hits))
+    print((await index.rebuild()).chunks)
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+asyncio.run(work(pathlib.Path(sys.argv[1])))
+"""
+"""Rebuilds where no file may grow beyond 100 KB, as on a full disk; then where it may."""
+
+
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
+    """A rebuild that runs out of room leaves the live index alone and answering; with room again it succeeds."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False)
+
+    assert done.stdout.splitlines()[1:] == ["10", "400"], done.stderr
+    assert done.stdout.splitlines()[0].endswith("['index.db']")
+
+
 # -- kill -9 ---------------------------------------------------------------------------------------------------------
 
 KILLS = 60
