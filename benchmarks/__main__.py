@@ -1,8 +1,9 @@
 """Run the benchmarks and write `docs/benchmarks.md`.
 
-    python -m benchmarks [--turn FILE …] [--session FILE …]
+    python -m benchmarks [--turn FILE …] [--session FILE …] [--kept DIR]
 
-The gateway and the index need no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for.
+Most need no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for. With `--kept` every
+outcome is written to a folder, and what is there already is not measured again, so that a long run can be continued.
 """
 
 from __future__ import annotations
@@ -18,8 +19,19 @@ from typing import Any
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
-def measured(module: str, *arguments: str) -> dict[str, Any]:
-    """One benchmark's JSON, run as a person would."""
+def measured(kept: Path | None, module: str, *arguments: str) -> dict[str, Any]:
+    """One benchmark's JSON, run as a person would, or kept from before."""
+    name = "-".join([module, *(Path(word).name.lstrip("-") for word in arguments)])
+    file = None if kept is None else kept / f"{name}.json"
+    if file is not None and file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    report = _run(module, *arguments)
+    if file is not None:
+        file.write_text(json.dumps(report), encoding="utf-8")
+    return report
+
+
+def _run(module: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--json"]
     print("running", " ".join(command[1:]), file=sys.stderr)
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -42,16 +54,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--turn", type=Path, action="append", default=[], help="a file to measure at turn level")
     parser.add_argument("--session", type=Path, action="append", default=[], help="a file for session level")
+    parser.add_argument("--kept", type=Path, help="a folder for the outcomes")
     arguments = parser.parse_args()
+    if arguments.kept is not None:
+        arguments.kept.mkdir(parents=True, exist_ok=True)
     runs: list[tuple[str, tuple[str, ...]]] = [
         ("gateway", ()),
         ("search", ("--peers",)),
         ("index", ("--storm", "--embedder", "none")),
-        ("seed", ("--rows", "100000")),
+        ("seed", ("--rows", "435266")),
     ]
     runs += [("retrieval", (str(file), "--level", "turn")) for file in arguments.turn]
     runs += [("retrieval", (str(file), "--level", "session")) for file in arguments.session]
-    reports = [(module, given, measured(module, *given)) for module, given in runs]
+    reports = [(module, given, measured(arguments.kept, module, *given)) for module, given in runs]
     machine = ", ".join(f"{key} {value}" for key, value in reports[0][2]["machine"].items())
     when = f"{datetime.now(UTC):%Y-%m-%d}"
     note = "Written by `make bench`; ratios within one table are sound, absolute times depend on the machine."

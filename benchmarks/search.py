@@ -7,7 +7,8 @@ search, each size in a process of its own. A question's words come from one mess
 law; embedding it costs what the bundled encoder costs. `rss_above_matrix` is the process's memory beyond the 8-bit
 matrix; `same_after_restart` compares every hit and score of fifty questions with those of a second process.
 
-`--peers` compares one vector lookup of the same vectors, top 10, in this run: ours, sqlite-vec and plain NumPy.
+`--peers` compares one vector lookup of the same vectors, top 10, in this run: ours, sqlite-vec and plain NumPy, which
+is exact: the others' recall is measured against it.
 `--keep` leaves the indexes in a folder and uses them again.
 """
 
@@ -156,13 +157,15 @@ async def _peers(folder: Path, size: int, asked: list[tuple[str, str]]) -> dict[
     peer.load_extension(str(sqlite_vec.loadable_path()))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] (it ships no types)
     peer.execute(f"CREATE VIRTUAL TABLE v USING vec0(id INTEGER PRIMARY KEY, e FLOAT[{embedder.identity.dims}])")
     matrix = np.empty((size, embedder.identity.dims), np.float32)
+    ids: list[int] = []
     with peer:
         for row, (chunk_id, vector) in enumerate(source.execute("SELECT chunk_id, vector FROM vectors")):
             matrix[row] = np.frombuffer(vector, "<f4")
+            ids.append(chunk_id)
             peer.execute("INSERT INTO v VALUES (?, ?)", (chunk_id, vector))
     scope = Scope(1, frozenset({"memory", "sessions"}))
     took: dict[str, list[float]] = {"vectors_reverie_ms": [], "vectors_sqlite_vec_ms": [], "vectors_numpy_ms": []}
-    agreed = 0
+    found = {"vectors_reverie_recall_at_10": 0, "vectors_sqlite_vec_recall_at_10": 0}
     for question in questions:
         started = time.perf_counter()
         best = (await ours.scan(question, scope, 100)).best[:10]
@@ -174,12 +177,13 @@ async def _peers(folder: Path, size: int, asked: list[tuple[str, str]]) -> dict[
         end = time.perf_counter()
         for name, seconds in zip(took, (after - started, then - after, end - then), strict=True):
             took[name].append(seconds * 1000)
-        agreed += len({chunk_id for chunk_id, _ in best} & set(knn)) + 0 * len(top)
+        exact = {ids[row] for row in top}
+        for name, chunk_ids in zip(found, ([chunk_id for chunk_id, _ in best], knn), strict=True):
+            found[name] += len(exact.intersection(chunk_ids))
     await ours.aclose()
     await database.aclose()
-    return {name: quantile(values, 0.5) for name, values in took.items()} | {
-        "vectors_recall_at_10": 10 * agreed / max(1, len(questions))
-    }
+    recall = {name: 10 * count / max(1, len(questions)) for name, count in found.items()}
+    return {name: quantile(values, 0.5) for name, values in took.items()} | recall
 
 
 async def _open(stack: AsyncExitStack, folder: Path, log: TranscriptLog, embedder: Embedder) -> MemoryIndex:

@@ -59,6 +59,7 @@ class EmbeddingBacklog:
         self._cache = cache
         self._semantic = semantic
         self._turn = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
         self._failed_over = b""
         self._failures = 0
 
@@ -69,6 +70,10 @@ class EmbeddingBacklog:
             StorageError: the index could not be read.
         """
         self.refusals = await self._database.read(store.refusals)
+
+    async def aclose(self) -> None:
+        """Let vectors that are being written arrive: whoever waited for them may have been cancelled."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
     async def run(self, limit: int) -> int:
         """Embed up to `limit` waiting chunks, oldest first; returns how many wait no more, 0 when none did.
@@ -157,7 +162,10 @@ class EmbeddingBacklog:
         """Write the vectors of all places of some texts."""
         pairs = [(chunk.chunk_id, vector) for key, vector in vectors.items() for chunk in places[key]]
         if pairs:
-            await asyncio.shield(self._write(self._semantic.identity.key, pairs))
+            writing = asyncio.create_task(self._write(self._semantic.identity.key, pairs), name="write-vectors")
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
+            await asyncio.shield(writing)
 
     async def _write(self, key: str, pairs: list[tuple[int, NDArray[np.float32]]]) -> None:
         """Write the vectors of chunks that still stand, then let the matrix follow."""

@@ -285,6 +285,8 @@ class IndexGeneration:
 
     async def aclose(self) -> None:
         """Stop loading and searching, and close the database. Cache and embedder belong to whoever opened them."""
+        if self._backlog is not None:
+            await self._backlog.aclose()
         if self._semantic is not None:
             await self._semantic.aclose()
         await self._database.aclose()

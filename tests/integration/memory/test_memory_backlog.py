@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -125,6 +127,27 @@ async def test_what_was_paid_for_is_kept_when_the_next_call_fails(open_index: Op
         memory.clock.advance(seconds=1)
         await memory.index.settle()
         assert memory.index.statistics().vectors == memory.index.statistics().chunks
+
+
+async def test_a_cancelled_run_leaves_nothing_running(open_index: OpenIndex) -> None:
+    """Vectors that are on their way to the disk arrive before the index is closed, and no task outlives it."""
+    log = said("walrus")
+    before = asyncio.all_tasks()
+    async with open_index(embedder=FakeEmbedder(), transcripts=log) as memory:
+        await memory.index.follow_transcripts()
+        busy = threading.Event()
+        blocking = asyncio.create_task(memory.index_db.write(lambda _: busy.wait(5)))
+        running = asyncio.create_task(memory.index.embed_backlog())
+        while not any(task.get_name() == "write-vectors" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
+        busy.set()
+        await blocking
+    assert asyncio.all_tasks() == before
+    async with open_index(embedder=FakeEmbedder(), transcripts=log) as memory:
+        await memory.index.settle()
+        assert memory.index.statistics().vectors == 1
 
 
 async def test_a_cache_that_cannot_be_written(open_index: OpenIndex) -> None:

@@ -1,4 +1,4 @@
-"""Search over tens of thousands of messages: what it looks through is bounded, and filters hold before anything scores."""
+"""Search over tens of thousands of messages: what is looked through is bounded, and filters hold before scores."""
 
 from __future__ import annotations
 
