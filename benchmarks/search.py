@@ -177,7 +177,7 @@ async def _peers(folder: Path, size: int, asked: list[tuple[str, str]]) -> dict[
         end = time.perf_counter()
         for name, seconds in zip(took, (after - started, then - after, end - then), strict=True):
             took[name].append(seconds * 1000)
-        exact = {ids[row] for row in top}
+        exact = {ids[int(row)] for row in top}
         for name, chunk_ids in zip(found, ([chunk_id for chunk_id, _ in best], knn), strict=True):
             found[name] += len(exact.intersection(chunk_ids))
     await ours.aclose()

@@ -391,7 +391,7 @@ def serve_in_thread(app: ASGIApp, port: int = 0) -> Generator[str]:
     Leaving the block drops the connections that are still open.
     """
     listening = _listening_socket(port)
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=0)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=0)
     server = _QuietServer(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="fake-upstream")
     thread.start()
@@ -440,7 +440,7 @@ def main(arguments: list[str] | None = None) -> None:
     listening.listen()  # a client may connect from now on; its request waits for the loop
     sys.stdout.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
     sys.stdout.flush()
-    config = uvicorn.Config(upstream.app, log_level="critical", lifespan="off", access_log=False)
+    config = uvicorn.Config(upstream.app, log_config=None, lifespan="off", access_log=False)
     uvicorn.Server(config).run(sockets=[listening])
 
 

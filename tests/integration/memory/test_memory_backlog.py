@@ -136,7 +136,11 @@ async def test_a_cancelled_run_leaves_nothing_running(open_index: OpenIndex) -> 
     async with open_index(embedder=FakeEmbedder(), transcripts=log) as memory:
         await memory.index.follow_transcripts()
         busy = threading.Event()
-        blocking = asyncio.create_task(memory.index_db.write(lambda _: busy.wait(5)))
+
+        def hold(_: object) -> None:
+            busy.wait(5)
+
+        blocking = asyncio.create_task(memory.index_db.write(hold))
         running = asyncio.create_task(memory.index.embed_backlog())
         while not any(task.get_name() == "write-vectors" for task in asyncio.all_tasks()):
             await asyncio.sleep(0.01)
