@@ -34,7 +34,8 @@ def measured(kept: Path | None, module: str, *arguments: str) -> dict[str, Any]:
 def _run(module: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--json"]
     print("running", " ".join(command[1:]), file=sys.stderr)
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
 
 
 def section(command: str, report: dict[str, Any]) -> str:
