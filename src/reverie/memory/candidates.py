@@ -229,8 +229,8 @@ def common_from(rows: int) -> int:
 def rank(tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking) -> Places:
     """Fuse both signals and show the best hits."""
     tuning = ranking.tuning
-    units = _gathered(tx, lexical, scan, scope, ranking)
     weight = {word: lexical.weight_of([word]) for word in lexical.words}
+    units = _gathered(tx, lexical, weight, scan, scope, ranking)
     words = fusion.held_words(units.words, weight, units.bm25, tuning.bm25_share)
     own_words = {unit: sum(scores.values()) for unit, scores in words.items()}
     semantic = _stand_out(units.similarity, scan)
@@ -257,7 +257,12 @@ def _scoped(words: Iterable[str], scope: SearchScope) -> str:
 
 
 def _gathered(
-    tx: Transaction, lexical: Lexical, scan: VectorScan | None, scope: SearchScope, ranking: Ranking
+    tx: Transaction,
+    lexical: Lexical,
+    weight: Mapping[str, float],
+    scan: VectorScan | None,
+    scope: SearchScope,
+    ranking: Ranking,
 ) -> _Units:
     """The candidates of both signals by unit.
 
@@ -278,7 +283,7 @@ def _gathered(
             continue
         units.facts[unit] = UnitFacts(said_by, chars, bool(asks))
         similarity = similar.get(chunk_id, NO_SIMILARITY)
-        merit = (lexical.weight_of(words[chunk_id]), bm25.get(chunk_id, 0.0), similarity)
+        merit = (sum(map(weight.__getitem__, words[chunk_id])), bm25.get(chunk_id, 0.0), similarity)
         if unit not in shown or merit > shown[unit]:
             shown[unit] = merit
             units.chunks[unit] = chunk_id

@@ -261,7 +261,7 @@ def _score(unit: Unit, signals: Signals, steps: Sequence[tuple[int, float]]) -> 
     words = signals.words.get(unit, _NO_WORDS)
     weights = signals.weights
     near, meaning = _inherited(unit, words, signals, steps)
-    by_words = sum(words.values()) + sum(near.values())
+    by_words = sum(words.values()) + (sum(near.values()) if near else 0.0)
     by_meaning = signals.semantic.get(unit, 0.0) + meaning
     by_speaker, by_form, fresh = _factors(unit, signals)
     return (weights.lexical * by_words + weights.semantic * by_meaning) * by_speaker * by_form * fresh
