@@ -25,6 +25,7 @@
     │   └── TextRefusedError        the embedder works, but not on this text
     ├── MemoryPathError             a path is outside the memory, or not a memory file
     ├── ImportFileError             a file to import is not in a known format
+    ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
     └── TurnCancelledError          the turn was stopped before it finished
@@ -201,6 +202,10 @@ class MemoryPathError(ReverieError):
 
 class ImportFileError(ReverieError):
     """A file to import is not in a known format."""
+
+
+class CostNotAgreedError(ReverieError):
+    """Something would cost money, and nobody said yes."""
 
 
 class ServerRefusedError(ReverieError):

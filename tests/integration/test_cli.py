@@ -153,6 +153,22 @@ class TestIndex:
             "added": 0, "changed": 0, "removed": 0, "renamed": 0, "unchanged": 7, "skipped": [], "broken": [],
         }  # fmt: skip
 
+    def test_a_rebuild_that_costs_money(self, home: Home) -> None:
+        """Nobody's texts go to a paid server unasked: the number is told, and only --yes begins."""
+        run(home, "index")
+        home.config_file.write_text(
+            '[memory]\nembedder = "openai"\nembedder_base_url = "http://127.0.0.1:9/v1"\n', encoding="utf-8"
+        )
+        refused = run(home, "index", "--rebuild")
+        begun = run(home, "index", "--rebuild", "--yes")
+
+        passages = run_json(home, "status")["index"]["chunks"]
+        told = f"error: about {passages} of {passages} texts are not in the cache and would be sent to text-embedding-3"
+        assert (refused.exit_code, refused.stderr.startswith(told)) == (1, True), refused.stderr
+        assert begun.exit_code == 1
+        assert "127.0.0.1:9" in begun.stderr
+        assert [path.name for path in home.path.glob("index*.db")] == ["index.db"]
+
     def test_damaged(self, home: Home) -> None:
         """A damaged index is put aside, and everything is read again."""
         run(home, "index")

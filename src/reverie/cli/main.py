@@ -153,6 +153,7 @@ def index(
             help="Build a new index beside the live one, then switch to it. Nothing paid for is embedded again.",
         ),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Rebuild without asking, also where that costs money.")] = False,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's notes. [all]")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -161,7 +162,7 @@ def index(
     async def work() -> None:
         from reverie.cli.commands.index import index_home
 
-        await index_home(home, rebuild=rebuild, agent=agent, as_json=as_json)
+        await index_home(home, rebuild=rebuild, yes=yes, agent=agent, as_json=as_json)
 
     run(work, as_json=as_json)
 

@@ -172,6 +172,15 @@ class EmbeddingCache:
         bytes_free = self._bounds.bytes_max - self._tally.bytes
         return max(0, min(self._bounds.entries_max - self._tally.entries, bytes_free // (BYTES_PER_NUMBER * dims)))
 
+    async def count_held(self, identity: str, hashes: Sequence[bytes]) -> int:
+        """How many of some texts have their vector here, of at most `LOOKUP_HASHES_MAX`; marks nothing as used.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        wanted = json.dumps([key.hex() for key in hashes[:LOOKUP_HASHES_MAX]])
+        return await self._database.read(lambda tx: int(tx.value("count_held", identity=identity, hashes=wanted)))
+
     async def flush(self) -> None:
         """Write the marks of use that are still in memory.
 

@@ -10,6 +10,7 @@ leaves nothing half-indexed and repeats nothing; reading, hashing, cutting and s
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +24,7 @@ from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_ex
 from reverie.memory.figures import IndexFigures
 from reverie.memory.fusion import Tuning
 from reverie.memory.notices import FileNotices, stored_notices
+from reverie.memory.passages import embedded_text
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
 from reverie.memory.sync import SyncReport, WorkspaceSync
@@ -235,6 +237,14 @@ class IndexGeneration:
             await self._semantic.loaded()
         await self._sources.cache.flush()
 
+    async def sampled_texts(self, count: int) -> list[str]:
+        """The texts that were embedded, or would be, of up to `count` chunks spread over the index.
+
+        Raises:
+            StorageError: the index could not be read.
+        """
+        return await self._database.read(lambda tx: _sampled(tx, count))
+
     async def search(self, query: SearchQuery) -> SearchResult:
         """The best hits for a query, best first. A signal that is missing is named in the result's reasons.
 
@@ -355,6 +365,12 @@ class IndexGeneration:
                 follow=lambda change: self._followed(change, "memory"),
             )
         return known
+
+
+def _sampled(tx: Transaction, count: int) -> list[str]:
+    last = int(tx.value("last_chunk"))
+    ids = json.dumps([1 + number * last // count for number in range(count)])
+    return [embedded_text(row["heading"], row["text"]) for row in tx.rows("sample_texts", ids=ids)]
 
 
 CUTTER = "cutter"

@@ -22,6 +22,7 @@ from reverie.memory.embedding_cache import EmbeddingCache
 from reverie.memory.excerpts import MemoryExcerpt
 from reverie.memory.generation import IndexGeneration, IndexSources, IndexStatistics
 from reverie.memory.generation_files import remove
+from reverie.memory.passages import embedding_key
 from reverie.memory.search import SearchQuery, SearchResult
 from reverie.memory.sync import SyncReport
 from reverie.storage import INDEX, Database
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 Step = Literal["notes", "conversations", "vectors", "published"]
 
 REBUILD_CHUNKS = 64
+SAMPLED_TEXTS = 400
 PAUSE_S_MIN = 1.0
 RETIRE_S_MAX = 60.0
 """How long the old generation waits for searches that still read it."""
@@ -59,6 +61,20 @@ class Rebuild:
     took_s: float
     messages: int = 0
     files: Mapping[str, SyncReport] = field(default_factory=dict[str, SyncReport])
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildEstimate:
+    """What a rebuild would have to embed, judged by a sample: of `sampled` texts the cache holds `cached`."""
+
+    passages: int
+    sampled: int
+    cached: int
+
+    @property
+    def texts(self) -> int:
+        """About how many texts would go to the embedder."""
+        return 0 if not self.sampled else round(self.passages * (self.sampled - self.cached) / self.sampled)
 
 
 class MemoryIndex:
@@ -239,6 +255,21 @@ class MemoryIndex:
             return False
         self._progress = Rebuild("", "notes", 0, 0, 0.0)
         return True
+
+    async def estimate_rebuild(self) -> RebuildEstimate:
+        """What a rebuild with the running embedder would cost. Embeds nothing.
+
+        Raises:
+            StorageError: the index or the cache could not be read.
+        """
+        async with self._using(self._live) as live:
+            texts = list(dict.fromkeys(await live.sampled_texts(SAMPLED_TEXTS)))
+        embedder = self._sources.embedder
+        if embedder is None:
+            return RebuildEstimate(live.statistics().chunks, 0, 0)
+        keys = await asyncio.to_thread(lambda: [embedding_key(text) for text in texts])
+        cached = await self._sources.cache.count_held(embedder.identity.key, keys)
+        return RebuildEstimate(live.statistics().chunks, len(texts), cached)
 
     async def rebuild(
         self,

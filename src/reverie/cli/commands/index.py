@@ -6,13 +6,16 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from reverie.app import open_memory
 from reverie.cli.opening import check_agent, find_home
-from reverie.cli.output import counted, say, say_json, warn
+from reverie.cli.output import counted, is_terminal, say, say_json, warn
 from reverie.cli.progress import Progress
 from reverie.cli.running import ask, find_server
 from reverie.config import read_secret
-from reverie.errors import EmbedderError, ServerRefusedError
+from reverie.errors import CostNotAgreedError, EmbedderError, ServerRefusedError
+from reverie.llm.upstream_server import public_url
 from reverie.memory.notices import DAMAGED_REASON
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from reverie.app import OpenMemory
     from reverie.cli.running import RunningServer
-    from reverie.config import Config
+    from reverie.config import Config, Home
     from reverie.memory.index import Rebuild, SyncReport
 
 BATCH_CHUNKS = 64
@@ -37,16 +40,20 @@ class IndexReport:
     embedder_failure: str = ""
 
 
-async def index_home(given: Path | None, *, rebuild: bool, agent: str | None, as_json: bool) -> None:
+async def index_home(given: Path | None, *, rebuild: bool, yes: bool, agent: str | None, as_json: bool) -> None:
     """Index every file and conversation, then compute the vectors that are missing.
 
-    A rebuild beside a running server is done by the server.
+    A rebuild beside a running server is done by the server. One that would send texts to a paid embedder is begun only
+    when `yes` says so, or a person does.
 
     Raises:
+        CostNotAgreedError: it would cost money, and nobody agreed.
         HomeInUseError: a server runs on this home; it keeps the index up to date itself.
         ReverieError: there is no such home or agent, or the index cannot be written.
     """
     home, config = await asyncio.to_thread(find_home, given)
+    if rebuild and not yes and config.memory.embedder == "openai":
+        await agree_to_cost(home, config)
     server = await asyncio.to_thread(find_server, home) if rebuild else None
     if server is not None:
         await rebuild_by(server, config, as_json=as_json)
@@ -64,6 +71,26 @@ async def index_home(given: Path | None, *, rebuild: bool, agent: str | None, as
         say_json(_as_object(report, chunks))
     else:
         _show(report, chunks)
+
+
+async def agree_to_cost(home: Home, config: Config) -> None:
+    """Tell a person what a rebuild would send to the embeddings server, and ask.
+
+    Raises:
+        CostNotAgreedError: the answer was no, or nobody can be asked.
+    """
+    async with open_memory(home, config, exclusive=False) as opened:
+        estimate = await opened.memory.estimate_rebuild()
+    if not estimate.texts:
+        return
+    cost = (
+        f"about {estimate.texts:,} of {estimate.passages:,} texts are not in the cache and would be sent to "
+        f"{config.memory.embedder_model} at {public_url(config.memory.embedder_base_url or '')}"
+    )
+    if not is_terminal():
+        raise CostNotAgreedError(f"{cost}. Nothing was changed; --yes says that you want that.")
+    if not await asyncio.to_thread(typer.confirm, f"{cost}. Go on?"):
+        raise CostNotAgreedError("nothing was changed.")
 
 
 async def index_all(opened: OpenMemory, progress: Progress, agents: list[str]) -> IndexReport:

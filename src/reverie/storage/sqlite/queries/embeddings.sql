@@ -70,3 +70,8 @@ DELETE FROM embeddings WHERE id IN (SELECT value FROM json_each(:ids));
 -- The vectors that were not used for longest, of all embedders, with their size; without the vectors.
 SELECT e.id, s.dims FROM embeddings e CROSS JOIN vector_spaces s ON s.id = e.space_id
 ORDER BY e.used_at, e.id LIMIT :limit;
+
+-- name: count_held
+-- How many of some texts an embedder's vectors are kept of; the caller passes at most 400 hashes.
+SELECT count(*) FROM vector_spaces s JOIN embeddings e ON e.space_id = s.id
+WHERE s.identity = :identity AND e.text_hash IN (SELECT unhex(value) FROM json_each(:hashes));

@@ -222,3 +222,12 @@ WHERE v.chunk_id > :after ORDER BY v.chunk_id LIMIT :limit;
 -- name: find_vectors
 -- The exact vectors of some chunks.
 SELECT v.chunk_id, v.vector FROM json_each(:ids) j JOIN vectors v ON v.chunk_id = j.value;
+
+-- name: sample_texts
+-- Up to as many chunks as numbers are given: the first from each number on.
+SELECT c.heading, c.text FROM chunks c
+WHERE c.id IN (SELECT (SELECT x.id FROM chunks x WHERE x.id >= j.value ORDER BY x.id LIMIT 1) FROM json_each(:ids) j);
+
+-- name: last_chunk
+-- The newest chunk's id.
+SELECT coalesce(max(id), 0) FROM chunks;
