@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from reverie.errors import DatabaseCorruptError, EmbedderError
+from reverie.errors import DatabaseCorruptError, EmbedderError, StorageError
 from reverie.memory.embedding_cache import EmbeddingCache
 from reverie.memory.excerpts import MemoryExcerpt
 from reverie.memory.generation import IndexGeneration, IndexSources, IndexStatistics
@@ -383,8 +383,11 @@ class MemoryIndex:
         except TimeoutError:
             log.warning("the old index is still read and stays until the next start", action="index_kept")
             return
-        await old.aclose()
-        await asyncio.to_thread(remove, old.file)
+        try:
+            await old.aclose()
+            await asyncio.to_thread(remove, old.file)
+        except (OSError, StorageError) as error:  # the new one is live all the same; the next start sweeps
+            log.warning("the old index could not be removed", action="index_kept", reason=str(error))
 
     async def _abandon(self, building: IndexGeneration) -> None:
         """Leave no trace of a generation that did not become the live one."""

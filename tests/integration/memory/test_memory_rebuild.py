@@ -183,6 +183,33 @@ async def test_an_older_analyser_is_noted(open_index: OpenIndex) -> None:
         assert await memory.cited("Alba")
 
 
+async def test_an_old_file_that_cannot_be_removed(open_index: OpenIndex) -> None:
+    """The rebuild has succeeded all the same; the file is left for the next start."""
+    async with open_index(embedder=None) as memory:
+        await fill(memory)
+        folder = memory.index_db.path.parent
+        (folder / "index.db-journal").mkdir()  # a folder in the place of a side file
+        assert (await memory.index.rebuild()).step == "published"
+        assert memory.index.statistics().notes == ()
+        assert await memory.cited("Alba")
+        (folder / "index.db-journal").rmdir()
+        swept = await asyncio.to_thread(GenerationFiles(folder).sweep)
+        assert [path.name for path in swept] == ["index.db"]
+
+
+async def test_vectors_that_another_process_removed(open_index: OpenIndex) -> None:
+    """The matrix no longer matches the index's checksum, and is read anew."""
+    async with open_index(embedder=FakeEmbedder()) as memory:
+        await fill(memory)
+        held = memory.index.statistics().vectors
+        other = apsw.Connection(str(memory.index_db.path))
+        other.execute("DELETE FROM vectors WHERE chunk_id = (SELECT min(chunk_id) FROM vectors)")
+        other.close()
+        assert memory.index.statistics().vectors == held
+        await memory.index.embed_backlog()
+        assert memory.index.statistics().vectors == held - 1
+
+
 def test_leftovers_are_swept(tmp_path: Path) -> None:
     """What is not the live generation goes, with its side files; other files stay."""
     files = GenerationFiles(tmp_path)
