@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -183,8 +183,60 @@ class SessionsConfig(Section):
     user_field: Literal["session", "metadata", "off"] = Field(
         default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
     )
-    waiting_turns_max: int = Field(default=20, ge=1, le=10_000, description="Turns that may wait in one session.")
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+
+
+QueueMode = Literal["wait", "followup", "collect", "steer", "interrupt", "reject"]
+"""What happens to a message whose session is busy."""
+DropPolicy = Literal["new", "old", "summarize"]
+
+QUEUE_MODE_ALIASES: dict[str, QueueMode] = {
+    "steering": "steer", "queue": "steer", "queued": "steer", "steer-backlog": "steer", "steer+backlog": "steer",
+    "steer_backlog": "steer", "follow-up": "followup", "follow-ups": "followup", "followups": "followup",
+    "coalesce": "collect", "interrupts": "interrupt", "abort": "interrupt",
+}  # fmt: skip
+"""OpenClaw's words for the modes. Its steer-backlog answered twice; here a steered message has one reply."""
+DROP_POLICY_ALIASES: dict[str, DropPolicy] = {"oldest": "old", "newest": "new", "summary": "summarize"}
+
+
+def _queue_mode(value: object) -> object:
+    return QUEUE_MODE_ALIASES.get(value.strip().lower(), value.strip().lower()) if isinstance(value, str) else value
+
+
+def _drop_policy(value: object) -> object:
+    return DROP_POLICY_ALIASES.get(value.strip().lower(), value.strip().lower()) if isinstance(value, str) else value
+
+
+ModeSetting = Annotated[QueueMode, BeforeValidator(_queue_mode)]
+DropSetting = Annotated[DropPolicy, BeforeValidator(_drop_policy)]
+
+
+class QueueConfig(Section):
+    """What happens to a message whose session is busy."""
+
+    mode: ModeSetting = Field(
+        default="wait",
+        description="`wait` up to `wait_ms`, then say that it is queued; `followup`, `collect`, `steer`, `interrupt` "
+        "say so at once; `reject` answers 409.",
+    )
+    by_channel: dict[str, ModeSetting] = Field(
+        default_factory=dict[str, QueueMode], description="Modes of single channels, such as `telegram`."
+    )
+    wait_ms: int = Field(default=30_000, ge=0, le=3_600_000, description="Longest wait of a caller in mode `wait`.")
+    debounce_ms: int = Field(
+        default=500, ge=0, le=600_000, description="Quiet time before queued messages are taken up."
+    )
+    cap: int = Field(default=20, ge=1, le=10_000, description="Messages that may wait in one session.")
+    drop: DropSetting = Field(
+        default="new",
+        description="At the cap: `new` refuses, `old` drops the oldest, `summarize` drops it and keeps a line of it.",
+    )
+    waiting_max: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Messages that may wait in all sessions together."
+    )
+    ttl_s: int = Field(
+        default=0, ge=0, le=31_536_000, description="A message that has not begun after this expires; 0: never."
+    )
 
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -210,6 +262,7 @@ class Config(BaseSettings):
     upstream: UpstreamConfig = Field(default_factory=UpstreamConfig)
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
+    queue: QueueConfig = Field(default_factory=QueueConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
 
     def agent_names(self) -> tuple[str, ...]:

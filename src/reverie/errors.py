@@ -13,7 +13,9 @@
     ├── RequestError                what the caller sent cannot be served (HTTP 4xx)
     │   ├── UnknownModelError       no such model or agent
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
-    │   └── QueueFullError          too many turns wait in this session
+    │   ├── QueueFullError          too many turns wait in this session
+    │   ├── SessionBusyError        the session is busy and the caller did not want to wait
+    │   └── MessageKeyReusedError   the client's key already stands for another message
     ├── UpstreamError               the model did not answer as it should
     │   ├── UpstreamUnreachableError  no connection
     │   │   └── UpstreamClosedError   a connection that was closed before an answer began
@@ -28,7 +30,11 @@
     ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
-    └── TurnCancelledError          the turn was stopped before it finished
+    └── TurnEndedError              the turn ended without an answer
+        ├── TurnCancelledError      it was stopped before it finished
+        ├── TurnDroppedError        it gave way to newer messages
+        ├── TurnExpiredError        its deadline passed before it could begin
+        └── RecordedFailureError    it failed earlier; this is what is on record of it
 
 The message says what happened and what to do about it. Errors are raised, not logged and swallowed; the broad
 catches live at three named borders: the HTTP response, a background loop, the CLI.
@@ -124,6 +130,26 @@ class QueueFullError(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class SessionBusyError(RequestError):
+    """The session is busy and the caller asked not to wait. Nothing was accepted."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, code="session_busy")
+        self.retry_after_s = retry_after_s
+
+
+class MessageKeyReusedError(RequestError):
+    """The client's key for a message already stands for another one. Nothing was accepted."""
+
+    status = 422
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="idempotency_key_reused")
+
+
 class UpstreamError(ReverieError):
     """The model did not answer as it should.
 
@@ -216,5 +242,40 @@ class ListenError(ReverieError):
     """The server's address cannot be taken, for example because the port is in use."""
 
 
-class TurnCancelledError(ReverieError):
+class TurnEndedError(ReverieError):
+    """The turn ended without an answer. `status`, `type` and `code` are what a caller is told, in OpenAI's terms."""
+
+    status = 503
+    type = "api_error"
+    code: str | None = None
+
+
+class TurnCancelledError(TurnEndedError):
     """The turn was stopped before it finished."""
+
+    code = "turn_cancelled"
+
+
+class TurnDroppedError(TurnEndedError):
+    """The turn gave way to newer messages: its session's queue was full."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "turn_dropped"
+
+
+class TurnExpiredError(TurnEndedError):
+    """The turn's deadline passed before it could begin."""
+
+    status = 504
+    code = "turn_expired"
+
+
+class RecordedFailureError(TurnEndedError):
+    """A turn that failed earlier, as its record has it: whoever asks again is told the same."""
+
+    def __init__(self, message: str, *, status: int, kind: str, code: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = kind
+        self.code = code

@@ -13,7 +13,11 @@ Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["memory", "sessions"]
 Provenance = Literal["owner", "agent", "untrusted", "system"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-TurnState = Literal["accepted", "running", "answered", "failed", "cancelled"]
+TurnState = Literal["accepted", "queued", "running", "answered", "failed", "dropped", "expired", "cancelled"]
+"""`accepted` when it found its session idle, else `queued`; the last five are ends."""
+Delivery = Literal["followup", "steer", "collect", "interrupt"]
+"""How a message reaches a session that is busy: as a turn of its own, within the running turn, together with others
+that wait, or in the running turn's place."""
 
 JsonObject = dict[str, Any]
 """A parsed JSON object that passes through us unread (tool schemas, sampling parameters of a client)."""
@@ -83,6 +87,24 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a message came in, and how it is to reach a busy session.
+
+    `source` is who sent it, as far as the client says: messages of one source keep their order, and sources share a
+    session fairly. `message_key` is the client's key for this very message: sent again, it is the same turn.
+    `client_model` is the caller's word for the model. A turn that has not begun by `deadline_at_ms` expires. `waits`
+    is true while a caller waits for it on a connection: nobody is quiet yet, so it is not held back by a debounce.
+    """
+
+    source: str = ""
+    message_key: str | None = None
+    delivery: Delivery = "followup"
+    deadline_at_ms: int | None = None
+    client_model: str = ""
+    waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRequest:
     """What a caller asks for, parsed and validated: one turn of one session.
 
@@ -101,6 +123,7 @@ class TurnRequest:
     client_tools: tuple[JsonObject, ...] = ()
     tool_choice: str | JsonObject | None = None
     sampling: JsonObject = field(default_factory=dict[str, Any])
+    arrival: Arrival = field(default_factory=Arrival)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from reverie.config import Config
     from reverie.memory.tool_contracts import Asker
     from reverie.sessions.events import TurnEvent
+    from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+    from reverie.sessions.store import SessionEvent
     from reverie.types import JsonObject, SessionKey, TurnRequest
 
 
@@ -38,8 +41,41 @@ class Feed(Protocol):
         """The routing bucket of that transcript."""
         ...
 
+    @property
+    def place(self) -> Place:
+        """Where the turn stood in its session when it was accepted."""
+        ...
+
+    @property
+    def attached(self) -> bool:
+        """True when the message had been accepted before, under the same key: this is that turn."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once its terminal event is there."""
+        ...
+
+    async def begun(self, within_s: float) -> bool:
+        """Wait until the turn runs or has ended, at most `within_s` seconds; False when it still waits then."""
+        ...
+
     def follow(self) -> AsyncIterator[TurnEvent]:
         """Every event from the first to the terminal one. Leaving early does not stop the turn."""
+        ...
+
+
+class Watch(Protocol):
+    """What happens in a session from now on.
+
+    Bounded: a watcher that does not keep up loses live events, never recorded ones.
+    """
+
+    async def next(self, within_s: float) -> TurnEvent | Literal["recorded"] | None:
+        """The next event; None after `within_s` seconds of silence.
+
+        Live events have text or a tool; `recorded` says that there is more to read with `events_after`.
+        """
         ...
 
 
@@ -170,13 +206,51 @@ class GatewayApp(Protocol):
         """The agents that can be addressed; the first is the default."""
         ...
 
-    async def submit(self, request: TurnRequest) -> Feed:
-        """Accept a turn; when this returns, it is durable.
+    async def submit(self, request: TurnRequest, *, refuse_busy: bool = False) -> Feed:
+        """Accept a turn; when this returns, it is durable. Sent again under the same key, it is the same turn.
 
         Raises:
             QueueFullError: nothing was accepted; the caller may try later.
+            SessionBusyError: the session is busy, and `refuse_busy` was set; nothing was accepted.
+            MessageKeyReusedError: the key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
         """
+        ...
+
+    def busy(self, key: SessionKey) -> bool:
+        """True while a turn of this session runs, waits, or is prepared in any way."""
+        ...
+
+    async def queue_settings(self, key: SessionKey, channel: str) -> QueueSettings:
+        """How this session treats messages that find it busy: its own settings, its channel's, or everybody's."""
+        ...
+
+    async def change_queue_settings(self, key: SessionKey, changes: JsonObject | None) -> None:
+        """Give a session settings of its own (`mode`, `debounce_ms`, `cap`, `drop`, checked); None: everybody's."""
+        ...
+
+    async def inbox_entry(self, turn_id: str) -> InboxEntry | None:
+        """A turn as the inbox has it; None for an unknown id."""
+        ...
+
+    async def attach(self, turn_id: str) -> Feed | None:
+        """The events of a turn, also of one that ended long ago (then its terminal event alone); None: unknown id."""
+        ...
+
+    async def queue_of(self, key: str, limit: int) -> list[InboxEntry]:
+        """The turns of a session that run or wait, in the order in which they will run."""
+        ...
+
+    async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
+        """Stop a turn that has not ended. Returns it as it stands then; None for an unknown id."""
+        ...
+
+    async def events_after(self, key: str, after: int, limit: int) -> list[SessionEvent]:
+        """What happened in a session after an event, oldest first."""
+        ...
+
+    def watch(self, key: str) -> AbstractContextManager[Watch]:
+        """What happens in a session from now on, as it happens."""
         ...
 
     def ask_for_rebuild(self) -> bool:

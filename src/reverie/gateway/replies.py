@@ -19,10 +19,11 @@ from reverie.errors import (
     QueueFullError,
     RequestError,
     ReverieError,
+    SessionBusyError,
     StorageClosedError,
     StorageError,
     StorageFullError,
-    TurnCancelledError,
+    TurnEndedError,
     UpstreamError,
     UpstreamRefusedError,
 )
@@ -214,14 +215,18 @@ def error_answer(error: ReverieError) -> ErrorAnswer:
     match error:
         case RequestError():
             body = error_body(str(error), error.type, param=error.param, code=error.code)
-            headers = (("Retry-After", str(error.retry_after_s)),) if isinstance(error, QueueFullError) else ()
+            headers = (
+                (("Retry-After", str(error.retry_after_s)),)
+                if isinstance(error, QueueFullError | SessionBusyError)
+                else ()
+            )
             return ErrorAnswer(error.status, body, headers)
         case UpstreamError():
             body = error_body(str(error), error.type, code=error.code)
             retry_after = error.retry_after if isinstance(error, UpstreamRefusedError) else None
             return ErrorAnswer(error.status, body, (("Retry-After", retry_after),) if retry_after else ())
-        case TurnCancelledError():
-            return ErrorAnswer(503, error_body(str(error), "api_error", code="turn_cancelled"))
+        case TurnEndedError():
+            return ErrorAnswer(error.status, error_body(str(error), error.type, code=error.code))
         case _:
             return _opaque(error)
 

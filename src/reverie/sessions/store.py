@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.storage import Database, Row, Transaction
-    from reverie.types import FinishReason, SessionKey, ToolCall, TurnRequest, Usage
+    from reverie.types import FinishReason, JsonObject, SessionKey, ToolCall, TurnRequest, Usage
 
 KNOWN_MESSAGES_MAX = 1_000
 KNOWN_MESSAGES_MIN = 100
@@ -118,6 +118,18 @@ class SessionTotals:
     sessions: int
     messages: int
     turns: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """Something that happened in a session. `seq` rises over all sessions; `kind` is `turn.queued` and the like."""
+
+    seq: int
+    session_key: str
+    turn_id: str | None
+    at_ms: int
+    kind: str
+    data: JsonObject
 
 
 class _Views:

@@ -47,9 +47,22 @@ def check_identity(path: Path, schema: Schema) -> None:
 
 
 def migrate(connection: apsw.Connection, path: Path, schema: Schema, *, now_ms: int, up_to: int | None = None) -> None:
-    """Apply every step the file has not had, up to `up_to` (the newest by default)."""
+    """Apply every step the file has not had, up to `up_to` (the newest by default).
+
+    A step may rebuild a table that others refer to, so references are not watched meanwhile; a step that leaves one
+    without its row is undone.
+    """
     current = connection.pragma("user_version")
     assert isinstance(current, int), f"{path} has no schema version"
+    watched = bool(connection.pragma("foreign_keys"))
+    connection.pragma("foreign_keys", False)
+    try:
+        _apply_steps(connection, schema, current, now_ms=now_ms, up_to=up_to)
+    finally:
+        connection.pragma("foreign_keys", watched)
+
+
+def _apply_steps(connection: apsw.Connection, schema: Schema, current: int, *, now_ms: int, up_to: int | None) -> None:
     for migration in schema.migrations()[current:up_to]:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -58,6 +71,7 @@ def migrate(connection: apsw.Connection, path: Path, schema: Schema, *, now_ms: 
                 "(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)"
             )
             connection.execute(migration.sql)
+            assert connection.execute("PRAGMA foreign_key_check").fetchone() is None, f"{migration.name} loses rows"
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
                 (migration.version, migration.name, migration.checksum, now_ms),
