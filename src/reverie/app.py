@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import filelock
@@ -21,7 +21,8 @@ from reverie.background import Background
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
-from reverie.errors import HomeInUseError, HomeReadOnlyError
+from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
+from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.llm.offline import OfflineModel
@@ -32,10 +33,14 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.readiness import DRAINING, STARTING, Readiness, WritabilityProbe
+from reverie.sessions.figures import read_inbox_figures
 from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
+from reverie.status import AppStatus, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -76,27 +81,21 @@ class OpenMemory:
     tools: MemoryTools
 
 
-@dataclass(slots=True)
-class Readiness:
-    """Whether turns can be served, and what is in the way; each reason is a word for machines."""
-
-    reasons: set[str] = field(default_factory=lambda: {"starting"})
-
-    @property
-    def ready(self) -> bool:
-        """True when nothing is in the way."""
-        return not self.reasons
-
-
 @dataclass(frozen=True, slots=True)
 class App:
-    """A running Reverie without its HTTP edge."""
+    """A running Reverie without its HTTP edge.
+
+    Whoever serves callers leaves word in `edge` how to stop that: it is closed when the queue has drained, while the
+    stores are still open, so that callers are answered to the end.
+    """
 
     open: OpenMemory
     model: Model
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    circuit: UpstreamCircuit
+    edge: AsyncExitStack
 
     @property
     def config(self) -> Config:
@@ -130,21 +129,35 @@ class App:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
 
-    def gauges(self) -> dict[str, float]:
-        """Current figures by name, for metrics."""
+    async def status(self) -> AppStatus:
+        """What runs and waits now; without the inbox if the database cannot be read."""
+        try:
+            inbox = await read_inbox_figures(self.open.state, self.clock.now_ms())
+        except StorageError as error:
+            log.warning("the inbox could not be counted", action="status_incomplete", cause=str(error))
+            inbox = None
+        return AppStatus(inbox, self.circuit.statistics())
+
+    async def gauges(self) -> list[Gauge]:
+        """Current figures for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
-        return {
-            "running_turns": queue.running,
-            "waiting_turns": queue.waiting,
-            "answered_turns": queue.answered,
-            "failed_turns": queue.failed,
-            "indexed_chunks": index.chunks,
-            "vectors": index.vectors,
-            "embedding_cache_hits": index.cache.hits,
-            "embedding_cache_misses": index.cache.misses,
-            **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
-        }
+        return [
+            Gauge("ready", "1 when turns can be served.", float(self.readiness.ready)),
+            Gauge("running_turns", "Turns that run.", queue.running),
+            Gauge("waiting_turns", "Turns that wait in all sessions.", queue.waiting),
+            Gauge("answered_turns", "Turns answered since the start.", queue.answered),
+            Gauge("failed_turns", "Turns failed since the start.", queue.failed),
+            Gauge("indexed_chunks", "Passages that can be found.", index.chunks),
+            Gauge("vectors", "Passages that can be found by meaning.", index.vectors),
+            Gauge("embedding_cache_hits", "Texts found in the embedding cache.", index.cache.hits),
+            Gauge("embedding_cache_misses", "Texts not found in the embedding cache.", index.cache.misses),
+            *(
+                Gauge(f"waiting_writes_{d.schema.name}", "Writes that wait.", d.statistics().waiting_writes)
+                for d in databases
+            ),
+            *(await self.status()).gauges(),
+        ]
 
 
 @asynccontextmanager
@@ -225,10 +238,12 @@ async def open_app(
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
-        model = model or choose_model(config)
+        circuit = UpstreamCircuit(opened.clock)
+        model = model or choose_model(config, circuit)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
-        readiness = Readiness()
+        readiness = Readiness(advisory=(lambda: upstream_condition(circuit.statistics()),))
+        probe = WritabilityProbe(readiness, opened.state, opened.workspaces.values())
         queue: TurnQueue
         background = Background(
             memory=opened.memory,
@@ -238,23 +253,25 @@ async def open_app(
             watch_debounce_ms=config.memory.watch_debounce_ms,
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
+            probe=probe.run,
         )
         runner = _turn_runner(opened, model, background)
         queue = TurnQueue(
             opened.sessions,
             runner.run_turn,
-            waiting_turns_max=config.sessions.waiting_turns_max,
+            waiting_turns_max=config.queue.cap,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
         )
+        edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
         background.start(tasks)
         await background.caught_up(CATCH_UP_S_MAX)
-        readiness.reasons.discard("starting")
+        readiness.discard(STARTING)
         try:
-            yield App(opened, model, queue, background, readiness)
+            yield App(opened, model, queue, background, readiness, circuit, edge)
         finally:
-            readiness.reasons.add("draining")
+            readiness.add(DRAINING, "running turns may finish; new ones are refused")
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:
@@ -272,12 +289,15 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config) -> Model:
-    """The model of the configuration: the upstream if there is one, else the offline responder."""
+def choose_model(config: Config, circuit: UpstreamCircuit | None = None) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder.
+
+    `circuit` is told how its calls end.
+    """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), circuit=circuit)
 
 
 def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:

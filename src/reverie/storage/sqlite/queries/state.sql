@@ -20,15 +20,15 @@ FROM sessions ORDER BY last_interaction_at DESC, id LIMIT :limit;
 
 -- name: count_sessions
 -- How many sessions there are.
-SELECT count(*) FROM sessions;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'sessions'), 0);
 
 -- name: count_messages
 -- How many messages there are in all transcripts.
-SELECT count(*) FROM messages;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'messages'), 0);
 
 -- name: count_turns_by_state
 -- How many turns stand in each state.
-SELECT state, count(*) AS turns FROM turns GROUP BY state;
+SELECT substr(name, 7) AS state, total AS turns FROM tally WHERE name LIKE 'turns.%' AND total > 0;
 
 -- name: insert_turn
 -- Accept a turn: from here on it is never lost.
@@ -137,3 +137,24 @@ SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events 
 -- What one search surfaced, best first.
 SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
 WHERE event_id = :event_id ORDER BY rank;
+
+
+-- Health and status --------------------------------------------------------------------------------------------
+
+-- name: note_probe
+-- A write that means nothing, to learn whether one can be made.
+INSERT INTO tally VALUES ('probes', 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
+
+-- name: tallies
+-- How many rows stand where; a handful of names.
+SELECT name, total FROM tally;
+
+-- name: waiting_by_session
+-- The sessions in which a turn has waited longest, with what waits and runs there. At most `queue.waiting_max` turns
+-- are looked at, through the index of unfinished ones.
+SELECT sessions.key AS session_key, count(*) FILTER (WHERE turns.state <> 'running') AS waiting,
+       count(*) FILTER (WHERE turns.state = 'running') AS running,
+       min(turns.accepted_at) FILTER (WHERE turns.state <> 'running') AS oldest_at
+FROM turns JOIN sessions ON sessions.id = turns.session_id
+WHERE turns.state IN ('accepted', 'queued', 'running')
+GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;
