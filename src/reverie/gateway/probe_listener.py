@@ -64,7 +64,10 @@ class _Probe(BaseHTTPRequestHandler):
     """One request."""
 
     timeout = CALLER_S_MAX
-    server_version, sys_version = "reverie", ""
+
+    def version_string(self) -> str:
+        """What the header `Server` says."""
+        return "reverie"
 
     def age_s(self) -> float:
         """How long ago the loop last went round."""

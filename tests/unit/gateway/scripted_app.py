@@ -11,9 +11,13 @@ import httpx2
 
 from reverie.config import Config
 from reverie.gateway.server import create_gateway
+from reverie.llm.circuit import UpstreamCircuit
+from reverie.readiness import Condition
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.sessions.figures import InboxFigures
+from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
-from reverie.types import PromptContext, ToolCall, Usage
+from reverie.types import Gauge, PromptContext, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -78,6 +82,10 @@ class ScriptedReadiness:
 
     reasons: set[str] = field(default_factory=set[str])
 
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each reason."""
+        return tuple(Condition("Scripted", "False", "required", reason, "why") for reason in sorted(self.reasons))
+
 
 @dataclass
 class ScriptedTools:
@@ -138,7 +146,8 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
-    figures: dict[str, float] = field(default_factory=dict[str, float])
+    figures: list[Gauge] = field(default_factory=list[Gauge])
+    inbox: InboxFigures = field(default_factory=lambda: InboxFigures({}, {}, ()))
 
     def agents(self) -> tuple[str, ...]:
         """Those of the configuration."""
@@ -157,9 +166,13 @@ class ScriptedApp:
         self.rebuilds += 1
         return self.rebuilds == 1
 
-    def gauges(self) -> dict[str, float]:
+    async def gauges(self) -> list[Gauge]:
         """The figures of the test."""
         return self.figures
+
+    async def status(self) -> AppStatus:
+        """An inbox as the test says, and a server that nobody has called."""
+        return AppStatus(self.inbox, UpstreamCircuit(self.clock).statistics())
 
 
 @asynccontextmanager
