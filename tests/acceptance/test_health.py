@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ from tests.acceptance.servers import WITHOUT_MEMORY, Server, until, upstream_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.acceptance.servers import WithUpstream
 
@@ -165,3 +169,21 @@ def test_a_port_for_watchdogs(server: Server) -> None:
     assert (live.status, live.json["ok"], live.json["status"]) == (200, True, "live")
     assert live.json["heartbeatAgeMs"] < 5_000
     assert server.stop() == 0
+
+
+ROWS = int(os.environ.get("REVERIE_PROBE_ROWS", "30000"))
+"""500,000 rows once stopped a gateway's probes for two minutes; here they take half a minute and 3 GiB of disk."""
+
+
+@pytest.mark.timeout(300)
+def test_probes_are_answered_while_rows_are_copied(server: Server, tmp_path: Path) -> None:
+    """Rows are copied within the very process that serves; every probe is answered 200 meanwhile, and soon."""
+    command = [sys.executable, "-m", "benchmarks.probes", "--rows", str(ROWS), "--folder", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=server.variables(), timeout=290)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])["figures"]
+
+    assert figures["rows"] == ROWS
+    for probe in ("healthz", "readyz", "livez"):
+        assert figures[f"{probe}_answers"] > 10
+        assert figures[f"{probe}_ms_p99"] < 500

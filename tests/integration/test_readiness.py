@@ -80,7 +80,7 @@ async def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
-    """After the deadline the reason stands; no second write is begun beside the first, and its end clears the reason."""
+    """After the deadline the reason stands; no second write is begun beside the first, whose end clears the reason."""
     held = threading.Event()
     async with state_at(tmp_path) as state:
         readiness = ready()

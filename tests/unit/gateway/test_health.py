@@ -51,8 +51,10 @@ async def test_ready(path: str) -> None:
         response = await client.get(path)
     assert (response.status_code, response.content, response.headers["cache-control"]) == (
         200,
-        b'{"ready":true,"failing":[],"uptimeMs":2500,"conditions":[{"type":"EventLoopHealthy","status":"Unknown",'
-        b'"requirement":"advisory","reason":"not_measured","message":"nothing was measured yet"}]}',
+        (
+            b'{"ready":true,"failing":[],"uptimeMs":2500,"conditions":[{"type":"EventLoopHealthy","status":"Unknown",'
+            b'"requirement":"advisory","reason":"not_measured","message":"nothing was measured yet"}]}'
+        ),
         "no-store",
     )
 
@@ -79,7 +81,13 @@ async def test_not_ready(reasons: set[str], failing: list[str]) -> None:
             "uptimeMs": 0,
             "conditions": [
                 *(
-                    {"type": "Scripted", "status": "False", "requirement": "required", "reason": reason, "message": "why"}
+                    {
+                        "type": "Scripted",
+                        "status": "False",
+                        "requirement": "required",
+                        "reason": reason,
+                        "message": "why",
+                    }
                     for reason in failing
                 ),
                 NOT_MEASURED,
@@ -184,7 +192,8 @@ async def test_lateness_of_the_loop() -> None:
     assert answer.status_code == 200
     assert bytes(answer.body) == (
         b'{"ready":true,"failing":[],"uptimeMs":0,"conditions":[{"type":"EventLoopHealthy","status":"False",'
-        b'"requirement":"advisory","reason":"event_loop_delay","message":"at worst 1500 ms late within the last 10 s"}],'
+        b'"requirement":"advisory","reason":"event_loop_delay",'
+        b'"message":"at worst 1500 ms late within the last 10 s"}],'
         b'"eventLoop":{"degraded":true,"reasons":["event_loop_delay"],"intervalMs":9900,"delayP99Ms":1500.0,'
         b'"delayMaxMs":1500.0,"utilization":0.275,"cpuCoreRatio":0.25}}'
     )

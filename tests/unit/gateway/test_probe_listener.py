@@ -92,7 +92,7 @@ def test_it_answers_while_the_loop_is_blocked() -> None:
 
     async def blocked(url: str) -> None:
         asking = asyncio.get_running_loop().run_in_executor(None, lambda: answers.append(asked(f"{url}/livez")[0]))
-        time.sleep(0.5)
+        time.sleep(0.5)  # noqa: ASYNC251 (the loop is blocked on purpose)
         assert answers == [200]
         await asking
 
