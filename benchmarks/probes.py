@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.gateway import read_answer
 from benchmarks.report import Report, process_rss_mib, quantile
 from reverie.cli.listening import address_of, take_port
+from reverie.cli.logs import configure_logs
 from reverie.cli.server import ServerPlan, run_on_fast_loop, serve_until_stopped
 from reverie.config import Home, load_config
 from reverie.memory.embedding_cache import EmbeddingCache
@@ -172,6 +173,7 @@ def main() -> None:
     if arguments.probe:
         print(json.dumps(asyncio.run(probed(arguments.probe))))
         return
+    configure_logs("warning", as_json=None)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         seen = measure(arguments.rows, arguments.dims, Path(folder))
     report(arguments.rows, arguments.dims, seen).show(as_json=arguments.json)

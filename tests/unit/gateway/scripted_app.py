@@ -76,6 +76,11 @@ class ScriptedFeed:
             self.left.set()
 
 
+async def no_gauges() -> list[Gauge]:
+    """No figures of an application."""
+    return []
+
+
 @dataclass
 class ScriptedReadiness:
     """What is in the way, as the test says."""

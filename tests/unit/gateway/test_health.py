@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,10 +12,7 @@ from reverie.gateway.loop_lag import Heartbeat, LoopLag, LoopLagStatistics
 from reverie.gateway.metrics import Metrics
 from reverie.sessions.figures import InboxFigures, SessionQueue
 from reverie.testing import FakeClock
-from tests.unit.gateway.scripted_app import ScriptedApp, client_of, config
-
-if TYPE_CHECKING:
-    from reverie.types import Gauge
+from tests.unit.gateway.scripted_app import ScriptedApp, client_of, config, no_gauges
 
 pytestmark = pytest.mark.anyio
 
@@ -150,11 +147,6 @@ async def test_methods_of_a_probe(path: str) -> None:
         head, post = await client.head(path), await client.post(path)
     assert (head.status_code, head.content) == (200, b"")
     assert (post.status_code, post.text, post.headers["allow"]) == (405, "Method Not Allowed", "GET, HEAD")
-
-
-async def no_gauges() -> list[Gauge]:
-    """No figures."""
-    return []
 
 
 def measured(*lags_s: float, every_s: float = 0.1, loop_cpu: float = 0.0, cpu: float = 0.0) -> LoopLag:
