@@ -90,7 +90,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     history = [piece for seq, piece in old if seq >= start.seq]
     fingerprints = _fingerprints(inputs)
     reason = _epoch_reason(state, fingerprints, start.reason)
-    pieces = (*prefix, *history, *recall, *new)
+    pieces = _with_user_messages_joined((*prefix, *history, *recall, *new))
     return PromptContext(
         pieces=pieces,
         stable_pieces=len(prefix),
@@ -114,6 +114,15 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
         PromptPiece(origin, Message("system", text), estimator.text(text), joined=number < len(parts))
         for number, (origin, text) in enumerate(parts, start=1)
     ]
+
+
+def _with_user_messages_joined(pieces: Sequence[PromptPiece]) -> tuple[PromptPiece, ...]:
+    """User messages in a row, collected ones for example, are sent as one: many chat templates allow no others."""
+    following = [piece.message.role for piece in pieces[1:]]
+    return tuple(
+        replace(piece, joined=True) if role == piece.message.role == "user" else piece
+        for piece, role in zip(pieces, [*following, "assistant"], strict=True)
+    )
 
 
 def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
