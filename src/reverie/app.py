@@ -33,6 +33,8 @@ from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.sessions.queue import TurnFeed, TurnQueue
+from reverie.sessions.reset import zone_named
+from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
@@ -182,7 +184,8 @@ async def open_memory(
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
-        sessions = SessionStore(state, clock)
+        zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
+        sessions = SessionStore(state, clock, ResetRules(config.sessions.reset, zone))
         memory = await MemoryIndex.open(
             files=files,
             embeddings_db=embeddings_db,

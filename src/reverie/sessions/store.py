@@ -6,25 +6,29 @@ Every method is a single commit or a single consistent read; reads are bounded b
 from __future__ import annotations
 
 import json
-import secrets
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reverie.sessions.codec import decode_message, decode_request, dump, encode_extra, encode_request
 from reverie.sessions.replay import NewMessages, fingerprint, input_start, message_fingerprint, unseen
+from reverie.sessions.rollover import continuity_of, new_session_id, place, touch
+from reverie.sessions.tree import known_fingerprints, mark_ended
 from reverie.types import LoggedMessage, Message, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.clock import Clock
+    from reverie.sessions.rollover import ResetRules, RollOver
     from reverie.storage import Database, Row, Transaction
     from reverie.types import FinishReason, JsonObject, SessionKey, ToolCall, TurnRequest, Usage
 
 KNOWN_MESSAGES_MAX = 1_000
 KNOWN_MESSAGES_MIN = 100
 VIEWS_MAX = 64
+VIEW_BYTES_MAX = 64 * 1024 * 1024
+"""More is not read of a transcript for one turn: ten million tokens, the largest window there is, are about this."""
 UNFINISHED_PAGE = 200
 
 
@@ -54,13 +58,16 @@ class HistoryEntry:
 class BegunTurn:
     """A turn that runs: its session, the transcript in view, the number of the first message of the new input.
 
-    The input stands last: a user message, or the results of tools that the client ran.
+    The input stands last: a user message, or the results of tools that the client ran. `continuity` is what is known
+    of the session before this one, and `rolled` says that this very turn ended that one.
     """
 
     session: Session
     history: tuple[HistoryEntry, ...]
     input_seq: int
     input_reason: str
+    continuity: str = ""
+    rolled: RollOver | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +165,24 @@ def _in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], 
     start = session.history_start
     kept = last[max(0, start - last[0].seq) :] if last and last[0].seq <= start else ()
     after = kept[-1].seq + 1 if kept else start
-    rows = tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit)
-    added = [HistoryEntry(seq, decode_message(role, text, extra)) for seq, role, text, extra in rows]
+    added: list[HistoryEntry] = []
+    left = VIEW_BYTES_MAX
+    for seq, role, text, extra in tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit):
+        left -= len(text) + len(extra)
+        if added and left < 0:
+            kept = ()
+            break
+        added.append(HistoryEntry(seq, decode_message(role, text, extra)))
     return (*kept, *added[::-1])[-limit:]
 
 
 class SessionStore:
     """Sessions, turns and transcripts in `state.db`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, resets: ResetRules | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._resets = resets
         self._views = _Views()
 
     async def accept(self, request: TurnRequest) -> Turn:
@@ -191,16 +205,19 @@ class SessionStore:
         last = self._views.last(turn.session_id)
 
         def work(tx: Transaction) -> BegunTurn:
+            placed = place(tx, turn, self._resets, now)
+            here = placed.turn
             changed = tx.execute("start_turn", id=turn.id, now=now)
             assert changed == 1, f"turn {turn.id} is not waiting"
-            new = _unseen(tx, turn)
-            first = _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
-            session = _session(tx.row("find_session", id=turn.session_id))
-            history = _in_view(tx, session, last, history_max)
-            return BegunTurn(session, history, first + input_start(new.messages), new.reason)
+            new = _unseen(tx, here)
+            first = _append(tx, here.session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
+            session = _session(tx.row("find_session", id=here.session_id))
+            history = _in_view(tx, session, last if here.session_id == turn.session_id else (), history_max)
+            continuity = continuity_of(tx, here.session_id)
+            return BegunTurn(session, history, first + input_start(new.messages), new.reason, continuity, placed.rolled)
 
         begun = await self._database.write(work)
-        self._views.keep(turn.session_id, begun.history)
+        self._views.keep(begun.session.id, begun.history)
         return begun
 
     async def record_epoch(
@@ -233,7 +250,8 @@ class SessionStore:
         now = self._clock.now_ms()
 
         def work(tx: Transaction) -> None:
-            _append(tx, turn.session_id, turn.id, replies, now)
+            session_id: str = tx.value("session_of_turn", id=turn.id)
+            _append(tx, session_id, turn.id, replies, now)
             tx.execute(
                 "end_turn",
                 id=turn.id,
@@ -244,7 +262,7 @@ class SessionStore:
                 error=None,
                 now=now,
             )
-            tx.execute("touch_session", id=turn.session_id, now=now)
+            touch(tx, session_id, turn, now)
 
         await self._database.write(work)
 
@@ -258,14 +276,17 @@ class SessionStore:
             row = tx.row("find_turn", id=turn.id)
             if row is None or row["state"] not in {"accepted", "running"}:
                 return  # its end is on record; what came after, came too late
+            session_id: str = row["session_id"]
             if row["state"] == "accepted":  # it never began: its input is not in the transcript yet
-                _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in _unseen(tx, turn).messages], now)
+                unseen_here = _unseen(tx, replace(turn, session_id=session_id)).messages
+                _append(tx, session_id, turn.id, [RecordedMessage(m) for m in unseen_here], now)
             if partial:
-                _append(tx, turn.session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)
+                _append(tx, session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)
+            mark_ended(tx, session_id, turn.id, state, error, now)
             tx.execute(
                 "end_turn", id=turn.id, state=state, model=None, finish_reason=None, usage=None, error=error, now=now
             )
-            tx.execute("touch_session", id=turn.session_id, now=now)
+            touch(tx, session_id, turn, now)
 
         await self._database.write(work)
 
@@ -347,7 +368,7 @@ class SessionStore:
 
 
 def _open_session(tx: Transaction, key: SessionKey, origin: str, now: int, title: str = "") -> str:
-    session_id = f"{now:012x}-{secrets.token_hex(4)}"
+    session_id = new_session_id(now)
     tx.execute("insert_session", id=session_id, key=key.value, agent=key.agent, origin=origin, title=title, now=now)
     return session_id
 
@@ -358,8 +379,7 @@ def _unseen(tx: Transaction, turn: Turn) -> NewMessages:
     if input_start(messages) == 0:
         return NewMessages(messages, "the request brings no history")
     limit = min(KNOWN_MESSAGES_MAX, 4 * len(messages) + KNOWN_MESSAGES_MIN)
-    rows = tx.tuples("newest_fingerprints", session_id=turn.session_id, limit=limit)
-    return unseen(messages, [row[0] for row in rows][::-1])
+    return unseen(messages, known_fingerprints(tx, turn.session_id, limit))
 
 
 def _append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[RecordedMessage], now: int) -> int:
