@@ -33,6 +33,8 @@ from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.sessions.queue import TurnQueue
+from reverie.sessions.reset import zone_named
+from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -229,6 +231,7 @@ async def open_memory(
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
+        zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
         memory = await MemoryIndex.open(
             files=files,
@@ -252,7 +255,7 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
-        turns = TurnStore(state, clock)
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
         )

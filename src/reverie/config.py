@@ -13,8 +13,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -174,8 +175,67 @@ class MemoryConfig(Section):
     )
 
 
+ResetMode = Literal["off", "daily", "idle", "both"]
+"""When a session that is not used ends by itself."""
+
+
+def _time_zone(value: str) -> str:
+    if value != "local":
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError) as error:
+            raise ValueError("`local`, or a name such as Europe/Berlin") from error
+    return value
+
+
+class ResetOverride(Section):
+    """What differs from `[sessions.reset]` for one channel, or one type of session. What is unset does not."""
+
+    mode: ResetMode | None = Field(default=None, description="When its sessions end by themselves.")
+    hour: int | None = Field(default=None, ge=0, le=23, description="Hour of the daily boundary.")
+    idle_minutes: int | None = Field(default=None, ge=0, le=5_256_000, description="Longest pause.")
+
+
+class ResetConfig(Section):
+    """When a session ends by itself and a successor with a summary of it goes on."""
+
+    mode: ResetMode = Field(
+        default="off",
+        description="`daily` at `hour`, `idle` after `idle_minutes`, `both`: the first of them, or `off`.",
+    )
+    hour: int = Field(default=4, ge=0, le=23, description="Hour of the daily boundary, in `time_zone`.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="`local` is this machine's; else a name such as Europe/Berlin."
+    )
+    idle_minutes: int = Field(
+        default=0, ge=0, le=5_256_000, description="A pause longer than this ends the session; 0: none does."
+    )
+    defer_active_minutes: int = Field(
+        default=60, ge=0, le=1_440, description="The daily boundary waits for a pause this long."
+    )
+    triggers: tuple[str, ...] = Field(
+        default=("/new", "/reset"), description="A message that begins with one of these words begins a new session."
+    )
+    by_channel: dict[str, ResetOverride] = Field(
+        default_factory=dict[str, ResetOverride], description="What differs for single channels, such as `telegram`."
+    )
+    by_type: dict[Literal["direct", "group", "thread"], ResetOverride] = Field(
+        default_factory=dict[Literal["direct", "group", "thread"], ResetOverride],
+        description="What differs for conversations with one person, with a group, in a thread.",
+    )
+
+
+class RetentionConfig(Section):
+    """How long sessions that have ended are kept."""
+
+    keep_days: int = Field(default=0, ge=0, le=36_500, description="Days an ended session is kept; 0: for ever.")
+    archive: bool = Field(
+        default=True, description="Write it to `archive/` in the home before it is deleted; false: it is gone."
+    )
+
+
 class SessionsConfig(Section):
-    """How conversations are told apart."""
+    """How conversations are told apart, when they end, and how long they are kept."""
 
     main_key: str = Field(
         default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session."
@@ -184,6 +244,16 @@ class SessionsConfig(Section):
         default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
     )
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+    alarm_bytes: int = Field(
+        default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="A larger transcript is warned of; 0: never."
+    )
+    alarm_messages: int = Field(
+        default=20_000, ge=0, le=1_000_000_000, description="A transcript of more entries is warned of; 0: never."
+    )
+    reset: ResetConfig = Field(default_factory=ResetConfig, description="When a session ends by itself.")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="How long sessions that have ended are kept."
+    )
 
 
 QueueMode = Literal["wait", "followup", "collect", "steer", "interrupt", "reject"]
@@ -290,6 +360,11 @@ class Home:
     def embeddings_db(self) -> Path:
         """The embedding cache."""
         return self.path / "embeddings.db"
+
+    @property
+    def archive(self) -> Path:
+        """Sessions that were exported before they were deleted."""
+        return self.path / "archive"
 
     @property
     def lock_file(self) -> Path:

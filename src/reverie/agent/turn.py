@@ -163,6 +163,7 @@ class TurnRunner:
             history=begun.history,
             input_seq=begun.input_seq,
             recalled=tuple(unseen[: self._settings.recall_hits]),
+            continuity=begun.continuity,
         )
         state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
         limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)

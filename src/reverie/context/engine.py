@@ -1,6 +1,7 @@
 """Assemble a prompt: a stable prefix, the history in view, what was recalled, the new message.
 
-    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the client's own instructions
+    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the session before this one, summed up ·
+                    the client's own instructions
     history         the transcript from `history_start` on
     tail            recalled memories, fenced as data, joined with the new message
 
@@ -16,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_file, fenced_memory, fenced_recall
+from reverie.context.fence import fenced_continuity, fenced_file, fenced_memory, fenced_recall
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -60,7 +61,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins."""
+    """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins.
+
+    `continuity` is what is known of the session that this one follows; empty when it follows none.
+    """
 
     fragments: tuple[Fragment, ...]
     client_instructions: str
@@ -68,6 +72,7 @@ class Inputs:
     history: tuple[HistoryEntry, ...]
     input_seq: int
     recalled: tuple[SearchHit, ...]
+    continuity: str = ""
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
@@ -108,6 +113,8 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
     """The system message, one piece per origin, joined on the wire."""
     parts = [("instructions", BASE_INSTRUCTIONS)]
     parts += [(f"fragment:{fragment.name}", fenced_file(fragment.name, fragment.text)) for fragment in inputs.fragments]
+    if inputs.continuity:
+        parts.append(("continuity", fenced_continuity(inputs.continuity)))
     if inputs.client_instructions:
         parts.append(("client", inputs.client_instructions))
     return [
@@ -180,6 +187,8 @@ def _fingerprints(inputs: Inputs) -> dict[str, str]:
     """A digest of each part of the prefix, so that a change can be named."""
     prints = {"instructions": text_fingerprint(BASE_INSTRUCTIONS)}
     prints |= {fragment.name: fragment.fingerprint for fragment in inputs.fragments}
+    if inputs.continuity:
+        prints["continuity"] = text_fingerprint(inputs.continuity)
     if inputs.client_instructions:
         prints["client instructions"] = text_fingerprint(inputs.client_instructions)
     if inputs.tools:
