@@ -24,6 +24,7 @@ from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
@@ -97,6 +98,7 @@ class App:
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    lanes: ModelLanes
 
     @property
     def config(self) -> Config:
@@ -133,12 +135,17 @@ class App:
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
+        lanes = self.lanes.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
         return {
             "running_turns": queue.running,
             "waiting_turns": queue.waiting,
             "answered_turns": queue.answered,
             "failed_turns": queue.failed,
+            "model_calls_running_foreground": lanes.foreground.running,
+            "model_calls_running_background": lanes.background.running,
+            "model_calls_waiting_foreground": lanes.foreground.waiting,
+            "model_calls_waiting_background": lanes.background.waiting,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
@@ -225,7 +232,8 @@ async def open_app(
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
-        model = model or choose_model(config)
+        lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
+        model = model or choose_model(config, lanes)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
@@ -252,7 +260,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness)
+            yield App(opened, model, queue, background, readiness, lanes)
         finally:
             readiness.reasons.add("draining")
 
@@ -272,12 +280,15 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config) -> Model:
-    """The model of the configuration: the upstream if there is one, else the offline responder."""
+def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder.
+
+    `lanes` are the places for its calls; without them it has its own.
+    """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
 def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:

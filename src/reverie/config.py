@@ -87,6 +87,9 @@ class UpstreamConfig(Section):
         default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
     )
     calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    background_calls_max: int = Field(
+        default=2, ge=1, le=8, description="Of these, calls that nobody waits for; one place is always left."
+    )
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
