@@ -33,6 +33,8 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -99,6 +101,7 @@ class App:
     background: Background
     readiness: Readiness
     lanes: ModelLanes
+    plugins: Plugins
 
     @property
     def config(self) -> Config:
@@ -150,6 +153,7 @@ class App:
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
+            **self.plugins.gauges(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -227,7 +231,7 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` raises."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
@@ -247,11 +251,13 @@ async def open_app(
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
         )
-        runner = _turn_runner(opened, model, background)
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+        runner = _turn_runner(opened, model, background, plugins)
         queue = TurnQueue(
             opened.sessions,
             runner.run_turn,
-            waiting_turns_max=config.sessions.waiting_turns_max,
+            waiting_turns_max=config.queue.cap,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
         )
@@ -260,7 +266,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness, lanes)
+            yield App(opened, model, queue, background, readiness, lanes, plugins)
         finally:
             readiness.reasons.add("draining")
 
@@ -291,7 +297,7 @@ def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
     return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
+def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugins: Plugins) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -313,6 +319,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
             history_messages_max=config.sessions.history_messages_max,
         ),
         follow_up=background.transcripts.ring,
+        plugins=plugins,
     )
 
 

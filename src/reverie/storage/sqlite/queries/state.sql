@@ -137,3 +137,16 @@ SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events 
 -- What one search surfaced, best first.
 SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
 WHERE event_id = :event_id ORDER BY rank;
+
+
+-- Plugins ------------------------------------------------------------------------------------------------------
+
+-- name: add_plugin_event
+-- An event of a plugin in its session's stream; nothing for a session that does not exist.
+INSERT INTO session_events (session_key, turn_id, at, kind, data)
+SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RETURNING session_key;
+
+-- name: newest_plugin_failures
+-- What went wrong in plugins last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
+FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
