@@ -88,6 +88,9 @@ class UpstreamConfig(Section):
         default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
     )
     calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    background_calls_max: int = Field(
+        default=2, ge=1, le=8, description="Of these, calls that nobody waits for; one place is always left."
+    )
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
@@ -321,6 +324,25 @@ class AgentConfig(Section):
     )
 
 
+PLUGINS_MAX = 16
+
+
+class PluginConfig(Section):
+    """One plugin: `[plugins.NAME]`, by the name of its entry point. What is not named here is not loaded."""
+
+    enabled: bool = Field(default=True, description="False: it is not loaded, and its settings are kept.")
+    conversation_access: bool = Field(
+        default=False, description="May it see what is said? Else it sees ids, times, counts, usage and states."
+    )
+    deadline_ms: int = Field(
+        default=500, ge=1, le=10_000, description="Longest time that `before_turn` may hold a turn up."
+    )
+    background_deadline_ms: int = Field(
+        default=30_000, ge=1, le=600_000, description="Longest time of the other hooks, for which nobody waits."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict[str, Any], description="Its own settings; it checks them.")
+
+
 class Config(BaseSettings):
     """All settings of one home."""
 
@@ -334,6 +356,7 @@ class Config(BaseSettings):
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+    plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""

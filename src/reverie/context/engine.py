@@ -3,7 +3,7 @@
     stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the session before this one, summed up ·
                     the client's own instructions
     history         the transcript from `history_start` on
-    tail            recalled memories, fenced as data, joined with the new message
+    tail            recalled memories and notes of plugins, fenced as data, joined with the new message
 
 `assemble` is a pure function. The prefix is fingerprinted part by part; when a part differs from what the session
 last saw, a new epoch begins and its reason names the part.
@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_continuity, fenced_file, fenced_memory, fenced_recall
+from reverie.context.fence import fenced_continuity, fenced_file, fenced_memory, fenced_note, fenced_recall
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -64,6 +64,7 @@ class Inputs:
     """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins.
 
     `continuity` is what is known of the session that this one follows; empty when it follows none.
+    `notes` are texts of plugins for this turn, each with the plugin's name.
     """
 
     fragments: tuple[Fragment, ...]
@@ -73,6 +74,7 @@ class Inputs:
     input_seq: int
     recalled: tuple[SearchHit, ...]
     continuity: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
@@ -86,16 +88,17 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
+    notes = _notes(inputs.notes if answers_user else (), estimator)
     fixed = _total(prefix) + _total(new) + estimator.text(_tools_text(inputs.tools))
-    budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total(recall))
-    if fixed + _total(recall) > budget.prompt:  # the new message needs the room more than memory does
-        recalled, recall = (), []
+    budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total([*recall, *notes]))
+    if fixed + _total([*recall, *notes]) > budget.prompt:  # the new message needs the room more than memory does
+        recalled, recall, notes = (), [], []
     costs = [HistoryEntryCost(seq, piece.message.role, piece.estimated_tokens) for seq, piece in old]
     start = choose_history_start(costs, state.history_start, budget.history)
     history = [piece for seq, piece in old if seq >= start.seq]
     fingerprints = _fingerprints(inputs)
     reason = _epoch_reason(state, fingerprints, start.reason)
-    pieces = _with_user_messages_joined((*prefix, *history, *recall, *new))
+    pieces = _with_user_messages_joined((*prefix, *history, *recall, *notes, *new))
     return PromptContext(
         pieces=pieces,
         stable_pieces=len(prefix),
@@ -169,6 +172,15 @@ def _recall(
         return (), []
     text = fenced_recall(chosen)
     return tuple(chosen), [PromptPiece("recall", Message("user", text), estimator.text(text), joined=True)]
+
+
+def _notes(notes: Sequence[tuple[str, str]], estimator: TokenEstimator) -> list[PromptPiece]:
+    """What plugins add for this turn, each as a piece joined with the new message."""
+    fenced = [(plugin, fenced_note(plugin, text)) for plugin, text in notes]
+    return [
+        PromptPiece(f"note:{plugin}", Message("user", text), estimator.text(text), joined=True)
+        for plugin, text in fenced
+    ]
 
 
 def _piece(origin: str, message: Message, estimator: TokenEstimator) -> PromptPiece:

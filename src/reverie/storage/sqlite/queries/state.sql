@@ -289,3 +289,16 @@ WHERE id = :id;
 UPDATE sessions SET updated_at = :now,
        message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
 WHERE id = :id;
+
+
+-- Plugins ------------------------------------------------------------------------------------------------------
+
+-- name: add_plugin_event
+-- An event of a plugin in its session's stream; nothing for a session that does not exist.
+INSERT INTO session_events (session_key, turn_id, at, kind, data)
+SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RETURNING session_key;
+
+-- name: newest_plugin_failures
+-- What went wrong in plugins last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
+FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;

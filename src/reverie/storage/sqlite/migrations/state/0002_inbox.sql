@@ -91,10 +91,11 @@ CREATE TABLE session_events (
   session_key TEXT NOT NULL,
   turn_id TEXT,
   at INTEGER NOT NULL,
-  kind TEXT NOT NULL,                     -- turn.<state>, compaction.<state>, session.<what>
+  kind TEXT NOT NULL,                     -- turn.<state>, compaction.<state>, session.<what>, plugin.failed, a plugin's
   data TEXT NOT NULL DEFAULT '{}'         -- JSON
 ) STRICT;
 CREATE INDEX session_events_by_key ON session_events (session_key, id);
+CREATE INDEX session_events_of_failed_plugins ON session_events (id) WHERE kind = 'plugin.failed';
 
 -- How many rows stand where, so that a status never counts a table.
 CREATE TABLE tally (name TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT, WITHOUT ROWID;
