@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import structlog
 
+from reverie.agent.compaction import CompactionSettings, Compactor
 from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
-from reverie.background import Background
+from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
@@ -32,6 +33,7 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.sessions.compactions import Compactions
 from reverie.sessions.queue import TurnFeed, TurnQueue
 from reverie.sessions.store import SessionStore
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.types import TurnRequest
 
 
@@ -97,6 +100,8 @@ class App:
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    compactor: Compactor
+    compactions: Compactions
 
     @property
     def config(self) -> Config:
@@ -130,6 +135,26 @@ class App:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
 
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or is under way.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        return await self.compactor.request(key, focus)
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first."""
+        return await self.compactions.listed(key)
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id."""
+        return await self.compactions.find(compaction_id)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for."""
+        return await self.compactions.expand(compaction, after_seq)
+
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
@@ -143,6 +168,7 @@ class App:
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
+            **self.compactor.statistics(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -230,6 +256,8 @@ async def open_app(
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
         queue: TurnQueue
+        compactions, bell = Compactions(opened.state, opened.clock), Wake()
+        compactor = _compactor(opened, model, compactions, bell)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -238,8 +266,10 @@ async def open_app(
             watch_debounce_ms=config.memory.watch_debounce_ms,
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
+            compactor=compactor,
+            compactions=bell,
         )
-        runner = _turn_runner(opened, model, background)
+        runner = _turn_runner(opened, model, background, compactor)
         queue = TurnQueue(
             opened.sessions,
             runner.run_turn,
@@ -252,7 +282,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness)
+            yield App(opened, model, queue, background, readiness, compactor, compactions)
         finally:
             readiness.reasons.add("draining")
 
@@ -280,7 +310,24 @@ def choose_model(config: Config) -> Model:
     return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
+    config = opened.config
+    return Compactor(
+        record=compactions,
+        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        workspace=opened.workspaces.__getitem__,
+        clock=opened.clock,
+        settings=CompactionSettings(
+            config.compaction,
+            config.upstream.context_tokens,
+            config.sessions.history_messages_max,
+            config.memory.file_bytes_max,
+        ),
+        wake=bell.ring,
+    )
+
+
+def _turn_runner(opened: OpenMemory, model: Model, background: Background, compactor: Compactor) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -302,6 +349,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
             history_messages_max=config.sessions.history_messages_max,
         ),
         follow_up=background.transcripts.ring,
+        compactor=compactor,
     )
 
 

@@ -1,6 +1,6 @@
 """Assemble a prompt: a stable prefix, the history in view, what was recalled, the new message.
 
-    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the client's own instructions
+    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the client's own instructions · a summary
     history         the transcript from `history_start` on
     tail            recalled memories, fenced as data, joined with the new message
 
@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_file, fenced_memory, fenced_recall
+from reverie.context.fence import fenced_file, fenced_memory, fenced_recall, fenced_summary
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
+    from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.store import HistoryEntry
     from reverie.types import JsonObject
 
@@ -60,7 +61,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins."""
+    """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins.
+
+    `summary` stands for what came before the history: what it covers of `history` is left out.
+    """
 
     fragments: tuple[Fragment, ...]
     client_instructions: str
@@ -68,6 +72,7 @@ class Inputs:
     history: tuple[HistoryEntry, ...]
     input_seq: int
     recalled: tuple[SearchHit, ...]
+    summary: StandingSummary | None = None
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
@@ -77,7 +82,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
         ContextTooLongError: the prefix and the new message alone exceed the model's window.
     """
     prefix = _prefix(inputs, estimator)
-    old = _history([entry for entry in inputs.history if entry.seq < inputs.input_seq], estimator)
+    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], estimator)
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
@@ -110,10 +115,20 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
     parts += [(f"fragment:{fragment.name}", fenced_file(fragment.name, fragment.text)) for fragment in inputs.fragments]
     if inputs.client_instructions:
         parts.append(("client", inputs.client_instructions))
+    if inputs.summary is not None:
+        parts.append(("summary", fenced_summary(inputs.summary.text, inputs.summary.last_seq)))
     return [
         PromptPiece(origin, Message("system", text), estimator.text(text), joined=number < len(parts))
         for number, (origin, text) in enumerate(parts, start=1)
     ]
+
+
+def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
+    """Whether an entry is history that no summary stands for."""
+    if entry.seq >= inputs.input_seq:
+        return False
+    summary = inputs.summary
+    return summary is None or (entry.seq > summary.last_seq and entry.seq not in summary.hidden)
 
 
 def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
@@ -173,6 +188,8 @@ def _fingerprints(inputs: Inputs) -> dict[str, str]:
     prints |= {fragment.name: fragment.fingerprint for fragment in inputs.fragments}
     if inputs.client_instructions:
         prints["client instructions"] = text_fingerprint(inputs.client_instructions)
+    if inputs.summary is not None:
+        prints["compaction"] = text_fingerprint(inputs.summary.id)
     if inputs.tools:
         prints["tools"] = text_fingerprint(_tools_text(inputs.tools))
     return prints

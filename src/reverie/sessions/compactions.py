@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from reverie.sessions.codec import decode_message, dump
-from reverie.types import JsonObject
 
 if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.storage import Database, Row, Transaction
-    from reverie.types import Message, Role
+    from reverie.types import JsonObject, Message, Role
 
 SPAN_MESSAGES_MAX = 2_000
 SPAN_CHARS_MAX = 8_000

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reverie.sessions.codec import decode_message, decode_request, dump, encode_extra, encode_request
+from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, standing_summary
 from reverie.sessions.replay import NewMessages, fingerprint, input_start, message_fingerprint, unseen
 from reverie.types import LoggedMessage, Message, Turn
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.clock import Clock
+    from reverie.sessions.compactions import StandingSummary
     from reverie.storage import Database, Row, Transaction
     from reverie.types import FinishReason, JsonObject, SessionKey, ToolCall, TurnRequest, Usage
 
@@ -54,13 +57,16 @@ class HistoryEntry:
 class BegunTurn:
     """A turn that runs: its session, the transcript in view, the number of the first message of the new input.
 
-    The input stands last: a user message, or the results of tools that the client ran.
+    The input stands last: a user message, or the results of tools that the client ran. `summary` stands for what
+    came before the transcript in view; `compacted` tells that it was adopted just now.
     """
 
     session: Session
     history: tuple[HistoryEntry, ...]
     input_seq: int
     input_reason: str
+    summary: StandingSummary | None = None
+    compacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,8 @@ class _Views:
 def _in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], limit: int) -> tuple[HistoryEntry, ...]:
     """The newest `limit` messages of a session from its `history_start` on; what the last view lacks is read."""
     start = session.history_start
-    kept = last[max(0, start - last[0].seq) :] if last and last[0].seq <= start else ()
+    # Marks have numbers too and are not in view, so an entry's place is not its number less the first one's.
+    kept = last[bisect_left(last, start, key=lambda entry: entry.seq) :] if last and last[0].seq <= start else ()
     after = kept[-1].seq + 1 if kept else start
     rows = tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit)
     added = [HistoryEntry(seq, decode_message(role, text, extra)) for seq, role, text, extra in rows]
@@ -193,11 +200,13 @@ class SessionStore:
         def work(tx: Transaction) -> BegunTurn:
             changed = tx.execute("start_turn", id=turn.id, now=now)
             assert changed == 1, f"turn {turn.id} is not waiting"
+            compacted = adopt_ready(tx, turn.session_id, now)
             new = _unseen(tx, turn)
             first = _append(tx, turn.session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
             session = _session(tx.row("find_session", id=turn.session_id))
             history = _in_view(tx, session, last, history_max)
-            return BegunTurn(session, history, first + input_start(new.messages), new.reason)
+            summary = standing_summary(tx, turn.session_id)
+            return BegunTurn(session, history, first + input_start(new.messages), new.reason, summary, compacted)
 
         begun = await self._database.write(work)
         self._views.keep(turn.session_id, begun.history)
@@ -228,8 +237,12 @@ class SessionStore:
         model: str,
         finish_reason: FinishReason,
         usage: Usage,
+        prompt_tokens_last: int = 0,
     ) -> None:
-        """The turn is answered: its messages and its end, in one commit."""
+        """The turn is answered: its messages and its end, in one commit.
+
+        `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
+        """
         now = self._clock.now_ms()
 
         def work(tx: Transaction) -> None:
@@ -245,6 +258,7 @@ class SessionStore:
                 now=now,
             )
             tx.execute("touch_session", id=turn.session_id, now=now)
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last)
 
         await self._database.write(work)
 

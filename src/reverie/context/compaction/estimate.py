@@ -7,7 +7,7 @@ overheads, all of it times 1.2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -69,3 +69,11 @@ def shortened(text: str, chars_max: int = RESULT_CHARS_KEPT) -> str:
         return text
     half = chars_max // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
+
+
+def with_short_results(messages: Iterable[Message], chars_max: int) -> tuple[Message, ...]:
+    """The messages of a prompt with every tool result cut to `chars_max` characters; the others as they are."""
+    return tuple(
+        replace(message, text=shortened(message.text, chars_max)) if message.role == "tool" else message
+        for message in messages
+    )
