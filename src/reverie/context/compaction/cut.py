@@ -19,7 +19,7 @@ DUPLICATE_MS = 60_000
 DUPLICATE_CHARS_MIN = 24
 CHUNK_SHARE_MAX, CHUNK_SHARE_MIN = 0.4, 0.15
 CHUNK_OVERHEAD_TOKENS = 4_096
-CHUNK_WINDOW_MIN = 8
+CHUNK_WINDOW_MIN = 4
 """A chunk has at least this part of the window, also where the overhead would leave nothing of it."""
 MESSAGE_SHARE_SAFETY = 1.2
 MESSAGE_SHARE_SMALL = 0.1

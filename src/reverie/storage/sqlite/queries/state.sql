@@ -105,7 +105,8 @@ WHERE messages.id > :position AND messages.remember = 1 ORDER BY messages.id LIM
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.session_id = :session_id AND messages.seq >= :start ORDER BY messages.seq LIMIT :limit;
+WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message'
+ORDER BY messages.seq LIMIT :limit;
 
 -- name: last_position
 -- The end of the log of all sessions.
