@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import structlog
 
+from reverie.agent.compaction import CompactionSettings, Compactor
 from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
-from reverie.background import Background
+from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
@@ -35,6 +36,7 @@ from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.runtime import Plugins, open_plugins
+from reverie.sessions.compactions import Compactions
 from reverie.sessions.queue import TurnQueue
 from reverie.sessions.reset import zone_named
 from reverie.sessions.rollover import ResetRules
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.feed import SessionWatch, TurnFeed
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.store import SessionEvent
@@ -110,6 +113,8 @@ class App:
     readiness: Readiness
     lanes: ModelLanes
     plugins: Plugins
+    compactor: Compactor
+    compactions: Compactions
 
     @property
     def config(self) -> Config:
@@ -183,6 +188,26 @@ class App:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
 
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or is under way.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        return await self.compactor.request(key, focus)
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first."""
+        return await self.compactions.listed(key)
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id."""
+        return await self.compactions.find(compaction_id)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for."""
+        return await self.compactions.expand(compaction, after_seq)
+
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
@@ -203,6 +228,7 @@ class App:
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
             **self.plugins.gauges(),
+            **self.compactor.statistics(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -293,6 +319,8 @@ async def open_app(
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
         queue: TurnQueue
+        compactions, bell = Compactions(opened.state, opened.clock), Wake()
+        compactor = _compactor(opened, model, compactions, bell)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -301,10 +329,12 @@ async def open_app(
             watch_debounce_ms=config.memory.watch_debounce_ms,
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
+            compactor=compactor,
+            compactions=bell,
         )
         event_log = PluginEventLog(opened.state)
         plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
-        runner = _turn_runner(opened, model, background, plugins)
+        runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -318,7 +348,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness, lanes, plugins)
+            yield App(opened, model, queue, background, readiness, lanes, plugins, compactor, compactions)
         finally:
             readiness.reasons.add("draining")
 
@@ -349,7 +379,26 @@ def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
     return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugins: Plugins) -> TurnRunner:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
+    config = opened.config
+    return Compactor(
+        record=compactions,
+        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        workspace=opened.workspaces.__getitem__,
+        clock=opened.clock,
+        settings=CompactionSettings(
+            config.compaction,
+            config.upstream.context_tokens,
+            config.sessions.history_messages_max,
+            config.memory.file_bytes_max,
+        ),
+        wake=bell.ring,
+    )
+
+
+def _turn_runner(
+    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -372,6 +421,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugi
         ),
         follow_up=background.transcripts.ring,
         plugins=plugins,
+        compactor=compactor,
     )
 
 

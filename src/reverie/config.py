@@ -312,6 +312,36 @@ class QueueConfig(Section):
     )
 
 
+class CompactionConfig(Section):
+    """When the beginning of a long conversation is replaced by a summary in the prompt. Transcripts stay whole."""
+
+    enabled: bool = Field(default=True, description="False: what no longer fits is left out of the prompt.")
+    reserve_tokens: int = Field(
+        default=16_384, ge=0, le=10_000_000, description="Part of the window above which a conversation is compacted."
+    )
+    reserve_tokens_floor: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="`reserve_tokens` counts as at least this; 0: as it is."
+    )
+    keep_recent_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Newest part that stays word for word; half the threshold at "
+        "most."
+    )  # fmt: skip
+    recent_turns_kept: int = Field(
+        default=3, ge=0, le=12, description="Last turns of what is summarised that the summary quotes, shortened."
+    )
+    transcript_bytes_max: int = Field(
+        default=0, ge=0, le=1024**4, description="A transcript of this size is compacted whatever its tokens; 0: never."
+    )
+    timeout_s: float = Field(default=180.0, gt=0, le=3_600, description="Longest time one try may take.")
+    quality_retries: int = Field(
+        default=1, ge=0, le=3, description="Further answers asked for when a summary lacks something."
+    )
+    identifiers: Literal["strict", "off"] = Field(
+        default="strict", description="`strict`: paths, URLs, ids of the last messages must stand in the summary."
+    )
+    model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
@@ -355,6 +385,7 @@ class Config(BaseSettings):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 

@@ -1,7 +1,7 @@
 """Assemble a prompt: a stable prefix, the history in view, what was recalled, the new message.
 
     stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the session before this one, summed up ·
-                    the client's own instructions
+                    the client's own instructions · a summary of what came before the history
     history         the transcript from `history_start` on
     tail            recalled memories and notes of plugins, fenced as data, joined with the new message
 
@@ -17,7 +17,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_continuity, fenced_file, fenced_memory, fenced_note, fenced_recall
+from reverie.context.fence import (
+    fenced_continuity,
+    fenced_file,
+    fenced_memory,
+    fenced_note,
+    fenced_recall,
+    fenced_summary,
+)
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
+    from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.transcript import HistoryEntry
     from reverie.types import JsonObject
 
@@ -65,6 +73,7 @@ class Inputs:
 
     `continuity` is what is known of the session that this one follows; empty when it follows none.
     `notes` are texts of plugins for this turn, each with the plugin's name.
+    `summary` stands for what came before the history: what it covers of `history` is left out.
     """
 
     fragments: tuple[Fragment, ...]
@@ -75,6 +84,7 @@ class Inputs:
     recalled: tuple[SearchHit, ...]
     continuity: str = ""
     notes: tuple[tuple[str, str], ...] = ()
+    summary: StandingSummary | None = None
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
@@ -84,7 +94,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
         ContextTooLongError: the prefix and the new message alone exceed the model's window.
     """
     prefix = _prefix(inputs, estimator)
-    old = _history([entry for entry in inputs.history if entry.seq < inputs.input_seq], estimator)
+    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], estimator)
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
@@ -120,6 +130,8 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
         parts.append(("continuity", fenced_continuity(inputs.continuity)))
     if inputs.client_instructions:
         parts.append(("client", inputs.client_instructions))
+    if inputs.summary is not None:
+        parts.append(("summary", fenced_summary(inputs.summary.text, inputs.summary.last_seq)))
     return [
         PromptPiece(origin, Message("system", text), estimator.text(text), joined=number < len(parts))
         for number, (origin, text) in enumerate(parts, start=1)
@@ -133,6 +145,14 @@ def _with_user_messages_joined(pieces: Sequence[PromptPiece]) -> tuple[PromptPie
         replace(piece, joined=True) if role == piece.message.role == "user" else piece
         for piece, role in zip(pieces, [*following, "assistant"], strict=True)
     )
+
+
+def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
+    """Whether an entry is history that no summary stands for."""
+    if entry.seq >= inputs.input_seq:
+        return False
+    summary = inputs.summary
+    return summary is None or (entry.seq > summary.last_seq and entry.seq not in summary.hidden)
 
 
 def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
@@ -203,6 +223,8 @@ def _fingerprints(inputs: Inputs) -> dict[str, str]:
         prints["continuity"] = text_fingerprint(inputs.continuity)
     if inputs.client_instructions:
         prints["client instructions"] = text_fingerprint(inputs.client_instructions)
+    if inputs.summary is not None:
+        prints["compaction"] = text_fingerprint(inputs.summary.id)
     if inputs.tools:
         prints["tools"] = text_fingerprint(_tools_text(inputs.tools))
     return prints
