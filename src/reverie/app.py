@@ -32,18 +32,23 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
-from reverie.sessions.queue import TurnFeed, TurnQueue
+from reverie.sessions.queue import TurnQueue
 from reverie.sessions.store import SessionStore
+from reverie.sessions.turns import TurnStore
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
-    from reverie.types import TurnRequest
+    from reverie.sessions.feed import SessionWatch, TurnFeed
+    from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+    from reverie.sessions.store import SessionEvent
+    from reverie.types import JsonObject, SessionKey, TurnRequest
 
 
 log = structlog.get_logger(__name__)
@@ -69,6 +74,7 @@ class OpenMemory:
     state: Database
     embeddings_db: Database
     sessions: SessionStore
+    turns: TurnStore
     memory: MemoryIndex
     evidence: RecallEvidence
     embedder: Embedder | None
@@ -122,9 +128,49 @@ class App:
         """The agents of this home; the first is the default."""
         return tuple(self.open.workspaces)
 
-    async def submit(self, request: TurnRequest) -> TurnFeed:
+    async def submit(self, request: TurnRequest, *, refuse_busy: bool = False) -> TurnFeed:
         """Accept a turn; when this returns, it is durable. Raises what `TurnQueue.submit` raises."""
-        return await self.queue.submit(request)
+        return await self.queue.submit(request, refuse_busy=refuse_busy)
+
+    def busy(self, key: SessionKey) -> bool:
+        """True while a turn of this session runs, waits, or is prepared in any way."""
+        return self.queue.busy(key)
+
+    async def queue_settings(self, key: SessionKey, channel: str) -> QueueSettings:
+        """How this session treats messages that find it busy."""
+        return await self.queue.settings(key, channel)
+
+    async def change_queue_settings(self, key: SessionKey, changes: JsonObject | None) -> None:
+        """Give a session queue settings of its own; None: everybody's again."""
+        await self.queue.change_settings(key, changes)
+
+    async def inbox_entry(self, turn_id: str) -> InboxEntry | None:
+        """A turn as the inbox has it; None for an unknown id."""
+        return await self.open.turns.entry(turn_id)
+
+    def place_of(self, turn_id: str) -> Place:
+        """Where a turn stands in its session's queue now."""
+        return self.queue.place_of(turn_id)
+
+    async def attach(self, turn_id: str) -> TurnFeed | None:
+        """The events of a turn; of one that has ended, its terminal event. None for an unknown id."""
+        return await self.queue.attach(turn_id)
+
+    async def queue_of(self, key: str, limit: int) -> list[InboxEntry]:
+        """The turns of a session that run or wait, in the order in which they will run."""
+        return await self.queue.queue_of(key, limit)
+
+    async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
+        """Stop a turn that has not ended; None for an unknown id."""
+        return await self.queue.cancel(turn_id, reason)
+
+    async def events_after(self, key: str, after: int, limit: int) -> list[SessionEvent]:
+        """What happened in a session after an event, oldest first."""
+        return await self.open.sessions.events_after(key, after, limit)
+
+    def watch(self, key: str) -> AbstractContextManager[SessionWatch]:
+        """What happens in a session from now on, as it happens."""
+        return self.queue.watch(key)
 
     def ask_for_rebuild(self) -> bool:
         """Have the index built anew in the background; False when that is under way already."""
@@ -139,6 +185,7 @@ class App:
             "waiting_turns": queue.waiting,
             "answered_turns": queue.answered,
             "failed_turns": queue.failed,
+            "oldest_wait_seconds": queue.oldest_wait_ms / 1000,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
@@ -205,8 +252,9 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
+        turns = TurnStore(state, clock)
         yield OpenMemory(
-            home, config, clock, state, embeddings_db, sessions, memory, evidence, chosen, workspaces, tools
+            home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
         )
 
 
@@ -241,9 +289,10 @@ async def open_app(
         )
         runner = _turn_runner(opened, model, background)
         queue = TurnQueue(
-            opened.sessions,
+            opened.turns,
             runner.run_turn,
-            waiting_turns_max=config.sessions.waiting_turns_max,
+            opened.clock,
+            config.queue,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
         )
@@ -284,7 +333,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
-        sessions=opened.sessions,
+        turns=opened.turns,
         memory=opened.memory,
         evidence=opened.evidence,
         tools=opened.tools,

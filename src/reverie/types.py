@@ -128,13 +128,14 @@ class TurnRequest:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A durable turn: the request as accepted, and where it stands."""
+    """A durable turn: the request as accepted, and where it stands. `carries` are the turns collected with it."""
 
     id: str
     session_id: str
     request: TurnRequest
     state: TurnState
     accepted_at_ms: int
+    carries: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
 from reverie.sessions.replay import input_start
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from reverie.agent.runtimes.chat import ChatRuntime, Reply
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reverie.memory.recall import RecallEvidence
     from reverie.memory.tools import MemoryTools
     from reverie.sessions.events import TurnEvent
-    from reverie.sessions.store import BegunTurn, SessionStore
+    from reverie.sessions.turns import BegunTurn, TurnStore
     from reverie.types import PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class TurnRunner:
     def __init__(
         self,
         *,
-        sessions: SessionStore,
+        turns: TurnStore,
         memory: MemoryIndex,
         evidence: RecallEvidence,
         tools: MemoryTools,
@@ -77,7 +77,7 @@ class TurnRunner:
         settings: TurnSettings,
         follow_up: Callable[[], None],
     ) -> None:
-        self._sessions = sessions
+        self._turns = turns
         self._memory = memory
         self._evidence = evidence
         self._tools = tools
@@ -88,19 +88,24 @@ class TurnRunner:
         self._settings = settings
         self._follow_up = follow_up
 
-    async def run_turn(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
-        """Run a turn and record its answer.
+    async def run_turn(
+        self, turn: Turn, emit: Callable[[TurnEvent], None], steered: Callable[[], Awaitable[Sequence[Turn]]]
+    ) -> TurnFinished:
+        """Run a turn and record its answer. `steered` gives the messages that enter it between two model calls.
 
         Raises:
+            TurnEndedError: it was cancelled or has expired before it could begin.
             RequestError: it cannot be served, for example because it exceeds the model's window.
             UpstreamError: the model did not answer.
             StorageError: its answer could not be recorded.
         """
         begun, found, fragments = await self._begin(turn)
+        turn = begun.turn
         emit(TurnStarted(turn.id))
         context = await self._assemble(turn.request, begun, found, fragments)
         emit(ContextAssembled(context))
-        reply = await self._runtime.respond(turn.request, context, found, emit, self._tool_runner(turn, begun))
+        tools = self._tool_runner(turn, begun)
+        reply = await self._runtime.respond(turn.request, context, found, emit, tools, steered)
         finished = await self._finish(turn, context, found, reply)
         self._follow_up()
         return finished
@@ -109,23 +114,23 @@ class TurnRunner:
 
     async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...], tuple[Fragment, ...]]:
         """Append the input to the transcript; meanwhile search memory for it and look at the workspace's files."""
-        recall = asyncio.create_task(self._recall(turn.request))
+        recall = asyncio.create_task(self._recall(turn))
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
-            begun = await self._sessions.begin(turn, history_max=self._settings.history_messages_max)
+            begun = await self._turns.begin(turn, history_max=self._settings.history_messages_max)
             return begun, _without_questions(await recall), await reading
         finally:
             recall.cancel()
             reading.cancel()
 
-    async def _recall(self, request: TurnRequest) -> tuple[SearchHit, ...]:
+    async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
         """What memory holds for the new message. A search that fails or is late costs the turn its recall only."""
-        text = _query_text(request)
+        text = _query_text(turn)
         if not text or not self._settings.recall_hits:
             return ()
         query = SearchQuery(
             text=text,
-            agent=request.session.agent,
+            agent=turn.request.session.agent,
             limit=self._settings.recall_hits * 2,
             min_score=self._settings.recall_score_min,
             exclude_echo=True,
@@ -137,7 +142,7 @@ class TurnRunner:
         except (
             Exception
         ) as error:  # a named border: the question is answered without memory, the defect is logged whole
-            log.warning("a turn went on without recall", action="recall_failed", turn=request.turn_id, exc_info=error)
+            log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, exc_info=error)
             return ()
         return result.hits
 
@@ -163,7 +168,7 @@ class TurnRunner:
         limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
         context = assemble(inputs, state, limits, self._estimator)
         if context.epoch != session.epoch:
-            await self._sessions.record_epoch(
+            await self._turns.record_epoch(
                 session.id,
                 epoch=context.epoch,
                 reason=context.epoch_reason,
@@ -189,19 +194,18 @@ class TurnRunner:
         self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
     ) -> TurnFinished:
         """Record the answer and what was found for it, then learn how this model counts tokens."""
-        finish = self._sessions.finish(
-            turn, reply.records, model=reply.model, finish_reason=reply.finish_reason, usage=reply.usage
-        )
+        finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
+        finish = self._turns.finish(turn, reply.records, finished)
         await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
-        return TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
+        return finished
 
     async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
         """Keep what the search for this turn returned as evidence. The answer does not depend on it."""
         if not found:
             return
-        agent, query = turn.request.session.agent, _query_text(turn.request)
+        agent, query = turn.request.session.agent, _query_text(turn)
         hits = found[: self._settings.recall_hits]
         try:
             await self._evidence.record("turn", agent, query, hits, session_id=turn.session_id, turn_id=turn.id)
@@ -209,10 +213,10 @@ class TurnRunner:
             log.warning("what was recalled is not on record", action="evidence_lost", turn=turn.id, cause=str(error))
 
 
-def _query_text(request: TurnRequest) -> str:
-    """What to search memory for: the new user message; nothing when the input is a tool's result."""
-    current = request.messages[input_start(request.messages)]
-    return current.text[:QUERY_CHARACTERS_MAX] if current.role == "user" else ""
+def _query_text(turn: Turn) -> str:
+    """What to search memory for: the new user messages; nothing when the input is a tool's result."""
+    inputs = [each.request.messages[input_start(each.request.messages)] for each in (*turn.carries, turn)]
+    return "\n".join(message.text for message in inputs if message.role == "user")[-QUERY_CHARACTERS_MAX:]
 
 
 def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:

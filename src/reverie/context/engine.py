@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
-    from reverie.sessions.store import HistoryEntry
+    from reverie.sessions.transcript import HistoryEntry
     from reverie.types import JsonObject
 
 BASE_INSTRUCTIONS = """\

@@ -233,6 +233,10 @@ class GatewayApp(Protocol):
         """A turn as the inbox has it; None for an unknown id."""
         ...
 
+    def place_of(self, turn_id: str) -> Place:
+        """Where a turn stands in its session's queue now; position 0 when it does not wait."""
+        ...
+
     async def attach(self, turn_id: str) -> Feed | None:
         """The events of a turn, also of one that ended long ago (then its terminal event alone); None: unknown id."""
         ...

@@ -32,34 +32,100 @@ SELECT state, count(*) AS turns FROM turns GROUP BY state;
 
 -- name: insert_turn
 -- Accept a turn: from here on it is never lost.
-INSERT INTO turns (id, session_id, position, state, request, accepted_at)
+INSERT INTO turns (id, session_id, position, state, request, accepted_at, source, message_key, request_digest, mode,
+                   deadline_at, client_model)
 VALUES (:id, :session_id, (SELECT coalesce(max(position), 0) + 1 FROM turns WHERE session_id = :session_id),
-        'accepted', :request, :now);
+        :state, :request, :now, :source, :message_key, :request_digest, :mode, :deadline_at, :client_model);
+
+-- name: find_turn_by_message_key
+-- The turn that a client's key for a message stands for.
+SELECT id, session_id, state, accepted_at, request_digest FROM turns
+WHERE source = :source AND message_key = :message_key;
 
 -- name: start_turn
 -- The turn leaves the queue; a turn that is not waiting is left alone.
-UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state = 'accepted';
+UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state IN ('accepted', 'queued');
+
+-- name: carry_turn
+-- The turn enters another, which answers it; a turn that is not waiting is left alone.
+UPDATE turns SET state = 'running', started_at = :now, carrier_id = :carrier_id
+WHERE id = :id AND state IN ('accepted', 'queued');
 
 -- name: end_turn
 -- The turn is over. Its request is in the transcript by now and is not kept twice.
 UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
+                 error = :error, reply = :reply, request = '{}'
+WHERE id = :id AND state IN ('accepted', 'queued', 'running');
+
+-- name: end_carried_turns
+-- What a turn carried ends with it, in the same way.
+UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
                  error = :error, request = '{}'
-WHERE id = :id AND state IN ('accepted', 'running');
+WHERE carrier_id = :carrier_id AND state = 'running';
+
+-- name: end_waiting_turn
+-- A turn ends before it began; one that is not waiting is left alone.
+UPDATE turns SET state = :state, finished_at = :now, error = :error, drop_line = :drop_line
+WHERE id = :id AND state IN ('accepted', 'queued');
+
+-- name: carried_untold
+-- Turns that a turn carries and whose text is not in the transcript yet, in order of arrival.
+SELECT id, request FROM turns
+WHERE carrier_id = :carrier_id AND state = 'running' AND NOT EXISTS (SELECT 1 FROM messages WHERE turn_id = turns.id)
+ORDER BY position;
+
+-- name: dropped_untold
+-- Messages that gave way and that no turn has been told of yet.
+SELECT id, drop_line FROM turns
+WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL ORDER BY position LIMIT :limit;
+
+-- name: told_of_dropped
+-- A turn tells the model of the messages that gave way.
+UPDATE turns SET drop_line = NULL, carrier_id = :carrier_id
+WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL;
 
 -- name: find_turn
 -- A turn by its id.
 SELECT * FROM turns WHERE id = :id;
 
--- name: unfinished_turns
--- Turns that were accepted and not ended, in order of arrival, after a given one.
-SELECT turns.id, turns.session_id, turns.state, turns.request, turns.accepted_at, turns.position
-FROM turns
-WHERE turns.state IN ('accepted', 'running') AND (turns.accepted_at, turns.rowid) > (:after_at, :after_rowid)
-ORDER BY turns.accepted_at, turns.rowid LIMIT :limit;
+-- name: find_inbox_entry
+-- A turn with its session's key, without its content.
+SELECT turns.id, sessions.key, turns.session_id, turns.state, turns.source, turns.message_key, turns.mode,
+       turns.accepted_at, turns.started_at, turns.finished_at, turns.deadline_at, turns.carrier_id,
+       turns.client_model, turns.error, sessions.agent
+FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :id;
 
--- name: turn_rowid
--- The place of a turn among those accepted in the same millisecond.
-SELECT rowid FROM turns WHERE id = :id;
+-- name: unended_turns_of_key
+-- The turns of a session key that run or wait, in order of arrival.
+SELECT turns.id, sessions.key, turns.session_id, turns.state, turns.source, turns.message_key, turns.mode,
+       turns.accepted_at, turns.started_at, turns.finished_at, turns.deadline_at, turns.carrier_id,
+       turns.client_model, turns.error, sessions.agent
+FROM sessions JOIN turns ON turns.session_id = sessions.id
+WHERE sessions.key = :key AND turns.state IN ('accepted', 'queued', 'running')
+ORDER BY sessions.started_at, turns.position LIMIT :limit;
+
+-- name: unended_turns
+-- Turns that have no end, by session and order of arrival, after a given one.
+SELECT turns.id, turns.session_id, turns.position, sessions.agent, sessions.key, turns.state, turns.source, turns.mode,
+       turns.accepted_at, turns.deadline_at, turns.message_key, turns.carrier_id, turns.request_digest,
+       sessions.queue_settings
+FROM turns JOIN sessions ON sessions.id = turns.session_id
+WHERE turns.state IN ('accepted', 'queued', 'running')
+  AND (turns.session_id, turns.position) > (:session_id, :position)
+ORDER BY turns.session_id, turns.position LIMIT :limit;
+
+-- name: session_queue_settings
+-- The queue settings of a session's own.
+SELECT queue_settings FROM sessions WHERE key = :key AND ended_at IS NULL;
+
+-- name: set_session_queue_settings
+-- Give a session queue settings of its own.
+UPDATE sessions SET queue_settings = :settings, updated_at = :now WHERE key = :key AND ended_at IS NULL;
+
+-- name: session_events_after
+-- What happened in a session after an event, oldest first.
+SELECT id, session_key, turn_id, at, kind, data FROM session_events
+WHERE session_key = :key AND id > :after ORDER BY id LIMIT :limit;
 
 -- name: next_seq
 -- The number the next message of a session gets.

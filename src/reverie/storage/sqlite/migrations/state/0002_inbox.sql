@@ -33,7 +33,7 @@ SELECT id, session_id, position, state, request, accepted_at, started_at, finish
 FROM turns ORDER BY rowid;
 DROP TABLE turns;
 ALTER TABLE turns_of_today RENAME TO turns;
-CREATE INDEX turns_unfinished ON turns (accepted_at) WHERE state IN ('accepted', 'queued', 'running');
+CREATE INDEX turns_unended ON turns (session_id, position) WHERE state IN ('accepted', 'queued', 'running');
 CREATE UNIQUE INDEX turns_by_message_key ON turns (source, message_key) WHERE message_key IS NOT NULL;
 CREATE INDEX turns_by_carrier ON turns (carrier_id) WHERE carrier_id IS NOT NULL;
 CREATE INDEX turns_dropped_untold ON turns (session_id, position) WHERE state = 'dropped' AND drop_line IS NOT NULL;
