@@ -27,24 +27,21 @@ from reverie.gateway.replies import DONE, Envelope, Frames, render
 from reverie.gateway.routing import RoutingRules, dialect_of, route, routing_headers
 from reverie.gateway.sse import EventStream, StreamTimes, reply_frames
 from reverie.sessions.events import TurnFinished
-from reverie.sessions.inbox import Place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from reverie.gateway.ports import GatewayApp
     from reverie.gateway.routing import Route
-    from reverie.sessions.inbox import InboxEntry
+    from reverie.sessions.inbox import InboxEntry, Place
     from reverie.types import JsonObject
 
 WAIT_MS_MAX = 600_000
 LISTED = 100
 LISTED_MAX = 1_000
-QUEUE_MAX = 10_000
-"""So many of a session's messages are looked at to say where one stands: as many as its cap can allow."""
 BODY_BYTES_MAX = 64 * 1024
 BEGUN_S = 60.0
 ENDED = frozenset({"answered", "failed", "dropped", "expired", "cancelled"})
@@ -86,7 +83,7 @@ class QueueApi:
         if request.method == "GET":
             limit = whole_number(request, "limit", 1, LISTED_MAX, default=LISTED)
             queue = await self._app.queue_of(where.session.value, limit)
-            listed = [_item(entry, _place(entry, queue), None) for entry in queue]
+            listed = [_item(entry, self._app.place_of(entry.turn_id), None) for entry in queue]
             return _json({"object": "list", "data": listed, "settings": await self._settings(where)})
         changes = None
         if request.method == "PUT":
@@ -126,8 +123,7 @@ class QueueApi:
         """A message with everything that is known of it now."""
         if entry.state in ENDED:
             return _item(entry, None, await self._completion(entry))
-        queue = await self._app.queue_of(entry.session_key, QUEUE_MAX)
-        return _item(entry, _place(entry, queue), None)
+        return _item(entry, self._app.place_of(entry.turn_id), None)
 
     async def _completion(self, entry: InboxEntry) -> JsonObject | None:
         """The whole answer; None when there is none."""
@@ -228,14 +224,6 @@ def _item(entry: InboxEntry, place: Place | None, completion: JsonObject | None)
         "error": entry.error,
         "completion": completion,
     }
-
-
-def _place(entry: InboxEntry, queue: Sequence[InboxEntry]) -> Place | None:
-    """Where a message stands now; None when it is not in the queue that was looked at."""
-    waiting = [each.turn_id for each in queue if each.state == "queued"]
-    if entry.state != "queued":
-        return Place(0, len(waiting))
-    return Place(waiting.index(entry.turn_id) + 1, len(waiting)) if entry.turn_id in waiting else None
 
 
 def _envelope(entry: InboxEntry) -> Envelope:

@@ -102,7 +102,8 @@ class EventStream:
                 self._left = True  # the server says so in this way when the connection is gone
             except Exception as error:  # noqa: BLE001 (border: a begun answer can only end in an error frame)
                 log.error("stream failed", action="stream_failed", error=type(error).__name__, **self._about)  # noqa: TRY400 (a trace may quote the conversation)
-                await self._write(send, Frames.error(INTERNAL_ERROR) + DONE, last=True)
+                told = error_answer(error).body if isinstance(error, ReverieError) else INTERNAL_ERROR
+                await self._write(send, Frames.error(told) + DONE, last=True)
 
     async def _write(self, send: Send, frame: bytes, *, last: bool = False) -> None:
         self._sending, self._wrote_at_s = True, anyio.current_time()

@@ -231,6 +231,11 @@ class ScriptedApp:
         """What the test put there."""
         return self.inbox.get(turn_id)
 
+    def place_of(self, turn_id: str) -> Place:
+        """What the test says, for a message that waits."""
+        entry = self.inbox.get(turn_id)
+        return self.place if entry is not None and entry.state == "queued" else Place(0, 0)
+
     async def attach(self, turn_id: str) -> ScriptedFeed | None:
         """The script, for a message that is there."""
         if turn_id not in self.inbox:

@@ -159,7 +159,11 @@ def test_a_busy_session_treats_a_message_as_it_is_set(settings: QueueSettings, c
             Choice("followup", 0, refuse=False, reason="x-reverie-on-busy is queue"),
         ),
         (Asked(on_busy="wait"), STEER, Choice("followup", 30_000, refuse=False, reason="x-reverie-on-busy is wait")),
-        (Asked(on_busy="wait", wait_ms=7), STEER, Choice("followup", 7, refuse=False, reason="x-reverie-on-busy is wait")),
+        (
+            Asked(on_busy="wait", wait_ms=7),
+            STEER,
+            Choice("followup", 7, refuse=False, reason="x-reverie-on-busy is wait"),
+        ),
         (Asked(wait_ms=7), WAIT, Choice("followup", 7, refuse=False, reason="the session's mode is wait")),
         (Asked(wait_ms=7), STEER, Choice("steer", 7, refuse=False, reason="the session's mode is steer")),
         (Asked(on_busy="reject"), WAIT, Choice("followup", 0, refuse=True, reason="x-reverie-on-busy is reject")),

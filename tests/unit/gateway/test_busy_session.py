@@ -64,7 +64,8 @@ def queue_headers(response: httpx2.Response) -> list[str | None]:
 
 def busy(**fields: Any) -> ScriptedApp:
     """An application whose session is busy; the message is third in line and never begins by itself."""
-    return ScriptedApp(**{"is_busy": True, "place": Place(3, 4), "begins": anyio.Event(), **fields})
+    values: dict[str, Any] = {"is_busy": True, "place": Place(3, 4), "begins": anyio.Event(), **fields}
+    return ScriptedApp(**values)
 
 
 def entry(**fields: Any) -> InboxEntry:
@@ -73,7 +74,7 @@ def entry(**fields: Any) -> InboxEntry:
         "turn_id": TURN_ID, "session_key": "agent:main:main", "session_id": "session-1", "state": "queued",
         "source": "webchat:main", "message_key": "k", "delivery": "followup", "accepted_at_ms": 1_767_000_000_000,
         "started_at_ms": None, "finished_at_ms": None, "deadline_at_ms": None, "carrier_id": None,
-        "client_model": "openclaw", "error": None, **fields,
+        "client_model": "openclaw", "error": None, "agent": "main", **fields,
     }  # fmt: skip
     return InboxEntry(**values)
 

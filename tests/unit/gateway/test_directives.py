@@ -49,7 +49,10 @@ def test_a_directive_is_read_and_taken_out(text: str, left: str, changes: dict[s
 
 @pytest.mark.parametrize(
     "text",
-    ["/queue", "/queue up here", "the /queues steer", "a/queue steer", "/queue steer!", "/queue cap", "/q steer", "queue steer"],
+    [
+        "/queue", "/queue up here", "the /queues steer", "a/queue steer", "/queue steer!", "/queue cap", "/q steer",
+        "queue steer",
+    ],
 )  # fmt: skip
 def test_people_may_speak_of_queues(text: str) -> None:
     """Without a word that it knows, nothing is a directive."""
@@ -74,7 +77,7 @@ def test_a_value_out_of_range_is_refused(text: str, message: str) -> None:
 
 
 def test_earlier_directives_are_taken_out_and_not_obeyed() -> None:
-    """A client that resends its history is recognised: the transcript has neither the directive nor our answer to it."""
+    """A history that is sent again is recognised: the transcript has neither directives nor our answers to them."""
     call = ToolCall("1", "f", "{}")
     answer = Message("assistant", settings_sentence(QueueSettings()))
     messages = [

@@ -203,3 +203,10 @@ SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events 
 -- What one search surfaced, best first.
 SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
 WHERE event_id = :event_id ORDER BY rank;
+
+
+-- Events of a session ------------------------------------------------------------------------------------------
+
+-- name: oldest_session_event
+-- The number of the first event that is kept.
+SELECT coalesce(min(id), 0) FROM session_events;
