@@ -419,3 +419,10 @@ WHERE id = :id;
 -- The messages of a stretch of a transcript as they were said, after a number.
 SELECT seq, role, text, extra, created_at FROM messages
 WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message' ORDER BY seq LIMIT :limit;
+
+
+-- Events of a session ------------------------------------------------------------------------------------------
+
+-- name: oldest_session_event
+-- The number of the first event that is kept.
+SELECT coalesce(min(id), 0) FROM session_events;
