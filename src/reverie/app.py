@@ -24,6 +24,7 @@ from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
@@ -32,7 +33,11 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.sessions.queue import TurnQueue
+from reverie.sessions.reset import zone_named
+from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -103,6 +108,8 @@ class App:
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    lanes: ModelLanes
+    plugins: Plugins
 
     @property
     def config(self) -> Config:
@@ -179,6 +186,7 @@ class App:
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
+        lanes = self.lanes.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
         return {
             "running_turns": queue.running,
@@ -186,10 +194,15 @@ class App:
             "answered_turns": queue.answered,
             "failed_turns": queue.failed,
             "oldest_wait_seconds": queue.oldest_wait_ms / 1000,
+            "model_calls_running_foreground": lanes.foreground.running,
+            "model_calls_running_background": lanes.background.running,
+            "model_calls_waiting_foreground": lanes.foreground.waiting,
+            "model_calls_waiting_background": lanes.background.waiting,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
+            **self.plugins.gauges(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -229,6 +242,7 @@ async def open_memory(
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
+        zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
         memory = await MemoryIndex.open(
             files=files,
@@ -252,7 +266,7 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
-        turns = TurnStore(state, clock)
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
         )
@@ -268,12 +282,13 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` raises."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
-        model = model or choose_model(config)
+        lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
+        model = model or choose_model(config, lanes)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
@@ -287,7 +302,9 @@ async def open_app(
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
         )
-        runner = _turn_runner(opened, model, background)
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+        runner = _turn_runner(opened, model, background, plugins)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -301,7 +318,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness)
+            yield App(opened, model, queue, background, readiness, lanes, plugins)
         finally:
             readiness.reasons.add("draining")
 
@@ -321,15 +338,18 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config) -> Model:
-    """The model of the configuration: the upstream if there is one, else the offline responder."""
+def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder.
+
+    `lanes` are the places for its calls; without them it has its own.
+    """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
+def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugins: Plugins) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -351,6 +371,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
             history_messages_max=config.sessions.history_messages_max,
         ),
         follow_up=background.transcripts.ring,
+        plugins=plugins,
     )
 
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reverie.config import QueueConfig
 from reverie.errors import (
+    MessageKeyReusedError,
     QueueFullError,
     ReverieError,
+    SessionBusyError,
     TurnCancelledError,
+    TurnDroppedError,
+    TurnExpiredError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
 from reverie.sessions.events import ReplyDelta, TurnFailed, TurnFinished, TurnStarted
-from reverie.sessions.queue import INTERRUPTED, TurnQueue
+from reverie.sessions.inbox import Place, QueueSettings
+from reverie.sessions.queue import INTERRUPTED, SessionLoad, TurnQueue
 from reverie.sessions.store import SessionStore
 from reverie.sessions.transcript import RecordedMessage
 from reverie.sessions.turns import TurnStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
-from reverie.types import Message, SessionKey, Turn, TurnRequest, Usage
+from reverie.types import Arrival, Message, SessionKey, Turn, TurnRequest, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -49,6 +54,7 @@ class Echo:
     gate: asyncio.Event | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
+    read: dict[str, str] = field(default_factory=dict[str, str])
     steered: list[str] = field(default_factory=list[str])
     together: int = 0
     together_max: int = 0
@@ -68,6 +74,7 @@ class Echo:
     ) -> TurnFinished:
         begun = await self.turns.begin(turn, history_max=100)
         turn = begun.turn
+        self.read[turn.id] = begun.history[-1].message.text
         self.order.append(turn.id)
         self.started.set()
         emit(TurnStarted(turn.id))
@@ -369,3 +376,337 @@ async def test_an_end_that_is_on_record_is_not_written_again(turns: TurnStore, s
 
     assert await store.turn_state("t1") == ("answered", None)
     assert await transcript(store) == [("user", "hello"), ("assistant", "hello")]
+
+
+# -- busy sessions -----------------------------------------------------------------------------------------------------
+
+
+def arriving(turn_id: str, text: str = "hello", **arrival: Any) -> TurnRequest:
+    return replace(request(turn_id, text), arrival=replace(Arrival(waits=False), **arrival))
+
+
+@asynccontextmanager
+async def busy_queue(
+    turns: TurnStore, clock: FakeClock | None = None, **config: Any
+) -> AsyncGenerator[tuple[TurnQueue, Echo, TurnFeed]]:
+    """A queue whose session is busy with turn `t0` until the gate opens, at the latest when the block is left."""
+    run = Echo(turns, gate=asyncio.Event())
+    assert run.gate is not None
+    settings = QueueConfig.model_validate({"debounce_ms": 0, **config})
+    queue = TurnQueue(turns, run, clock or FakeClock(), settings, turn_s_max=30, drain_s=5)
+    async with queue.running():
+        first = await queue.submit(request("t0", "first"))
+        await run.started.wait()
+        yield queue, run, first
+        run.gate.set()
+        while queue.statistics().lanes:
+            await asyncio.sleep(0)
+
+
+async def test_the_same_message_sent_again_is_the_same_turn(turns: TurnStore, store: SessionStore) -> None:
+    """While it waits, while it runs and after its end; it runs once."""
+    async with busy_queue(turns) as (queue, run, _):
+        first = await queue.submit(arriving("t1", message_key="k"))
+        again = await queue.submit(arriving("t2", message_key="k"))
+        assert (again.turn_id, again.attached, first.attached) == ("t1", True, False)
+        assert run.gate is not None
+        run.gate.set()
+        answer = await first.result()
+        assert await again.result() == answer
+        late = await queue.submit(arriving("t3", message_key="k"))
+
+        assert await events(late) == [answer]
+        assert (late.turn_id, late.attached, late.session_id) == ("t1", True, first.session_id)
+    assert run.order == ["t0", "t1"]
+    assert await store.turn_state("t2") is None
+
+
+async def test_the_same_key_of_another_source_is_another_message(turns: TurnStore) -> None:
+    """Two programs that number their messages do not meet."""
+    async with busy_queue(turns) as (queue, run, _):
+        await queue.submit(arriving("t1", source="a", message_key="1"))
+        await queue.submit(arriving("t2", source="b", message_key="1"))
+    assert run.order == ["t0", "t1", "t2"]
+
+
+async def test_a_key_used_for_another_message_is_refused(turns: TurnStore, store: SessionStore) -> None:
+    """Whether its turn is still there or long over."""
+    async with busy_queue(turns) as (queue, run, _):
+        first = await queue.submit(arriving("t1", "one", message_key="k"))
+        with pytest.raises(MessageKeyReusedError, match="t1"):
+            await queue.submit(arriving("t2", "two", message_key="k"))
+        assert run.gate is not None
+        run.gate.set()
+        await first.result()
+        with pytest.raises(MessageKeyReusedError, match="t1"):
+            await queue.submit(arriving("t3", "three", message_key="k"))
+    assert await store.turn_state("t3") is None
+
+
+async def test_a_turn_knows_its_place(turns: TurnStore) -> None:
+    """The first found its session idle; the others are told how many are before them."""
+    async with busy_queue(turns) as (queue, _, first):
+        second = await queue.submit(arriving("t1"))
+        third = await queue.submit(arriving("t2"))
+
+        assert [feed.place for feed in (first, second, third)] == [Place(0, 0), Place(1, 1), Place(2, 2)]
+        assert queue.place_of("t2") == Place(2, 2)
+        assert queue.place_of("t0") == Place(0, 0)
+        assert [entry.turn_id for entry in await queue.queue_of("agent:main:main", 10)] == ["t0", "t1", "t2"]
+        assert [entry.state for entry in await queue.queue_of("agent:main:main", 10)] == ["running", "queued", "queued"]
+        assert queue.busiest(5) == [SessionLoad("agent:main:main", running=True, waiting=2, oldest_wait_ms=0)]
+
+
+async def test_a_busy_session_can_be_refused(turns: TurnStore, store: SessionStore) -> None:
+    """Nothing is accepted; an idle one takes the message."""
+    async with busy_queue(turns) as (queue, run, _):
+        with pytest.raises(SessionBusyError):
+            await queue.submit(request("t1"), refuse_busy=True)
+        assert run.gate is not None
+        run.gate.set()
+        await (await queue.submit(request("t2", session="other"), refuse_busy=True)).result()
+    assert await store.turn_state("t1") is None
+
+
+async def test_steered_messages_enter_the_running_turn(turns: TurnStore, store: SessionStore) -> None:
+    """In order, at the boundary, with one answer for all; the transcript has them where the model read them."""
+    async with busy_queue(turns) as (queue, run, _):
+        steered = [await queue.submit(arriving(f"t{n}", f"m{n}", delivery="steer")) for n in (1, 2)]
+        later = await queue.submit(arriving("t3", "m3"))
+        assert run.gate is not None
+        run.gate.set()
+        answers = [await feed.result() for feed in steered]
+        assert (await later.result()).text == "m3"
+
+    assert run.order == ["t0", "t3"]
+    assert run.steered == ["m1", "m2"]
+    assert [(answer.turn_id, answer.text) for answer in answers] == [("t1", "first"), ("t2", "first")]
+    assert (await transcript(store))[:4] == [("user", "first"), ("user", "m1"), ("user", "m2"), ("assistant", "first")]
+    entry = await turns.entry("t1")
+    assert entry is not None
+    assert (entry.state, entry.carrier_id) == ("answered", "t0")
+    assert await turns.end_of("t1") == answers[0]
+
+
+async def test_a_message_with_settings_of_its_own_is_not_steered(turns: TurnStore) -> None:
+    """It becomes the next turn, and what its source sent after it stays behind it."""
+    async with busy_queue(turns) as (queue, run, _):
+        own = replace(arriving("t1", "m1", delivery="steer"), instructions="be brief")
+        await queue.submit(own)
+        await queue.submit(arriving("t2", "m2", delivery="steer"))
+        await queue.submit(arriving("t3", "m3", delivery="steer", source="other"))
+    assert run.steered == ["m3"]
+    assert run.order == ["t0", "t1", "t2"]
+
+
+async def test_a_steered_message_ends_as_its_turn_ends(turns: TurnStore, store: SessionStore) -> None:
+    """When the turn fails after it, it has failed with the same cause, and its words are kept."""
+    failing = Echo(turns)
+
+    async def fails_after_the_boundary(
+        turn: Turn, emit: Callable[[TurnEvent], None], steered: Callable[[], Awaitable[Sequence[Turn]]]
+    ) -> TurnFinished:
+        await turns.begin(turn, history_max=10)
+        emit(TurnStarted(turn.id))
+        failing.started.set()
+        while not await steered():
+            await asyncio.sleep(0.001)
+        raise UpstreamUnreachableError("gone")
+
+    queue = TurnQueue(turns, fails_after_the_boundary, FakeClock(), QueueConfig(), turn_s_max=30, drain_s=1)
+    async with queue.running():
+        feed = await queue.submit(request("t0", "first"))
+        await failing.started.wait()
+        steered = await queue.submit(arriving("t1", "m1", delivery="steer"))
+        for each in (feed, steered):
+            with pytest.raises(UpstreamUnreachableError):
+                await each.result()
+
+    assert await store.turn_state("t1") == ("failed", "gone")
+    assert await transcript(store) == [("user", "first"), ("user", "m1")]
+
+
+async def test_collected_messages_run_as_one_turn(turns: TurnStore, store: SessionStore) -> None:
+    """With one answer for all, each with its own entry in the transcript."""
+    async with busy_queue(turns) as (queue, run, _):
+        feeds = [await queue.submit(arriving(f"t{n}", f"m{n}", delivery="collect")) for n in (1, 2, 3)]
+        assert run.gate is not None
+        run.gate.set()
+        answers = [await feed.result() for feed in feeds]
+
+    assert run.order == ["t0", "t3"]
+    assert [answer.text for answer in answers] == ["m3"] * 3
+    assert await transcript(store) == [
+        ("user", "first"), ("assistant", "first"), ("user", "m1"), ("user", "m2"), ("user", "m3"), ("assistant", "m3"),
+    ]  # fmt: skip
+    entry = await turns.entry("t1")
+    assert entry is not None
+    assert (entry.state, entry.carrier_id) == ("answered", "t3")
+
+
+async def test_an_interruption_ends_the_running_turn_and_is_next(turns: TurnStore, store: SessionStore) -> None:
+    """Before what others sent earlier, after what its own source did; the turn it ended is on record."""
+    async with busy_queue(turns) as (queue, run, first):
+        await queue.submit(arriving("t1", source="other"))
+        await queue.submit(arriving("t2", source="me"))
+        newest = await queue.submit(arriving("t3", source="me", delivery="interrupt"))
+        with pytest.raises(TurnCancelledError, match="newer message"):
+            await first.result()
+        assert run.gate is not None
+        run.gate.set()
+        assert (await newest.result()).text == "hello"
+
+    assert run.order == ["t0", "t2", "t3", "t1"]
+    assert await store.turn_state("t0") == ("cancelled", "interrupted by a newer message")
+
+
+async def test_the_oldest_gives_way_and_the_next_turn_is_told(turns: TurnStore) -> None:
+    """The dropped caller hears of it at once; the model reads one line of each."""
+    async with busy_queue(turns, cap=2, drop="summarize") as (queue, run, _):
+        feeds = [await queue.submit(arriving(f"t{n}", f"words of {n}")) for n in (1, 2, 3, 4)]
+        for feed in feeds[:2]:
+            with pytest.raises(TurnDroppedError):
+                await feed.result()
+    assert run.order == ["t0", "t3", "t4"]
+    assert run.read["t3"] == (
+        "[Queue overflow] Dropped 2 messages due to cap.\nSummary:\n- words of 1\n- words of 2\n\nwords of 3"
+    )
+    assert run.read["t4"] == "words of 4"
+    entry = await turns.entry("t1")
+    assert entry is not None
+    assert entry.state == "dropped"
+    assert entry.carrier_id == "t3"
+
+
+async def test_a_waiting_turn_can_be_cancelled(turns: TurnStore, store: SessionStore) -> None:
+    """It never runs and leaves no words in the transcript; cancelling it twice changes nothing."""
+    async with busy_queue(turns) as (queue, run, _):
+        feed = await queue.submit(arriving("t1", "m1"))
+        cancelled = await queue.cancel("t1", "not needed any more")
+        assert cancelled is not None
+        assert cancelled.state == "cancelled"
+        with pytest.raises(TurnCancelledError, match="not needed"):
+            await feed.result()
+        again = await queue.cancel("t1", "again")
+        assert again == cancelled
+        assert await queue.cancel("unknown", "x") is None
+    assert run.order == ["t0"]
+    assert await transcript(store) == [("user", "first"), ("assistant", "first")]
+
+
+async def test_the_running_turn_can_be_cancelled(turns: TurnStore, store: SessionStore) -> None:
+    """What was said by then is kept, the lane goes on, and there is one terminal event."""
+    async with busy_queue(turns) as (queue, run, first):
+        waiting = await queue.submit(arriving("t1", "m1"))
+        assert run.gate is not None
+        gate, run.gate = run.gate, None
+        cancelled = await queue.cancel("t0", "stop")
+        assert cancelled is not None
+        assert cancelled.state == "cancelled"
+        assert [event for event in await events(first) if isinstance(event, TurnFailed | TurnFinished)] == [
+            (await events(first))[-1]
+        ]
+        assert (await waiting.result()).text == "m1"
+        run.gate = gate
+    assert (await transcript(store))[:2] == [("user", "first"), ("assistant", "fi")]
+
+
+async def test_a_message_expires_at_its_deadline(turns: TurnStore, store: SessionStore) -> None:
+    """Its caller is told, and it never runs."""
+    async with busy_queue(turns) as (queue, run, _):
+        feed = await queue.submit(arriving("t1", deadline_at_ms=FakeClock().now_ms() + 20))
+        with pytest.raises(TurnExpiredError):
+            await feed.result()
+    assert run.order == ["t0"]
+    assert (await store.turn_state("t1") or ("",))[0] == "expired"
+
+
+async def test_a_deadline_that_passes_while_reverie_is_off_counts(turns: TurnStore, database: Database) -> None:
+    """After the restart the message expires instead of running."""
+    await turns.accept(arriving("t1", deadline_at_ms=FakeClock().now_ms() + 20))
+    clock = FakeClock()
+    clock.advance(seconds=1)
+    later = TurnStore(database, clock)
+    run = Echo(later)
+    queue = TurnQueue(later, run, clock, QueueConfig(), turn_s_max=30, drain_s=1)
+    async with queue.running():
+        while queue.statistics().lanes:
+            await asyncio.sleep(0)
+    entry = await later.entry("t1")
+    assert entry is not None
+    assert (entry.state, run.order) == ("expired", [])
+
+
+async def test_messages_wait_until_their_senders_are_quiet(turns: TurnStore) -> None:
+    """Those that come in quick succession are collected into one turn."""
+    clock = FakeClock()
+    async with busy_queue(turns, clock, debounce_ms=50) as (queue, run, first):
+        one = await queue.submit(arriving("t1", "m1", delivery="collect"))
+        assert run.gate is not None
+        run.gate.set()
+        await first.result()
+        await queue.submit(arriving("t2", "m2", delivery="collect"))
+        assert not one.ended
+        clock.advance(ms=100)
+        await one.result()
+    assert run.order == ["t0", "t2"]
+
+
+async def test_a_session_can_have_settings_of_its_own(turns: TurnStore) -> None:
+    """They count for what waits already, outlive a restart, and can be taken back."""
+    key = SessionKey("main", "agent:main:main")
+    async with busy_queue(turns) as (queue, _, _):
+        await queue.change_settings(key, {"mode": "steer", "cap": 1})
+        assert await queue.settings(key) == QueueSettings("steer", cap=1, debounce_ms=0)
+        await queue.submit(arriving("t1"))
+        with pytest.raises(QueueFullError, match="the cap is 1"):
+            await queue.submit(arriving("t2"))
+    async with queue_of(turns, Echo(turns)) as again:
+        assert (await again.settings(key)).mode == "steer"
+        await again.change_settings(key, None)
+        assert (await again.settings(key)).mode == "wait"
+
+
+async def test_all_sessions_together_have_a_bound(turns: TurnStore) -> None:
+    """Beyond it nothing is accepted."""
+    async with busy_queue(turns, waiting_max=1) as (queue, _, _):
+        await queue.submit(arriving("t1"))
+        with pytest.raises(QueueFullError, match="waiting_max"):
+            await queue.submit(request("t2", session="another"))
+
+
+async def test_each_step_of_a_turn_is_an_event_that_can_be_read_again(turns: TurnStore, store: SessionStore) -> None:
+    """In the order in which it happened, with its cause; a watch is told when there is more."""
+    async with busy_queue(turns) as (queue, run, _):
+        with queue.watch("agent:main:main") as watch:
+            assert await watch.next(1) == "recorded"
+            await queue.submit(arriving("t1", source="a"))
+            assert await watch.next(1) == "recorded"
+            await queue.cancel("t1", "stop")
+            assert run.gate is not None
+            run.gate.set()
+            live: list[object] = []
+            while (event := await watch.next(0.05)) is not None:
+                live.append(event)
+        assert [event for event in live if event != "recorded"] == [ReplyDelta("rst")]
+
+    recorded = await store.events_after("agent:main:main", 0, 100)
+    assert [(event.kind, event.turn_id) for event in recorded] == [
+        ("turn.accepted", "t0"),
+        ("turn.running", "t0"),
+        ("turn.queued", "t1"),
+        ("turn.cancelled", "t1"),
+        ("turn.answered", "t0"),
+    ]
+    assert recorded[2].data == {"source": "a", "mode": "followup", "position": 2}
+    assert recorded[3].data["error"]["message"] == "stop"
+    assert await store.events_after("agent:main:main", recorded[3].seq, 100) == recorded[4:]
+
+
+async def test_sources_share_a_session(turns: TurnStore) -> None:
+    """One that has sent much does not hold up another that sends little."""
+    async with busy_queue(turns) as (queue, run, _):
+        for n in range(1, 5):
+            await queue.submit(arriving(f"a{n}", source="a"))
+        await queue.submit(arriving("b1", source="b"))
+    assert run.order == ["t0", "a1", "b1", "a2", "a3", "a4"]

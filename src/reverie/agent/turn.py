@@ -21,6 +21,7 @@ from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tool_contracts import Asker
+from reverie.plugins.events import TurnResult
 from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
 from reverie.sessions.replay import input_start
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
     from reverie.memory.tools import MemoryTools
+    from reverie.plugins.runtime import Plugins
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.turns import BegunTurn, TurnStore
     from reverie.types import PromptContext, SearchHit, ToolCall, Turn, TurnRequest
@@ -76,6 +78,7 @@ class TurnRunner:
         estimator: TokenEstimator,
         settings: TurnSettings,
         follow_up: Callable[[], None],
+        plugins: Plugins,
     ) -> None:
         self._turns = turns
         self._memory = memory
@@ -87,6 +90,7 @@ class TurnRunner:
         self._estimator = estimator
         self._settings = settings
         self._follow_up = follow_up
+        self._plugins = plugins
 
     async def run_turn(
         self, turn: Turn, emit: Callable[[TurnEvent], None], steered: Callable[[], Awaitable[Sequence[Turn]]]
@@ -102,7 +106,7 @@ class TurnRunner:
         begun, found, fragments = await self._begin(turn)
         turn = begun.turn
         emit(TurnStarted(turn.id))
-        context = await self._assemble(turn.request, begun, found, fragments)
+        context = await self._assemble(turn, begun, found, fragments)
         emit(ContextAssembled(context))
         tools = self._tool_runner(turn, begun)
         reply = await self._runtime.respond(turn.request, context, found, emit, tools, steered)
@@ -149,9 +153,10 @@ class TurnRunner:
     # -- assemble ------------------------------------------------------------------------------------------------
 
     async def _assemble(
-        self, request: TurnRequest, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
+        self, turn: Turn, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
     ) -> PromptContext:
-        session = begun.session
+        request, session = turn.request, begun.session
+        notes = await self._plugins.turn_starts(turn, history_messages=begun.input_seq - 1)
         settings = self._settings
         room = int(prompt_budget(settings.window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
         fragments = fit(fragments, room)
@@ -163,6 +168,8 @@ class TurnRunner:
             history=begun.history,
             input_seq=begun.input_seq,
             recalled=tuple(unseen[: self._settings.recall_hits]),
+            continuity=begun.continuity,
+            notes=notes,
         )
         state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
         limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
@@ -199,6 +206,7 @@ class TurnRunner:
         await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
+        self._plugins.turn_ends(turn, _result(reply, context))
         return finished
 
     async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
@@ -217,6 +225,19 @@ def _query_text(turn: Turn) -> str:
     """What to search memory for: the new user messages; nothing when the input is a tool's result."""
     inputs = [each.request.messages[input_start(each.request.messages)] for each in (*turn.carries, turn)]
     return "\n".join(message.text for message in inputs if message.role == "user")[-QUERY_CHARACTERS_MAX:]
+
+
+def _result(reply: Reply, context: PromptContext) -> TurnResult:
+    """The answer, as plugins are told of it."""
+    return TurnResult(
+        state="answered",
+        reply=reply.text,
+        tool_calls=reply.tool_calls,
+        model=reply.model,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        recalled=len(context.recalled),
+    )
 
 
 def _output_tokens(request: TurnRequest, settings: TurnSettings) -> int:
