@@ -175,6 +175,10 @@ class App:
         """What happened in a session after an event, oldest first."""
         return await self.open.sessions.events_after(key, after, limit)
 
+    async def oldest_event(self) -> int:
+        """The lowest number of the recorded events that are kept; 0 when there is none."""
+        return await self.open.state.read(lambda tx: tx.value("oldest_session_event"))
+
     def watch(self, key: str) -> AbstractContextManager[SessionWatch]:
         """What happens in a session from now on, as it happens."""
         return self.queue.watch(key)

@@ -310,6 +310,7 @@ class QueueConfig(Section):
     ttl_s: int = Field(
         default=0, ge=0, le=31_536_000, description="A message that has not begun after this expires; 0: never."
     )
+    directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
 
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]

@@ -358,7 +358,7 @@ class Inbox(RuleBasedStateMachine):
             entries = self.world.run(self.world.queue.queue_of(session, 1_000))
             assert {entry.turn_id for entry in entries if entry.state == "running"} == {s.id for s in room.running}
             assert [e.turn_id for e in entries if e.state != "running"] == [s.id for s in room.ordered()]
-            places = [self.world.queue.place_of(sent.id).position for sent in room.behind()]
+            places = [self.world.queue.place_of(sent.id).position for sent in room.ordered()]
             assert places == list(range(1, len(places) + 1))
         statistics = self.world.queue.statistics()
         assert statistics.waiting == sum(len(room.waiting) for room in self.rooms.values())

@@ -253,6 +253,10 @@ class GatewayApp(Protocol):
         """What happened in a session after an event, oldest first."""
         ...
 
+    async def oldest_event(self) -> int:
+        """The lowest `seq` of all recorded events that are kept; 0 when there is none."""
+        ...
+
     def watch(self, key: str) -> AbstractContextManager[Watch]:
         """What happens in a session from now on, as it happens."""
         ...

@@ -791,6 +791,8 @@ class TurnQueue:
 
 
 def _place(lane: _Lane, turn_id: str) -> Place:
-    behind = order(lane.behind())
-    ranks = {place.turn_id: number for number, place in enumerate(behind, start=1)}
-    return Place(ranks.get(turn_id, 0), len(behind))
+    entry = lane.waiting.get(turn_id)
+    if entry is None or entry.request is not None:  # it runs, or found its session idle and is about to
+        return Place(0, len(lane.behind()))
+    behind = [place.turn_id for place in order(lane.places()) if lane.waiting[place.turn_id].request is None]
+    return Place(behind.index(turn_id) + 1, len(behind))

@@ -302,3 +302,10 @@ SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RE
 -- What went wrong in plugins last, newest first.
 SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
 FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
+
+
+-- Events of a session ------------------------------------------------------------------------------------------
+
+-- name: oldest_session_event
+-- The number of the first event that is kept.
+SELECT coalesce(min(id), 0) FROM session_events;
