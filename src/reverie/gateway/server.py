@@ -25,7 +25,9 @@ from reverie.gateway.memory_api import MemoryApi
 from reverie.gateway.metrics import Metrics
 from reverie.gateway.middleware import Edge
 from reverie.gateway.models import Models
+from reverie.gateway.queue_api import QueueApi
 from reverie.gateway.replies import error_body
+from reverie.gateway.session_events import SessionEvents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,7 +64,8 @@ def create_gateway(
     lag = LoopLag(app.clock, metrics, heartbeat)
     mcp = McpMount(app, opens_mcp)
     memory = _memory_routes(app, mcp, OwnHostGuard(guard, config.host))
-    routes = [*memory, *_routes(app, guard, metrics, lag)]
+    queue = _queue_routes(app, guard, OwnHostGuard(guard, config.host))
+    routes = [*memory, *queue, *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -107,6 +110,16 @@ def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[
         Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
         Route("/v1/memory/rebuild", Endpoint(memory.rebuild, "POST", guard=guard)),
         Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
+    ]
+
+
+def _queue_routes(app: GatewayApp, guard: Guard, own: OwnHostGuard) -> list[Route]:
+    """Ahead of any other path below `/v1/sessions/`: a key may hold slashes."""
+    queue, events = QueueApi(app), SessionEvents(app)
+    return [
+        Route("/v1/queue/{turn_id:path}", Endpoint(queue.item, "GET", "DELETE", guard=guard)),
+        Route("/v1/sessions/{key:path}/queue", Endpoint(queue.session, "GET", "PUT", "DELETE", guard=own)),
+        Route("/v1/sessions/{key:path}/events", Endpoint(events.follow, "GET", guard=own)),
     ]
 
 

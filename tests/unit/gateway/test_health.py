@@ -229,7 +229,7 @@ async def test_a_summary_stands_for_a_second() -> None:
 async def test_the_status() -> None:
     """What runs and waits, and how the model's server does, for whoever may ask."""
     inbox = InboxFigures({"queued": 2, "running": 1}, {"adopted": 3}, (SessionQueue("agent:main:main", 2, 1, 1_500),))
-    app = ScriptedApp(config=config(gateway={"auth": "token"}), inbox=inbox)
+    app = ScriptedApp(config=config(gateway={"auth": "token"}), inbox_figures=inbox)
     async with client_of(app, token="t") as client:
         refused = await client.get("/v1/status")
         response = await client.get("/v1/status", headers={"authorization": "Bearer t"})
