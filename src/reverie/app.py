@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import structlog
 
+from reverie.agent.compaction import CompactionSettings, Compactor
 from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
-from reverie.background import Background
+from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
@@ -32,7 +34,12 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.runtime import Plugins, open_plugins
+from reverie.sessions.compactions import Compactions
 from reverie.sessions.queue import TurnQueue
+from reverie.sessions.reset import zone_named
+from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.feed import SessionWatch, TurnFeed
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.store import SessionEvent
@@ -103,6 +111,10 @@ class App:
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    lanes: ModelLanes
+    plugins: Plugins
+    compactor: Compactor
+    compactions: Compactions
 
     @property
     def config(self) -> Config:
@@ -180,9 +192,30 @@ class App:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
 
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or is under way.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        return await self.compactor.request(key, focus)
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first."""
+        return await self.compactions.listed(key)
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id."""
+        return await self.compactions.find(compaction_id)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for."""
+        return await self.compactions.expand(compaction, after_seq)
+
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
+        lanes = self.lanes.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
         return {
             "running_turns": queue.running,
@@ -190,10 +223,16 @@ class App:
             "answered_turns": queue.answered,
             "failed_turns": queue.failed,
             "oldest_wait_seconds": queue.oldest_wait_ms / 1000,
+            "model_calls_running_foreground": lanes.foreground.running,
+            "model_calls_running_background": lanes.background.running,
+            "model_calls_waiting_foreground": lanes.foreground.waiting,
+            "model_calls_waiting_background": lanes.background.waiting,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
+            **self.plugins.gauges(),
+            **self.compactor.statistics(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
 
@@ -233,6 +272,7 @@ async def open_memory(
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
+        zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
         memory = await MemoryIndex.open(
             files=files,
@@ -256,7 +296,7 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
-        turns = TurnStore(state, clock)
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
         )
@@ -272,16 +312,19 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` raises."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
-        model = model or choose_model(config)
+        lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
+        model = model or choose_model(config, lanes)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
         queue: TurnQueue
+        compactions, bell = Compactions(opened.state, opened.clock), Wake()
+        compactor = _compactor(opened, model, compactions, bell)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -290,8 +333,12 @@ async def open_app(
             watch_debounce_ms=config.memory.watch_debounce_ms,
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
+            compactor=compactor,
+            compactions=bell,
         )
-        runner = _turn_runner(opened, model, background)
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+        runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -305,7 +352,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness)
+            yield App(opened, model, queue, background, readiness, lanes, plugins, compactor, compactions)
         finally:
             readiness.reasons.add("draining")
 
@@ -325,15 +372,37 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config) -> Model:
-    """The model of the configuration: the upstream if there is one, else the offline responder."""
+def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder.
+
+    `lanes` are the places for its calls; without them it has its own.
+    """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> TurnRunner:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
+    config = opened.config
+    return Compactor(
+        record=compactions,
+        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        workspace=opened.workspaces.__getitem__,
+        clock=opened.clock,
+        settings=CompactionSettings(
+            config.compaction,
+            config.upstream.context_tokens,
+            config.sessions.history_messages_max,
+            config.memory.file_bytes_max,
+        ),
+        wake=bell.ring,
+    )
+
+
+def _turn_runner(
+    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -355,6 +424,8 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background) -> Tu
             history_messages_max=config.sessions.history_messages_max,
         ),
         follow_up=background.transcripts.ring,
+        plugins=plugins,
+        compactor=compactor,
     )
 
 

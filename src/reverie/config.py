@@ -13,8 +13,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -87,6 +88,9 @@ class UpstreamConfig(Section):
         default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
     )
     calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    background_calls_max: int = Field(
+        default=2, ge=1, le=8, description="Of these, calls that nobody waits for; one place is always left."
+    )
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
@@ -174,8 +178,67 @@ class MemoryConfig(Section):
     )
 
 
+ResetMode = Literal["off", "daily", "idle", "both"]
+"""When a session that is not used ends by itself."""
+
+
+def _time_zone(value: str) -> str:
+    if value != "local":
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError) as error:
+            raise ValueError("`local`, or a name such as Europe/Berlin") from error
+    return value
+
+
+class ResetOverride(Section):
+    """What differs from `[sessions.reset]` for one channel, or one type of session. What is unset does not."""
+
+    mode: ResetMode | None = Field(default=None, description="When its sessions end by themselves.")
+    hour: int | None = Field(default=None, ge=0, le=23, description="Hour of the daily boundary.")
+    idle_minutes: int | None = Field(default=None, ge=0, le=5_256_000, description="Longest pause.")
+
+
+class ResetConfig(Section):
+    """When a session ends by itself and a successor with a summary of it goes on."""
+
+    mode: ResetMode = Field(
+        default="off",
+        description="`daily` at `hour`, `idle` after `idle_minutes`, `both`: the first of them, or `off`.",
+    )
+    hour: int = Field(default=4, ge=0, le=23, description="Hour of the daily boundary, in `time_zone`.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="`local` is this machine's; else a name such as Europe/Berlin."
+    )
+    idle_minutes: int = Field(
+        default=0, ge=0, le=5_256_000, description="A pause longer than this ends the session; 0: none does."
+    )
+    defer_active_minutes: int = Field(
+        default=60, ge=0, le=1_440, description="The daily boundary waits for a pause this long."
+    )
+    triggers: tuple[str, ...] = Field(
+        default=("/new", "/reset"), description="A message that begins with one of these words begins a new session."
+    )
+    by_channel: dict[str, ResetOverride] = Field(
+        default_factory=dict[str, ResetOverride], description="What differs for single channels, such as `telegram`."
+    )
+    by_type: dict[Literal["direct", "group", "thread"], ResetOverride] = Field(
+        default_factory=dict[Literal["direct", "group", "thread"], ResetOverride],
+        description="What differs for conversations with one person, with a group, in a thread.",
+    )
+
+
+class RetentionConfig(Section):
+    """How long sessions that have ended are kept."""
+
+    keep_days: int = Field(default=0, ge=0, le=36_500, description="Days an ended session is kept; 0: for ever.")
+    archive: bool = Field(
+        default=True, description="Write it to `archive/` in the home before it is deleted; false: it is gone."
+    )
+
+
 class SessionsConfig(Section):
-    """How conversations are told apart."""
+    """How conversations are told apart, when they end, and how long they are kept."""
 
     main_key: str = Field(
         default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session."
@@ -184,6 +247,16 @@ class SessionsConfig(Section):
         default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
     )
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+    alarm_bytes: int = Field(
+        default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="A larger transcript is warned of; 0: never."
+    )
+    alarm_messages: int = Field(
+        default=20_000, ge=0, le=1_000_000_000, description="A transcript of more entries is warned of; 0: never."
+    )
+    reset: ResetConfig = Field(default_factory=ResetConfig, description="When a session ends by itself.")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="How long sessions that have ended are kept."
+    )
 
 
 QueueMode = Literal["wait", "followup", "collect", "steer", "interrupt", "reject"]
@@ -240,6 +313,36 @@ class QueueConfig(Section):
     directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
 
 
+class CompactionConfig(Section):
+    """When the beginning of a long conversation is replaced by a summary in the prompt. Transcripts stay whole."""
+
+    enabled: bool = Field(default=True, description="False: what no longer fits is left out of the prompt.")
+    reserve_tokens: int = Field(
+        default=16_384, ge=0, le=10_000_000, description="Part of the window above which a conversation is compacted."
+    )
+    reserve_tokens_floor: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="`reserve_tokens` counts as at least this; 0: as it is."
+    )
+    keep_recent_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Newest part that stays word for word; half the threshold at "
+        "most."
+    )  # fmt: skip
+    recent_turns_kept: int = Field(
+        default=3, ge=0, le=12, description="Last turns of what is summarised that the summary quotes, shortened."
+    )
+    transcript_bytes_max: int = Field(
+        default=0, ge=0, le=1024**4, description="A transcript of this size is compacted whatever its tokens; 0: never."
+    )
+    timeout_s: float = Field(default=180.0, gt=0, le=3_600, description="Longest time one try may take.")
+    quality_retries: int = Field(
+        default=1, ge=0, le=3, description="Further answers asked for when a summary lacks something."
+    )
+    identifiers: Literal["strict", "off"] = Field(
+        default="strict", description="`strict`: paths, URLs, ids of the last messages must stand in the summary."
+    )
+    model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
@@ -250,6 +353,25 @@ class AgentConfig(Section):
     workspace: Path | None = Field(
         default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
     )
+
+
+PLUGINS_MAX = 16
+
+
+class PluginConfig(Section):
+    """One plugin: `[plugins.NAME]`, by the name of its entry point. What is not named here is not loaded."""
+
+    enabled: bool = Field(default=True, description="False: it is not loaded, and its settings are kept.")
+    conversation_access: bool = Field(
+        default=False, description="May it see what is said? Else it sees ids, times, counts, usage and states."
+    )
+    deadline_ms: int = Field(
+        default=500, ge=1, le=10_000, description="Longest time that `before_turn` may hold a turn up."
+    )
+    background_deadline_ms: int = Field(
+        default=30_000, ge=1, le=600_000, description="Longest time of the other hooks, for which nobody waits."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict[str, Any], description="Its own settings; it checks them.")
 
 
 class Config(BaseSettings):
@@ -264,7 +386,9 @@ class Config(BaseSettings):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+    plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""
@@ -291,6 +415,11 @@ class Home:
     def embeddings_db(self) -> Path:
         """The embedding cache."""
         return self.path / "embeddings.db"
+
+    @property
+    def archive(self) -> Path:
+        """Sessions that were exported before they were deleted."""
+        return self.path / "archive"
 
     @property
     def lock_file(self) -> Path:

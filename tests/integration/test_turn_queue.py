@@ -382,7 +382,7 @@ async def test_an_end_that_is_on_record_is_not_written_again(turns: TurnStore, s
 
 
 def arriving(turn_id: str, text: str = "hello", **arrival: Any) -> TurnRequest:
-    return replace(request(turn_id, text), arrival=Arrival(**{"waits": False, **arrival}))
+    return replace(request(turn_id, text), arrival=replace(Arrival(waits=False), **arrival))
 
 
 @asynccontextmanager
@@ -392,7 +392,7 @@ async def busy_queue(
     """A queue whose session is busy with turn `t0` until the gate opens, at the latest when the block is left."""
     run = Echo(turns, gate=asyncio.Event())
     assert run.gate is not None
-    settings = QueueConfig(**{"debounce_ms": 0, **config})
+    settings = QueueConfig.model_validate({"debounce_ms": 0, **config})
     queue = TurnQueue(turns, run, clock or FakeClock(), settings, turn_s_max=30, drain_s=5)
     async with queue.running():
         first = await queue.submit(request("t0", "first"))
@@ -685,7 +685,7 @@ async def test_each_step_of_a_turn_is_an_event_that_can_be_read_again(turns: Tur
             await queue.cancel("t1", "stop")
             assert run.gate is not None
             run.gate.set()
-            live = []
+            live: list[object] = []
             while (event := await watch.next(0.05)) is not None:
                 live.append(event)
         assert [event for event in live if event != "recorded"] == [ReplyDelta("rst")]

@@ -7,7 +7,6 @@ entry is a message or a mark (`kind`); a mark is never sent to a model as it sta
 from __future__ import annotations
 
 import json
-import secrets
 from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from reverie.sessions.codec import decode_message, encode_extra
 from reverie.sessions.replay import NewMessages, input_start, message_fingerprint, unseen
+from reverie.sessions.rollover import new_session_id
+from reverie.sessions.tree import known_fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 KNOWN_MESSAGES_MAX = 1_000
 KNOWN_MESSAGES_MIN = 100
 VIEWS_MAX = 64
+VIEW_BYTES_MAX = 64 * 1024 * 1024
+"""More is not read of a transcript for one turn: ten million tokens, the largest window there is, are about this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,14 @@ def in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], l
     start = session.history_start
     kept = last[bisect_left(last, start, key=_seq) :] if last and last[0].seq <= start else ()
     after = kept[-1].seq + 1 if kept else start
-    rows = tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit)
-    added = [HistoryEntry(seq, decode_message(role, text, extra)) for seq, role, text, extra in rows]
+    added: list[HistoryEntry] = []
+    left = VIEW_BYTES_MAX
+    for seq, role, text, extra in tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit):
+        left -= len(text) + len(extra)
+        if added and left < 0:
+            kept = ()
+            break
+        added.append(HistoryEntry(seq, decode_message(role, text, extra)))
     return (*kept, *added[::-1])[-limit:]
 
 
@@ -111,7 +120,7 @@ def _seq(entry: HistoryEntry) -> int:
 
 def open_session(tx: Transaction, key: SessionKey, origin: str, now: int, title: str = "") -> str:
     """Open a session for a key that has none; returns its id, which sorts by time."""
-    session_id = f"{now:012x}-{secrets.token_hex(4)}"
+    session_id = new_session_id(now)
     tx.execute("insert_session", id=session_id, key=key.value, agent=key.agent, origin=origin, title=title, now=now)
     return session_id
 
@@ -122,8 +131,7 @@ def unseen_messages(tx: Transaction, session_id: str, request: TurnRequest) -> N
     if input_start(messages) == 0:
         return NewMessages(messages, "the request brings no history")
     limit = min(KNOWN_MESSAGES_MAX, 4 * len(messages) + KNOWN_MESSAGES_MIN)
-    rows = tx.tuples("newest_fingerprints", session_id=session_id, limit=limit)
-    return unseen(messages, [row[0] for row in rows][::-1])
+    return unseen(messages, known_fingerprints(tx, session_id, limit))
 
 
 def append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[RecordedMessage], now: int) -> int:

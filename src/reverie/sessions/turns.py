@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Literal
 
 from reverie.errors import MessageKeyReusedError, TurnCancelledError, TurnDroppedError, TurnEndedError, TurnExpiredError
 from reverie.sessions.codec import decode_request, dump, encode_request
+from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, standing_summary
 from reverie.sessions.events import TurnFailed, TurnFinished
 from reverie.sessions.failures import decode_failure, encode_failure
 from reverie.sessions.inbox import InboxEntry, collect_leads, drop_line, overflow_note
 from reverie.sessions.replay import input_start, message_fingerprint
+from reverie.sessions.rollover import continuity_of, place, touch
 from reverie.sessions.transcript import (
     RecordedMessage,
     Views,
@@ -26,6 +28,7 @@ from reverie.sessions.transcript import (
     session_of,
     unseen_messages,
 )
+from reverie.sessions.tree import mark_ended
 from reverie.types import Message, SessionKey, ToolCall, Turn, TurnRequest, Usage
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.errors import ReverieError
+    from reverie.sessions.compactions import StandingSummary
+    from reverie.sessions.rollover import ResetRules, RollOver
     from reverie.sessions.transcript import HistoryEntry, Session
     from reverie.storage import Database, Row, Transaction
     from reverie.types import Delivery, JsonObject, TurnState
@@ -55,7 +60,9 @@ class Accepted:
 class BegunTurn:
     """A turn that runs: its session, the transcript in view, the number of the first message of the new input.
 
-    The input stands last: user messages, or the results of tools that the client ran.
+    The input stands last: user messages, or the results of tools that the client ran. `continuity` is what is known
+    of the session before this one, and `rolled` says that this very turn ended that one. `summary` stands for what
+    came before the transcript in view; `compacted` tells that it was adopted just now.
     """
 
     turn: Turn
@@ -63,6 +70,10 @@ class BegunTurn:
     history: tuple[HistoryEntry, ...]
     input_seq: int
     input_reason: str
+    continuity: str = ""
+    rolled: RollOver | None = None
+    summary: StandingSummary | None = None
+    compacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +103,10 @@ class Recovered:
 class TurnStore:
     """The turns in `state.db`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, resets: ResetRules | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._resets = resets
         self._views = Views()
 
     # -- accept --------------------------------------------------------------------------------------------------
@@ -136,7 +148,7 @@ class TurnStore:
                 client_model=arrival.client_model,
             )
             for turn_id in drop:
-                _drop(tx, turn_id, now, keep_line=keep_lines)
+                _end_waiting(tx, turn_id, "dropped", TurnDroppedError(DROPPED), now, keep_line=keep_lines)
             settings: JsonObject = json.loads(session["queue_settings"]) if session is not None else {}
             return Accepted(Turn(request.turn_id, session_id, request, state, now), attached=False, settings=settings)
 
@@ -175,13 +187,25 @@ class TurnStore:
             if row["state"] not in {"accepted", "queued"}:
                 return None
             if row["deadline_at"] is not None and now > row["deadline_at"]:
-                _expire(tx, turn.id, now)
+                _end_waiting(tx, turn.id, "expired", TurnExpiredError(EXPIRED), now)
                 return None
-            session_id: str = row["session_id"]
-            first, new = _start(tx, turn, session_id, now)
+            placed = place(tx, turn, self._resets, now)
+            session_id = placed.turn.session_id
+            compacted = adopt_ready(tx, session_id, now)
+            first, new = _start(tx, placed.turn, now)
             session = session_of(tx.row("find_session", id=session_id))
             history = in_view(tx, session, self._views.last(session_id), history_max)
-            return BegunTurn(replace(turn, session_id=session_id), session, history, first, new)
+            return BegunTurn(
+                turn=placed.turn,
+                session=session,
+                history=history,
+                input_seq=first,
+                input_reason=new,
+                continuity=continuity_of(tx, session_id),
+                rolled=placed.rolled,
+                summary=standing_summary(tx, session_id),
+                compacted=compacted,
+            )
 
         begun = await self._database.write(work)
         if begun is None:
@@ -224,8 +248,13 @@ class TurnStore:
 
         return await self._database.write(work)
 
-    async def finish(self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished) -> None:
-        """The turn is answered, and those it carries with it: their messages and their end, in one commit."""
+    async def finish(
+        self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished, *, prompt_tokens_last: int = 0
+    ) -> None:
+        """The turn is answered, and those it carries with it: their messages and their end, in one commit.
+
+        `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
+        """
         now = self._clock.now_ms()
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
 
@@ -241,7 +270,8 @@ class TurnStore:
             }
             tx.execute("end_turn", id=turn.id, reply=reply, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
-            tx.execute("touch_session", id=turn.session_id, now=now)
+            touch(tx, turn.session_id, turn, now)
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last)
 
         await self._database.write(work)
 
@@ -277,7 +307,8 @@ class TurnStore:
             }
             tx.execute("end_turn", id=turn.id, reply=None, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
-            tx.execute("touch_session", id=session_id, now=now)
+            mark_ended(tx, session_id, turn.id, state, str(error), now)
+            touch(tx, session_id, turn, now)
             return TurnFailed(turn.id, error, partial)
 
         return await self._database.write(work)
@@ -285,14 +316,13 @@ class TurnStore:
     # -- end before the beginning --------------------------------------------------------------------------------
 
     async def cancel_waiting(self, turn_id: str, error: ReverieError) -> bool:
-        """A turn that waits ends; False when it does not wait any more. It stays out of the transcript."""
+        """A turn that waits ends; False when it does not wait any more. Its words stay out of the transcript.
+
+        There a mark says what became of it.
+        """
         now = self._clock.now_ms()
-        state = "expired" if isinstance(error, TurnExpiredError) else "cancelled"
-        failure = encode_failure(error)
-        changed = await self._database.write(
-            lambda tx: tx.execute("end_waiting_turn", id=turn_id, state=state, error=failure, drop_line=None, now=now)
-        )
-        return changed == 1
+        state: TurnState = "expired" if isinstance(error, TurnExpiredError) else "cancelled"
+        return await self._database.write(lambda tx: _end_waiting(tx, turn_id, state, error, now))
 
     # -- look ----------------------------------------------------------------------------------------------------
 
@@ -373,11 +403,12 @@ def _known(tx: Transaction, request: TurnRequest) -> Accepted | None:
     return Accepted(turn, attached=True, settings={})
 
 
-def _start(tx: Transaction, turn: Turn, session_id: str, now: int) -> tuple[int, str]:
+def _start(tx: Transaction, turn: Turn, now: int) -> tuple[int, str]:
     """The turn and those collected with it leave the queue; their input joins the transcript.
 
     Returns the number of the first message of the input, and why this much of the requests is new.
     """
+    session_id = turn.session_id
     changed = tx.execute("start_turn", id=turn.id, now=now)
     assert changed == 1, f"turn {turn.id} is not waiting"
     together = [
@@ -402,22 +433,23 @@ def _start(tx: Transaction, turn: Turn, session_id: str, now: int) -> tuple[int,
     return first, reason
 
 
-def _drop(tx: Transaction, turn_id: str, now: int, *, keep_line: bool) -> None:
-    row = tx.row("find_turn", id=turn_id)
-    if row is None or row["state"] not in {"accepted", "queued"}:
-        return  # it began meanwhile: it needs no place in the queue any more
-    line = drop_line(_new_input(decode_request(row["request"]))[0].text) if keep_line else None
-    error = encode_failure(TurnDroppedError(DROPPED))
-    tx.execute("end_waiting_turn", id=turn_id, state="dropped", error=error, drop_line=line, now=now)
-
-
 DROPPED = "the session's queue was full, and this message gave way to newer ones (queue.cap, queue.drop)"
 EXPIRED = "the message's deadline passed before its turn could begin"
 
 
-def _expire(tx: Transaction, turn_id: str, now: int) -> None:
-    error = encode_failure(TurnExpiredError(EXPIRED))
-    tx.execute("end_waiting_turn", id=turn_id, state="expired", error=error, drop_line=None, now=now)
+def _end_waiting(
+    tx: Transaction, turn_id: str, state: TurnState, error: ReverieError, now: int, *, keep_line: bool = False
+) -> bool:
+    """A turn ends before it began; False when it began meanwhile, and needs no place in the queue any more."""
+    row = tx.row("find_turn", id=turn_id)
+    if row is None or row["state"] not in {"accepted", "queued"}:
+        return False
+    said = _new_input(decode_request(row["request"]))[0].text
+    line = drop_line(said) if keep_line else None
+    tx.execute("end_waiting_turn", id=turn_id, state=state, error=encode_failure(error), drop_line=line, now=now)
+    mark_ended(tx, row["session_id"], turn_id, state, str(error), now, said=said)
+    tx.execute("count_entries", id=row["session_id"])
+    return True
 
 
 def _turn(row: Row) -> Turn:

@@ -152,30 +152,33 @@ WHERE id = :id;
 
 -- name: newest_fingerprints
 -- The fingerprints of the newest messages a client knows of, newest first.
-SELECT fingerprint FROM messages WHERE session_id = :session_id AND visible = 1 ORDER BY seq DESC LIMIT :limit;
+SELECT fingerprint FROM messages
+WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: newest_messages
 -- The newest messages of a session from a number on, newest first.
 SELECT seq, role, text, extra FROM messages
-WHERE session_id = :session_id AND seq >= :from_seq ORDER BY seq DESC LIMIT :limit;
+WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
 -- What is to be remembered of all sessions, after a position in their log.
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.id > :position AND messages.remember = 1 ORDER BY messages.id LIMIT :limit;
+WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'message' ORDER BY messages.id LIMIT :limit;
 
 -- name: read_lines
 -- A stretch of one transcript.
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.session_id = :session_id AND messages.seq >= :start ORDER BY messages.seq LIMIT :limit;
+WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message'
+ORDER BY messages.seq LIMIT :limit;
 
 -- name: last_position
 -- The end of the log of all sessions.
-SELECT coalesce(max(id), 0) FROM messages;
+-- Messages that were archived and deleted since count: their places are never given out again.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);
 
 
 -- Recall evidence ----------------------------------------------------------------------------------------------
@@ -203,6 +206,219 @@ SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events 
 -- What one search surfaced, best first.
 SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
 WHERE event_id = :event_id ORDER BY rank;
+
+
+-- The tree of entries, resets, retention ------------------------------------------------------------------------
+
+-- name: insert_mark
+-- Append what is no message to a transcript.
+INSERT INTO messages (session_id, seq, turn_id, role, text, extra, visible, remember, fingerprint, created_at, kind,
+                      parent_seq)
+VALUES (:session_id, :seq, :turn_id, 'assistant', '', :extra, 0, 0, x'', :now, :kind, :parent_seq);
+
+-- name: entry_sizes_before
+-- The newest entries below a number, newest first, with their sizes; no text is read.
+SELECT seq, octet_length(text) + octet_length(extra) FROM messages
+WHERE session_id = :session_id AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: entry_sizes_after
+-- The oldest entries above a number, oldest first, with their sizes; no text is read.
+SELECT seq, octet_length(text) + octet_length(extra) FROM messages
+WHERE session_id = :session_id AND seq > :after AND seq <= :last ORDER BY seq LIMIT :limit;
+
+-- name: read_entries
+-- A stretch of a transcript whose size is known to fit, oldest first.
+SELECT seq, kind, role, text, extra, turn_id, speaker, said_on, visible, remember, fingerprint, created_at, parent_seq
+FROM messages WHERE session_id = :session_id AND seq BETWEEN :first AND :last ORDER BY seq;
+
+-- name: find_parent
+-- The session that a session follows.
+SELECT parent_id FROM sessions WHERE id = :id;
+
+-- name: find_session_of_turn
+-- The session that a turn belongs to now.
+SELECT sessions.* FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :turn_id;
+
+-- name: session_of_turn
+-- The id of the session that a turn belongs to now.
+SELECT session_id FROM turns WHERE id = :id;
+
+-- name: end_session
+-- A session ends; its key is free for a successor.
+UPDATE sessions SET ended_at = :now, end_reason = :reason, updated_at = :now WHERE id = :id AND ended_at IS NULL;
+
+-- name: insert_successor
+-- A session that follows another: it has its key, its title, and the settings of its queue.
+INSERT INTO sessions (id, key, agent, origin, title, started_at, last_interaction_at, updated_at, parent_id,
+                      queue_settings)
+SELECT :id, key, agent, 'live', title, :now, :now, :now, id, queue_settings FROM sessions WHERE id = :parent;
+
+-- name: move_waiting_turns
+-- Turns that have not begun go on in the successor, in the order they had. The index holds unfinished turns only.
+UPDATE turns SET session_id = :new WHERE id IN (
+  SELECT id FROM turns INDEXED BY turns_unended
+  WHERE state IN ('accepted', 'queued', 'running') AND state <> 'running' AND session_id = :old
+);
+
+-- name: give_up_compactions
+-- A summary of a session that has ended is not adopted any more.
+UPDATE compactions SET state = 'stale' WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready');
+
+-- name: adopted_summary
+-- The summary that stands for the beginning of a session.
+SELECT compactions.summary FROM sessions JOIN compactions ON compactions.id = sessions.compaction_id
+WHERE sessions.id = :session_id;
+
+-- name: find_continuity
+-- The mark with which a session began that follows another.
+SELECT extra FROM messages WHERE session_id = :session_id AND seq = 1 AND kind = 'continuity';
+
+-- name: last_exchange
+-- What was said last, newest first: the beginning of each message.
+SELECT role, substr(text, 1, :characters) AS text FROM (
+  SELECT role, text, visible, kind, seq FROM messages WHERE session_id = :session_id ORDER BY seq DESC LIMIT :entries
+) WHERE kind = 'message' AND visible = 1 AND role IN ('user', 'assistant') AND text <> ''
+ORDER BY seq DESC LIMIT :messages;
+
+-- name: count_entries
+-- How many entries a session has, without saying that anybody spoke.
+UPDATE sessions SET message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
+WHERE id = :id;
+
+-- name: touch_session_quietly
+-- A turn that nobody asked for happened: it does not keep the session fresh.
+UPDATE sessions SET updated_at = :now,
+       message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
+WHERE id = :id;
+
+
+-- Plugins ------------------------------------------------------------------------------------------------------
+
+-- name: add_plugin_event
+-- An event of a plugin in its session's stream; nothing for a session that does not exist.
+INSERT INTO session_events (session_key, turn_id, at, kind, data)
+SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RETURNING session_key;
+
+-- name: newest_plugin_failures
+-- What went wrong in plugins last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
+FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
+
+
+-- Compaction ---------------------------------------------------------------------------------------------------
+
+-- name: session_load
+-- How full a session is, from its own row and the sizes of what the last count of its prompt did not hold.
+SELECT id, key, agent, ended_at, history_start, message_count, prompt_tokens, prompt_tokens_fresh, transcript_bytes,
+       compaction_id,
+       (SELECT coalesce(sum(size), 0) FROM
+         (SELECT octet_length(text) AS size FROM messages
+          WHERE session_id = sessions.id AND kind = 'message'
+            AND seq > CASE WHEN prompt_tokens_fresh THEN prompt_tokens_seq ELSE history_start - 1 END
+          ORDER BY seq DESC LIMIT :limit)) AS bytes_since
+FROM sessions WHERE id = :id;
+
+-- name: newest_span
+-- The newest messages of a stretch of a transcript, newest first, long texts cut; images are counted, not read.
+SELECT seq, role, substr(text, 1, :chars) AS text, octet_length(text) AS size, remember, created_at,
+       coalesce(json_array_length(extra, '$.images'), 0) AS images,
+       (SELECT json_group_array(value ->> 'name') FROM json_each(extra, '$.tool_calls')) AS calls,
+       (SELECT coalesce(sum(length(value ->> 'arguments')), 0) FROM json_each(extra, '$.tool_calls')) AS arguments
+FROM messages
+WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message'
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: insert_compaction
+-- Ask for a summary of a stretch.
+INSERT INTO compactions (id, session_id, state, cause, base_id, first_seq, last_seq, focus, tokens_before, tokens_after,
+                         summary, audit, flushed_to, created_at, adopted_at)
+VALUES (:id, :session_id, :state, :cause, :base_id, :first_seq, :last_seq, :focus, :tokens_before, :tokens_after,
+        :summary, :audit, :flushed_to, :now, :adopted_at);
+
+-- name: find_compaction
+-- A compaction by its id.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE compactions.id = :id;
+
+-- name: compaction_under_way
+-- The compaction of a session that is being prepared, or is ready to be adopted.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready');
+
+-- name: newest_compaction
+-- The compaction of a session that was asked for last.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE session_id = :session_id ORDER BY created_at DESC, compactions.rowid DESC LIMIT 1;
+
+-- name: open_compactions
+-- Compactions that a restart finds unprepared, in the order in which they were asked for.
+SELECT id FROM compactions
+WHERE state IN ('preparing', 'flushed', 'ready') AND state <> 'ready' ORDER BY created_at, rowid LIMIT :limit;
+
+-- name: list_compactions
+-- The compactions of the sessions a key led to, the newest first.
+SELECT compactions.*, sessions.key, sessions.agent
+FROM sessions CROSS JOIN compactions ON compactions.session_id = sessions.id
+WHERE sessions.key = :key ORDER BY compactions.created_at DESC, compactions.rowid DESC LIMIT :limit;
+
+-- name: flush_compaction
+-- The extract of the stretch stands in a memory file, durably.
+UPDATE compactions SET state = 'flushed', flushed_to = :flushed_to WHERE id = :id AND state = 'preparing';
+
+-- name: ready_compaction
+-- The summary is there and may be adopted.
+UPDATE compactions SET state = 'ready', summary = :summary, audit = :audit, tokens_after = :tokens_after, error = NULL
+WHERE id = :id AND state = 'flushed' AND flushed_to IS NOT NULL;
+
+-- name: miss_compaction
+-- A try failed; the history is as it was.
+UPDATE compactions SET attempts = attempts + 1, error = :error,
+       state = CASE WHEN attempts + 1 >= :attempts_max THEN 'failed' ELSE state END
+WHERE id = :id AND state IN ('preparing', 'flushed', 'ready') AND state <> 'ready'
+RETURNING state;
+
+-- name: outdate_compactions
+-- What was being prepared for a session is of no use any more.
+UPDATE compactions SET state = 'stale', error = :error
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND id <> :but;
+
+-- name: find_ready_compaction
+-- The summary that waits to be adopted by a session.
+SELECT * FROM compactions WHERE session_id = :session_id AND state = 'ready';
+
+-- name: adopt_summary
+-- The session goes on with a summary, if the one it was made on still stands.
+UPDATE sessions SET compaction_id = :id, history_start = :last_seq + 1, compaction_count = compaction_count + 1,
+       prompt_tokens = :tokens, prompt_tokens_seq = :mark_seq, prompt_tokens_fresh = :tokens IS NOT NULL,
+       updated_at = :now
+WHERE id = :session_id AND ended_at IS NULL AND compaction_id IS :base_id;
+
+-- name: adopted_compaction
+-- The summary stands in the prompt from now on.
+UPDATE compactions SET state = 'adopted', adopted_at = :now WHERE id = :id AND state = 'ready';
+
+-- name: insert_compaction_mark
+-- Where in a transcript a summary was adopted.
+INSERT INTO messages (session_id, seq, role, text, extra, visible, remember, fingerprint, created_at, kind)
+VALUES (:session_id, :seq, 'assistant', '', :extra, 0, 0, x'', :now, 'compaction');
+
+-- name: read_snapshot
+-- What a session knows of its prompt's size, and whether that comes from a compaction.
+SELECT prompt_tokens AS tokens, prompt_tokens_fresh AS fresh,
+       EXISTS (SELECT 1 FROM messages
+               WHERE session_id = sessions.id AND seq = prompt_tokens_seq AND kind = 'compaction') AS compacted
+FROM sessions WHERE id = :id;
+
+-- name: record_snapshot
+-- What a session's last prompt took, and up to which message that counts; NULL leaves the place as it is.
+UPDATE sessions SET prompt_tokens = :tokens, prompt_tokens_fresh = :fresh,
+       prompt_tokens_seq = coalesce(:seq, prompt_tokens_seq)
+WHERE id = :id;
+
+-- name: expand_span
+-- The messages of a stretch of a transcript as they were said, after a number.
+SELECT seq, role, text, extra, created_at FROM messages
+WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message' ORDER BY seq LIMIT :limit;
 
 
 -- Events of a session ------------------------------------------------------------------------------------------
