@@ -91,7 +91,8 @@ def _type(setting: FieldInfo) -> str:
     choices = get_args(setting.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
-    shape = {dict: "table", tuple: "list"}.get(get_origin(setting.annotation) or str)
+    shapes: dict[object, str] = {dict: "table", tuple: "list"}
+    shape = shapes.get(get_origin(setting.annotation))
     if shape is not None:
         return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
