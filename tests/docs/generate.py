@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from reverie.cli.main import app
-from reverie.config import AgentConfig, Config, field_range
+from reverie.config import Config, field_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +58,9 @@ def config_page() -> str:
         "",
     ]
     for name, info in Config.model_fields.items():
-        section: Any = AgentConfig if name == "agents" else info.annotation
-        lines += _table("agents.NAME" if name == "agents" else name, section)
+        named = get_args(info.annotation)[1:] if get_origin(info.annotation) is dict else ()
+        section: Any = named[0] if named else info.annotation
+        lines += _table(f"{name}.NAME" if named else name, section)
     return "\n".join(lines)
 
 

@@ -220,10 +220,34 @@ class TurnQueue:
             StorageError: it could not be made durable; nothing was accepted.
         """
         self._refuse_when_stopping()
-        if request.arrival.message_key is not None:
-            told_before = await self._told_before(request)  # asked first: a retry must not be refused for lack of room
-            if told_before is not None:
-                return told_before
+        known = self._known(request)
+        if known is not None:
+            return await self._join(known, request)
+        try:
+            lane = await self._room(request, refuse_busy=refuse_busy)
+            dropped = self._admit(lane)
+        except (QueueFullError, SessionBusyError):
+            recorded = await self._turns.find_key(request)  # a message that is here already needs no room
+            if recorded is None:
+                raise
+            return await self._attached(recorded, request)
+        entry, lane = self._enter(request)
+        assert self._tasks is not None, "entering needs it too"
+        # A task of its own: a caller who leaves does not undo it.
+        self._tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        accepted = await asyncio.shield(entry.accepted)
+        return await self._attached(accepted, request) if accepted.attached else self._feed(entry)
+
+    def _refuse_when_stopping(self) -> None:
+        if self._draining or self._tasks is None:
+            raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+
+    async def _room(self, request: TurnRequest, *, refuse_busy: bool) -> _Lane | None:
+        """The lane that the message is to enter; None when its session is idle.
+
+        Raises:
+            SessionBusyError: it is not, and `refuse_busy` is set.
+        """
         if refuse_busy and self.busy(request.session):
             raise SessionBusyError(
                 f"The session {request.session.value} is busy; try again when its turn has ended.",
@@ -232,31 +256,10 @@ class TurnQueue:
         while (lane := self._lanes.get(request.session.value)) is not None and not lane.first.done():
             await asyncio.wait([lane.first])  # what its cap is stands with the session
         self._refuse_when_stopping()
-        dropped = self._admit(lane)
-        entry, lane = self._enter(request)
-        assert self._tasks is not None, "entering needs it too"
-        self._tasks.start(
-            self._accept(entry, lane, request, dropped), name="accept"
-        )  # a caller who leaves undoes nothing
-        accepted = await asyncio.shield(entry.accepted)
-        if accepted.attached:
-            return await self._attached(accepted, request)
-        return self._feed(entry)
+        return lane
 
-    def _refuse_when_stopping(self) -> None:
-        if self._draining or self._tasks is None:
-            raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
-
-    async def _told_before(self, request: TurnRequest) -> TurnFeed | None:
-        """The feed of the turn that a message's key stands for; None when it is new as far as can be seen."""
-        known = self._known(request)
-        if known is None and self.busy(request.session):
-            recorded = await self._turns.find_key(request)
-            if recorded is not None:
-                return await self._attached(recorded, request)
-            known = self._known(request)  # the same message may have come in meanwhile
-        if known is None:
-            return None
+    async def _join(self, known: _Entry, request: TurnRequest) -> TurnFeed:
+        """The feed of a turn that was accepted under the same key and has not ended, or is being accepted."""
         accepted = await asyncio.shield(known.accepted)
         return await self._attached(accepted, request) if accepted.attached else self._feed(known, attached=True)
 
