@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -339,7 +340,7 @@ async def test_a_person_asks_for_a_compaction(tmp_path: Path) -> None:
 
         assert (asked.cause, asked.first_seq, asked.last_seq, again.id) == ("manual", 1, 2, asked.id)
         assert "above all: the boat" in script.summaries[0].messages[1].text
-        assert [m.text for m in script.turns[-1].messages[1:]][0] == "And the boat?"
+        assert next(m.text for m in script.turns[-1].messages[1:]) == "And the boat?"
 
 
 async def test_history_without_room_gives_way_to_a_summary_by_rule(tmp_path: Path) -> None:
@@ -467,11 +468,11 @@ async def test_a_hundred_compactions_stay_within_bounds(tmp_path: Path) -> None:
                     while (await app.find_compaction(asked.id)).state != "ready":  # type: ignore[union-attr]
                         await asyncio.sleep(0.002)
         await turn(app, "last", "Well?")
-        found = [each for each in await app.compactions_of(KEY)][::-1]
+        found = list(await app.compactions_of(KEY))[::-1]
 
         assert len(found) == 100  # the page's bound; there are 101
         assert {each.state for each in found} == {"adopted"}
-        assert all(after.first_seq == before.last_seq + 1 for before, after in zip(found, found[1:], strict=False))
+        assert all(after.first_seq == before.last_seq + 1 for before, after in itertools.pairwise(found))
         assert max(len(each.summary) for each in found) <= 3_276
         assert len(script.turns[-1].messages) <= 4
         count = len([m for m in await app.open.sessions.messages_after(0, 1_000) if m.role == "user"])

@@ -11,15 +11,17 @@ import httpx2
 
 from reverie.config import Config
 from reverie.gateway.server import create_gateway
+from reverie.sessions.compactions import Expanded
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
 from reverie.testing import FakeClock, FakeEmbedder
-from reverie.types import PromptContext, ToolCall, Usage
+from reverie.types import Message, PromptContext, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from reverie.errors import ReverieError
     from reverie.memory.tool_contracts import Asker
+    from reverie.sessions.compactions import Compaction
     from reverie.sessions.events import TurnEvent
     from reverie.types import FinishReason, JsonObject, SessionKey, TurnRequest
 
@@ -138,6 +140,8 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
+    compactions: list[Compaction] = field(default_factory=list["Compaction"])
+    compaction_asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     figures: dict[str, float] = field(default_factory=dict[str, float])
 
     def agents(self) -> tuple[str, ...]:
@@ -151,6 +155,27 @@ class ScriptedApp:
         self.requests.append(request)
         self.feeds.append(ScriptedFeed(TURN_ID, "session-1", request.session, self.steps))
         return self.feeds[-1]
+
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """The first one of the test."""
+        self.compaction_asked.append((key, focus))
+        if self.refusal is not None:
+            raise self.refusal
+        return self.compactions[0]
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """Those of the test that belong to the key."""
+        return [each for each in self.compactions if each.key == key]
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """The one of the test with that id."""
+        return next((each for each in self.compactions if each.id == compaction_id), None)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """Two messages of which those after a number are given."""
+        call = ToolCall("c1", "look", "{}")
+        said = ((1, Message("user", "Where?"), 5), (2, Message("assistant", "", tool_calls=(call,)), 6))
+        return Expanded(tuple(each for each in said if each[0] > after_seq), more=compaction.last_seq > len(said))
 
     def ask_for_rebuild(self) -> bool:
         """A rebuild starts when none runs."""
