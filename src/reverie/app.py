@@ -25,6 +25,7 @@ from reverie.context.fragments import FragmentReader
 from reverie.errors import HomeInUseError, HomeReadOnlyError
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
@@ -33,20 +34,29 @@ from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.sessions.compactions import Compactions
-from reverie.sessions.queue import TurnFeed, TurnQueue
+from reverie.sessions.queue import TurnQueue
+from reverie.sessions.reset import zone_named
+from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
+from reverie.sessions.turns import TurnStore
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
-    from reverie.types import TurnRequest
+    from reverie.sessions.feed import SessionWatch, TurnFeed
+    from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+    from reverie.sessions.store import SessionEvent
+    from reverie.types import JsonObject, SessionKey, TurnRequest
 
 
 log = structlog.get_logger(__name__)
@@ -72,6 +82,7 @@ class OpenMemory:
     state: Database
     embeddings_db: Database
     sessions: SessionStore
+    turns: TurnStore
     memory: MemoryIndex
     evidence: RecallEvidence
     embedder: Embedder | None
@@ -100,6 +111,8 @@ class App:
     queue: TurnQueue
     background: Background
     readiness: Readiness
+    lanes: ModelLanes
+    plugins: Plugins
     compactor: Compactor
     compactions: Compactions
 
@@ -127,9 +140,53 @@ class App:
         """The agents of this home; the first is the default."""
         return tuple(self.open.workspaces)
 
-    async def submit(self, request: TurnRequest) -> TurnFeed:
+    async def submit(self, request: TurnRequest, *, refuse_busy: bool = False) -> TurnFeed:
         """Accept a turn; when this returns, it is durable. Raises what `TurnQueue.submit` raises."""
-        return await self.queue.submit(request)
+        return await self.queue.submit(request, refuse_busy=refuse_busy)
+
+    def busy(self, key: SessionKey) -> bool:
+        """True while a turn of this session runs, waits, or is prepared in any way."""
+        return self.queue.busy(key)
+
+    async def queue_settings(self, key: SessionKey, channel: str) -> QueueSettings:
+        """How this session treats messages that find it busy."""
+        return await self.queue.settings(key, channel)
+
+    async def change_queue_settings(self, key: SessionKey, changes: JsonObject | None) -> None:
+        """Give a session queue settings of its own; None: everybody's again."""
+        await self.queue.change_settings(key, changes)
+
+    async def inbox_entry(self, turn_id: str) -> InboxEntry | None:
+        """A turn as the inbox has it; None for an unknown id."""
+        return await self.open.turns.entry(turn_id)
+
+    def place_of(self, turn_id: str) -> Place:
+        """Where a turn stands in its session's queue now."""
+        return self.queue.place_of(turn_id)
+
+    async def attach(self, turn_id: str) -> TurnFeed | None:
+        """The events of a turn; of one that has ended, its terminal event. None for an unknown id."""
+        return await self.queue.attach(turn_id)
+
+    async def queue_of(self, key: str, limit: int) -> list[InboxEntry]:
+        """The turns of a session that run or wait, in the order in which they will run."""
+        return await self.queue.queue_of(key, limit)
+
+    async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
+        """Stop a turn that has not ended; None for an unknown id."""
+        return await self.queue.cancel(turn_id, reason)
+
+    async def events_after(self, key: str, after: int, limit: int) -> list[SessionEvent]:
+        """What happened in a session after an event, oldest first."""
+        return await self.open.sessions.events_after(key, after, limit)
+
+    async def oldest_event(self) -> int:
+        """The lowest number of the recorded events that are kept; 0 when there is none."""
+        return await self.open.state.read(lambda tx: tx.value("oldest_session_event"))
+
+    def watch(self, key: str) -> AbstractContextManager[SessionWatch]:
+        """What happens in a session from now on, as it happens."""
+        return self.queue.watch(key)
 
     def ask_for_rebuild(self) -> bool:
         """Have the index built anew in the background; False when that is under way already."""
@@ -158,16 +215,23 @@ class App:
     def gauges(self) -> dict[str, float]:
         """Current figures by name, for metrics."""
         queue, index = self.queue.statistics(), self.open.memory.statistics()
+        lanes = self.lanes.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
         return {
             "running_turns": queue.running,
             "waiting_turns": queue.waiting,
             "answered_turns": queue.answered,
             "failed_turns": queue.failed,
+            "oldest_wait_seconds": queue.oldest_wait_ms / 1000,
+            "model_calls_running_foreground": lanes.foreground.running,
+            "model_calls_running_background": lanes.background.running,
+            "model_calls_waiting_foreground": lanes.foreground.waiting,
+            "model_calls_waiting_background": lanes.background.waiting,
             "indexed_chunks": index.chunks,
             "vectors": index.vectors,
             "embedding_cache_hits": index.cache.hits,
             "embedding_cache_misses": index.cache.misses,
+            **self.plugins.gauges(),
             **self.compactor.statistics(),
             **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
         }
@@ -208,6 +272,7 @@ async def open_memory(
         chosen = choose_embedder(config.memory) if isinstance(embedder, Unset) else embedder
         if chosen is not None:
             stack.push_async_callback(chosen.aclose)
+        zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
         memory = await MemoryIndex.open(
             files=files,
@@ -231,8 +296,9 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
-            home, config, clock, state, embeddings_db, sessions, memory, evidence, chosen, workspaces, tools
+            home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
         )
 
 
@@ -246,12 +312,13 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` raises."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
-        model = model or choose_model(config)
+        lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
+        model = model or choose_model(config, lanes)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
@@ -269,11 +336,14 @@ async def open_app(
             compactor=compactor,
             compactions=bell,
         )
-        runner = _turn_runner(opened, model, background, compactor)
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+        runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
-            opened.sessions,
+            opened.turns,
             runner.run_turn,
-            waiting_turns_max=config.sessions.waiting_turns_max,
+            opened.clock,
+            config.queue,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
         )
@@ -282,7 +352,7 @@ async def open_app(
         await background.caught_up(CATCH_UP_S_MAX)
         readiness.reasons.discard("starting")
         try:
-            yield App(opened, model, queue, background, readiness, compactor, compactions)
+            yield App(opened, model, queue, background, readiness, lanes, plugins, compactor, compactions)
         finally:
             readiness.reasons.add("draining")
 
@@ -302,12 +372,15 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config) -> Model:
-    """The model of the configuration: the upstream if there is one, else the offline responder."""
+def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
+    """The model of the configuration: the upstream if there is one, else the offline responder.
+
+    `lanes` are the places for its calls; without them it has its own.
+    """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file))
+    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
 def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
@@ -327,11 +400,13 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
     )
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background, compactor: Compactor) -> TurnRunner:
+def _turn_runner(
+    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
-        sessions=opened.sessions,
+        turns=opened.turns,
         memory=opened.memory,
         evidence=opened.evidence,
         tools=opened.tools,
@@ -349,6 +424,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background, compa
             history_messages_max=config.sessions.history_messages_max,
         ),
         follow_up=background.transcripts.ring,
+        plugins=plugins,
         compactor=compactor,
     )
 

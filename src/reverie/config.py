@@ -13,8 +13,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -87,6 +88,9 @@ class UpstreamConfig(Section):
         default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
     )
     calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    background_calls_max: int = Field(
+        default=2, ge=1, le=8, description="Of these, calls that nobody waits for; one place is always left."
+    )
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
@@ -174,8 +178,67 @@ class MemoryConfig(Section):
     )
 
 
+ResetMode = Literal["off", "daily", "idle", "both"]
+"""When a session that is not used ends by itself."""
+
+
+def _time_zone(value: str) -> str:
+    if value != "local":
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError) as error:
+            raise ValueError("`local`, or a name such as Europe/Berlin") from error
+    return value
+
+
+class ResetOverride(Section):
+    """What differs from `[sessions.reset]` for one channel, or one type of session. What is unset does not."""
+
+    mode: ResetMode | None = Field(default=None, description="When its sessions end by themselves.")
+    hour: int | None = Field(default=None, ge=0, le=23, description="Hour of the daily boundary.")
+    idle_minutes: int | None = Field(default=None, ge=0, le=5_256_000, description="Longest pause.")
+
+
+class ResetConfig(Section):
+    """When a session ends by itself and a successor with a summary of it goes on."""
+
+    mode: ResetMode = Field(
+        default="off",
+        description="`daily` at `hour`, `idle` after `idle_minutes`, `both`: the first of them, or `off`.",
+    )
+    hour: int = Field(default=4, ge=0, le=23, description="Hour of the daily boundary, in `time_zone`.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="`local` is this machine's; else a name such as Europe/Berlin."
+    )
+    idle_minutes: int = Field(
+        default=0, ge=0, le=5_256_000, description="A pause longer than this ends the session; 0: none does."
+    )
+    defer_active_minutes: int = Field(
+        default=60, ge=0, le=1_440, description="The daily boundary waits for a pause this long."
+    )
+    triggers: tuple[str, ...] = Field(
+        default=("/new", "/reset"), description="A message that begins with one of these words begins a new session."
+    )
+    by_channel: dict[str, ResetOverride] = Field(
+        default_factory=dict[str, ResetOverride], description="What differs for single channels, such as `telegram`."
+    )
+    by_type: dict[Literal["direct", "group", "thread"], ResetOverride] = Field(
+        default_factory=dict[Literal["direct", "group", "thread"], ResetOverride],
+        description="What differs for conversations with one person, with a group, in a thread.",
+    )
+
+
+class RetentionConfig(Section):
+    """How long sessions that have ended are kept."""
+
+    keep_days: int = Field(default=0, ge=0, le=36_500, description="Days an ended session is kept; 0: for ever.")
+    archive: bool = Field(
+        default=True, description="Write it to `archive/` in the home before it is deleted; false: it is gone."
+    )
+
+
 class SessionsConfig(Section):
-    """How conversations are told apart."""
+    """How conversations are told apart, when they end, and how long they are kept."""
 
     main_key: str = Field(
         default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session."
@@ -184,6 +247,16 @@ class SessionsConfig(Section):
         default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
     )
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+    alarm_bytes: int = Field(
+        default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="A larger transcript is warned of; 0: never."
+    )
+    alarm_messages: int = Field(
+        default=20_000, ge=0, le=1_000_000_000, description="A transcript of more entries is warned of; 0: never."
+    )
+    reset: ResetConfig = Field(default_factory=ResetConfig, description="When a session ends by itself.")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="How long sessions that have ended are kept."
+    )
 
 
 QueueMode = Literal["wait", "followup", "collect", "steer", "interrupt", "reject"]
@@ -237,6 +310,7 @@ class QueueConfig(Section):
     ttl_s: int = Field(
         default=0, ge=0, le=31_536_000, description="A message that has not begun after this expires; 0: never."
     )
+    directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
 
 
 class CompactionConfig(Section):
@@ -281,6 +355,25 @@ class AgentConfig(Section):
     )
 
 
+PLUGINS_MAX = 16
+
+
+class PluginConfig(Section):
+    """One plugin: `[plugins.NAME]`, by the name of its entry point. What is not named here is not loaded."""
+
+    enabled: bool = Field(default=True, description="False: it is not loaded, and its settings are kept.")
+    conversation_access: bool = Field(
+        default=False, description="May it see what is said? Else it sees ids, times, counts, usage and states."
+    )
+    deadline_ms: int = Field(
+        default=500, ge=1, le=10_000, description="Longest time that `before_turn` may hold a turn up."
+    )
+    background_deadline_ms: int = Field(
+        default=30_000, ge=1, le=600_000, description="Longest time of the other hooks, for which nobody waits."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict[str, Any], description="Its own settings; it checks them.")
+
+
 class Config(BaseSettings):
     """All settings of one home."""
 
@@ -295,6 +388,7 @@ class Config(BaseSettings):
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+    plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""
@@ -321,6 +415,11 @@ class Home:
     def embeddings_db(self) -> Path:
         """The embedding cache."""
         return self.path / "embeddings.db"
+
+    @property
+    def archive(self) -> Path:
+        """Sessions that were exported before they were deleted."""
+        return self.path / "archive"
 
     @property
     def lock_file(self) -> Path:

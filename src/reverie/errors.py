@@ -20,6 +20,7 @@
     ├── UpstreamError               the model did not answer as it should
     │   ├── UpstreamUnreachableError  no connection
     │   │   └── UpstreamClosedError   a connection that was closed before an answer began
+    │   ├── ModelBusyError          too many model calls wait already
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
     │   ├── UpstreamMalformedError  it answered something that is not the protocol
@@ -181,6 +182,13 @@ class UpstreamUnreachableError(UpstreamError):
 
 class UpstreamClosedError(UpstreamUnreachableError):
     """The model's server closed the connection before it answered."""
+
+
+class ModelBusyError(UpstreamError):
+    """Too many model calls wait for a place already; this one was not made."""
+
+    status = 503
+    code = "model_busy"
 
 
 class UpstreamTimeoutError(UpstreamError):

@@ -6,9 +6,10 @@ python -m tests.docs.generate --check    exit 1 when a page differs from the cod
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import typer
 from typer.testing import CliRunner
@@ -58,15 +59,25 @@ def config_page() -> str:
     ]
     for name, info in Config.model_fields.items():
         section: Any = AgentConfig if name == "agents" else info.annotation
-        table = "agents.NAME" if name == "agents" else name
-        lines += [f"## [{table}]", "", section.__doc__ or "", ""]
-        lines += [
-            "| setting | type | default | allowed | variable | meaning |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        lines += [_row(f"{table}.{key}", setting) for key, setting in section.model_fields.items()]
-        lines.append("")
+        lines += _table("agents.NAME" if name == "agents" else name, section)
     return "\n".join(lines)
+
+
+def _table(table: str, section: Any) -> list[str]:
+    """The settings of a table, then the tables in it."""
+    inner = {
+        key: info.annotation for key, info in section.model_fields.items() if hasattr(info.annotation, "model_fields")
+    }
+    lines = [f"## [{table}]", "", section.__doc__ or "", ""]
+    lines += [
+        "| setting | type | default | allowed | variable | meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_row(f"{table}.{key}", info) for key, info in section.model_fields.items() if key not in inner]
+    lines.append("")
+    for key, below in inner.items():
+        lines += _table(f"{table}.{key}", below)
+    return lines
 
 
 def _row(key: str, setting: FieldInfo) -> str:
@@ -80,15 +91,20 @@ def _type(setting: FieldInfo) -> str:
     choices = get_args(setting.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
+    shape = {dict: "table", tuple: "list"}.get(get_origin(setting.annotation) or str)
+    if shape is not None:
+        return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
     return next(names[kind] for kind in (setting.annotation, *choices) if kind in names)
 
 
 def _default(setting: FieldInfo) -> str:
     """A default as `config.toml` would write it, without the quotes of a text."""
-    value = setting.default
+    value: Any = setting.get_default(call_default_factory=True)
     if value is None:
         return "unset"
+    if isinstance(value, dict | tuple):
+        return f"`{json.dumps(value)}`" if value else "empty"
     return (
         f"`{str(value).lower()}`"
         if isinstance(value, bool)

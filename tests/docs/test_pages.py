@@ -46,7 +46,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @every_page
 def test_settings_that_are_named_exist(page: Path) -> None:
     """A setting in code marks, such as `gateway.port`, is one."""
-    named = re.findall(r"`(?:gateway|upstream|memory|sessions)\.[a-z_]+", page.read_text(encoding="utf-8"))
+    named = re.findall(
+        r"`(?:gateway|upstream|memory|sessions)\.[a-z_]+(?:\.[a-z_]+)*", page.read_text(encoding="utf-8")
+    )
     known = {f"`{key}" for key in re.findall(r"^\| `([a-z_.]+)`", read("docs/reference/config.md"), re.MULTILINE)}
 
     assert [name for name in named if name not in known] == []

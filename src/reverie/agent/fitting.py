@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from reverie.agent.loop_guard import LoopGuard
     from reverie.context.engine import Inputs, Limits
     from reverie.llm.tokens import TokenEstimator
-    from reverie.sessions.store import Session, SessionStore
+    from reverie.sessions.transcript import Session
+    from reverie.sessions.turns import TurnStore
     from reverie.types import PromptContext
 
 TOO_LARGE = "the model's server found the prompt too large"
@@ -33,7 +34,7 @@ class Fitting:
         session: Session,
         inputs: Inputs,
         *,
-        sessions: SessionStore,
+        turns: TurnStore,
         compactor: Compactor | None,
         estimator: TokenEstimator,
         limits: Callable[[], Limits],
@@ -44,7 +45,7 @@ class Fitting:
         self._state = PrefixState(
             session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start
         )
-        self._sessions = sessions
+        self._turns = turns
         self._compactor = compactor
         self._estimator = estimator
         self._limits = limits
@@ -102,7 +103,7 @@ class Fitting:
     async def _recorded(self, context: PromptContext) -> PromptContext:
         """Remember what the prompt begins with, when that changed."""
         if context.epoch != self._state.epoch:
-            await self._sessions.record_epoch(
+            await self._turns.record_epoch(
                 self._session.id,
                 epoch=context.epoch,
                 reason=context.epoch_reason,

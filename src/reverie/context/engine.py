@@ -1,8 +1,9 @@
 """Assemble a prompt: a stable prefix, the history in view, what was recalled, the new message.
 
-    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the client's own instructions · a summary
+    stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the session before this one, summed up ·
+                    the client's own instructions · a summary of what came before the history
     history         the transcript from `history_start` on
-    tail            recalled memories, fenced as data, joined with the new message
+    tail            recalled memories and notes of plugins, fenced as data, joined with the new message
 
 `assemble` is a pure function. The prefix is fingerprinted part by part; when a part differs from what the session
 last saw, a new epoch begins and its reason names the part.
@@ -16,7 +17,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_file, fenced_memory, fenced_recall, fenced_summary
+from reverie.context.fence import (
+    fenced_continuity,
+    fenced_file,
+    fenced_memory,
+    fenced_note,
+    fenced_recall,
+    fenced_summary,
+)
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
     from reverie.sessions.compactions import StandingSummary
-    from reverie.sessions.store import HistoryEntry
+    from reverie.sessions.transcript import HistoryEntry
     from reverie.types import JsonObject
 
 BASE_INSTRUCTIONS = """\
@@ -63,6 +71,8 @@ class Limits:
 class Inputs:
     """Everything a prompt is made of. `input_seq` is the number within `history` where the new input begins.
 
+    `continuity` is what is known of the session that this one follows; empty when it follows none.
+    `notes` are texts of plugins for this turn, each with the plugin's name.
     `summary` stands for what came before the history: what it covers of `history` is left out.
     """
 
@@ -72,6 +82,8 @@ class Inputs:
     history: tuple[HistoryEntry, ...]
     input_seq: int
     recalled: tuple[SearchHit, ...]
+    continuity: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
     summary: StandingSummary | None = None
 
 
@@ -86,16 +98,17 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
+    notes = _notes(inputs.notes if answers_user else (), estimator)
     fixed = _total(prefix) + _total(new) + estimator.text(_tools_text(inputs.tools))
-    budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total(recall))
-    if fixed + _total(recall) > budget.prompt:  # the new message needs the room more than memory does
-        recalled, recall = (), []
+    budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total([*recall, *notes]))
+    if fixed + _total([*recall, *notes]) > budget.prompt:  # the new message needs the room more than memory does
+        recalled, recall, notes = (), [], []
     costs = [HistoryEntryCost(seq, piece.message.role, piece.estimated_tokens) for seq, piece in old]
     start = choose_history_start(costs, state.history_start, budget.history)
     history = [piece for seq, piece in old if seq >= start.seq]
     fingerprints = _fingerprints(inputs)
     reason = _epoch_reason(state, fingerprints, start.reason)
-    pieces = (*prefix, *history, *recall, *new)
+    pieces = _with_user_messages_joined((*prefix, *history, *recall, *notes, *new))
     return PromptContext(
         pieces=pieces,
         stable_pieces=len(prefix),
@@ -113,6 +126,8 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
     """The system message, one piece per origin, joined on the wire."""
     parts = [("instructions", BASE_INSTRUCTIONS)]
     parts += [(f"fragment:{fragment.name}", fenced_file(fragment.name, fragment.text)) for fragment in inputs.fragments]
+    if inputs.continuity:
+        parts.append(("continuity", fenced_continuity(inputs.continuity)))
     if inputs.client_instructions:
         parts.append(("client", inputs.client_instructions))
     if inputs.summary is not None:
@@ -121,6 +136,15 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
         PromptPiece(origin, Message("system", text), estimator.text(text), joined=number < len(parts))
         for number, (origin, text) in enumerate(parts, start=1)
     ]
+
+
+def _with_user_messages_joined(pieces: Sequence[PromptPiece]) -> tuple[PromptPiece, ...]:
+    """User messages in a row, collected ones for example, are sent as one: many chat templates allow no others."""
+    following = [piece.message.role for piece in pieces[1:]]
+    return tuple(
+        replace(piece, joined=True) if role == piece.message.role == "user" else piece
+        for piece, role in zip(pieces, [*following, "assistant"], strict=True)
+    )
 
 
 def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
@@ -170,6 +194,15 @@ def _recall(
     return tuple(chosen), [PromptPiece("recall", Message("user", text), estimator.text(text), joined=True)]
 
 
+def _notes(notes: Sequence[tuple[str, str]], estimator: TokenEstimator) -> list[PromptPiece]:
+    """What plugins add for this turn, each as a piece joined with the new message."""
+    fenced = [(plugin, fenced_note(plugin, text)) for plugin, text in notes]
+    return [
+        PromptPiece(f"note:{plugin}", Message("user", text), estimator.text(text), joined=True)
+        for plugin, text in fenced
+    ]
+
+
 def _piece(origin: str, message: Message, estimator: TokenEstimator) -> PromptPiece:
     return PromptPiece(origin, message, estimator.message(message))
 
@@ -186,6 +219,8 @@ def _fingerprints(inputs: Inputs) -> dict[str, str]:
     """A digest of each part of the prefix, so that a change can be named."""
     prints = {"instructions": text_fingerprint(BASE_INSTRUCTIONS)}
     prints |= {fragment.name: fragment.fingerprint for fragment in inputs.fragments}
+    if inputs.continuity:
+        prints["continuity"] = text_fingerprint(inputs.continuity)
     if inputs.client_instructions:
         prints["client instructions"] = text_fingerprint(inputs.client_instructions)
     if inputs.summary is not None:

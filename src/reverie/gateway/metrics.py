@@ -108,6 +108,10 @@ class TurnTimer:
         """The caller left before the end."""
         self._end("left")
 
+    def queued(self) -> None:
+        """The caller was told that its message waits."""
+        self._end("queued")
+
     def _end(self, outcome: str) -> None:
         self._turn.labels(outcome).observe(self._clock.monotonic_s() - self._arrived_s)
 

@@ -234,6 +234,10 @@ class GatewayApp(Protocol):
         """A turn as the inbox has it; None for an unknown id."""
         ...
 
+    def place_of(self, turn_id: str) -> Place:
+        """Where a turn stands in its session's queue now; position 0 when it does not wait."""
+        ...
+
     async def attach(self, turn_id: str) -> Feed | None:
         """The events of a turn, also of one that ended long ago (then its terminal event alone); None: unknown id."""
         ...
@@ -248,6 +252,10 @@ class GatewayApp(Protocol):
 
     async def events_after(self, key: str, after: int, limit: int) -> list[SessionEvent]:
         """What happened in a session after an event, oldest first."""
+        ...
+
+    async def oldest_event(self) -> int:
+        """The lowest `seq` of all recorded events that are kept; 0 when there is none."""
         ...
 
     def watch(self, key: str) -> AbstractContextManager[Watch]:

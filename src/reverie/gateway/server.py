@@ -26,7 +26,9 @@ from reverie.gateway.memory_api import MemoryApi
 from reverie.gateway.metrics import Metrics
 from reverie.gateway.middleware import Edge
 from reverie.gateway.models import Models
+from reverie.gateway.queue_api import QueueApi
 from reverie.gateway.replies import error_body
+from reverie.gateway.session_events import SessionEvents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -56,7 +58,8 @@ def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: Open
     mcp = McpMount(app, opens_mcp)
     own_host = OwnHostGuard(guard, config.host)
     memory = _memory_routes(app, mcp, own_host)
-    routes = [*memory, *_compaction_routes(app, own_host), *_routes(app, guard, metrics, lag)]
+    queue = _queue_routes(app, guard, own_host)
+    routes = [*memory, *queue, *_compaction_routes(app, own_host), *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -110,6 +113,16 @@ def _compaction_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
         Route(f"{session}/compact", Endpoint(compactions.compact, "POST", guard=guard)),
         Route(f"{session}/compactions", Endpoint(compactions.listed, "GET", guard=guard)),
         Route(f"{session}/compactions/{{id}}", Endpoint(compactions.one, "GET", guard=guard)),
+    ]
+
+
+def _queue_routes(app: GatewayApp, guard: Guard, own: OwnHostGuard) -> list[Route]:
+    """Ahead of any other path below `/v1/sessions/`: a key may hold slashes."""
+    queue, events = QueueApi(app), SessionEvents(app)
+    return [
+        Route("/v1/queue/{turn_id:path}", Endpoint(queue.item, "GET", "DELETE", guard=guard)),
+        Route("/v1/sessions/{key:path}/queue", Endpoint(queue.session, "GET", "PUT", "DELETE", guard=own)),
+        Route("/v1/sessions/{key:path}/events", Endpoint(events.follow, "GET", guard=own)),
     ]
 
 

@@ -20,6 +20,7 @@ import anyio.to_thread
 from reverie.errors import ConfigError, UpstreamMalformedError, UpstreamRefusedError, UpstreamTimeoutError
 from reverie.llm.chat_request import body_size_estimate, request_body
 from reverie.llm.event_stream import EventStreamParser
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.reply import ReplyAssembler
 from reverie.llm.upstream_failures import may_be_about_request_form, reported
 from reverie.llm.upstream_server import (
@@ -51,9 +52,9 @@ LINGER_S_MAX = 0.05
 
 
 class OpenAICompatibleModel:
-    """Calls a chat-completions server. Safe for any number of concurrent calls; `calls_max` of them run at a time.
+    """Calls a chat-completions server. Safe for any number of concurrent calls; `lanes` bound those that run at a time.
 
-    `transport` replaces the network, for tests.
+    `transport` replaces the network, for tests. Without `lanes` the model has those of its configuration to itself.
 
     Raises:
         ConfigError: `base_url` is not set, or the key holds characters that cannot be sent.
@@ -65,11 +66,13 @@ class OpenAICompatibleModel:
         api_key: str | None,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
+        lanes: ModelLanes | None = None,
     ) -> None:
         if config.base_url is None:
             raise ConfigError("upstream.base_url", None, "the URL of an OpenAI-compatible API")
         self._config = config
-        self._server = UpstreamServer(_server_settings(config, config.base_url, api_key), transport, clock)
+        lanes = lanes or ModelLanes(config.calls_max, config.background_calls_max, clock=clock)
+        self._server = UpstreamServer(_server_settings(config, config.base_url, api_key), transport, clock, lanes)
         self._first_listed: str | None = None
         self._listing = anyio.Lock()
         self._takes_stream_options: bool | None = None
@@ -86,11 +89,12 @@ class OpenAICompatibleModel:
             UpstreamUnreachableError: no connection, after `retries_max` further tries.
             UpstreamTimeoutError: the server was silent for `read_s`.
             UpstreamRefusedError: it refused; `code` is `tools_unsupported` when it cannot be offered tools.
+            ModelBusyError: too many calls wait for a place already.
             UpstreamMalformedError: its answer is not a chat completion, too long, or ended early. What had arrived
                 was already given out as events.
         """
         model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
-        purpose = Purpose(model, with_tools=bool(request.tools))
+        purpose = Purpose(model, with_tools=bool(request.tools), lane=request.lane)
         reply = ReplyAssembler(model)
         async with AsyncExitStack() as held:
             response = await self._open(held, request, purpose)

@@ -17,7 +17,8 @@ from reverie.errors import UpstreamRefusedError
 from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
 from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
-from reverie.sessions.store import RecordedMessage
+from reverie.sessions.replay import input_start
+from reverie.sessions.transcript import RecordedMessage
 from reverie.types import Message, Usage
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from reverie.llm.client import Model
     from reverie.llm.overflow import Overflow
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, TurnRequest
+    from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
 log = structlog.get_logger(__name__)
 
@@ -107,14 +108,16 @@ class ChatRuntime:
         found: tuple[SearchHit, ...],
         emit: Callable[[TurnEvent], None],
         run_tool: Callable[[ToolCall], Awaitable[str]],
+        steered: Callable[[], Awaitable[Sequence[Turn]]],
         *,
         shrink: Shrink | None = None,
         guard: LoopGuard | None = None,
     ) -> Reply:
         """The model's reply, after as many rounds of our tools as it asked for.
 
-        A prompt that its server finds too large is made smaller by `shrink` and sent again, with what this turn has
-        done so far. `guard` watches the tool calls.
+        Between two calls of the model, messages that arrived meanwhile enter the conversation: `steered` is asked
+        for them once the results of the tools are there. A prompt that its server finds too large is made smaller by
+        `shrink` and sent again, with what this turn has done so far. `guard` watches the tool calls.
 
         Raises:
             UpstreamError: the model did not answer.
@@ -154,6 +157,8 @@ class ChatRuntime:
                     guard.saw(tool, result)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
+            for turn in await steered():
+                conversation.records.extend(_input_records(turn))
         raise AssertionError("the last round offers no tools of ours, so it returns")
 
     async def _call(
@@ -192,6 +197,12 @@ class ChatRuntime:
                     conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
                     return event, "".join(parts)
         raise AssertionError("a model's last event is Completed")
+
+
+def _input_records(turn: Turn) -> list[RecordedMessage]:
+    """What a message that enters the running turn brings to the conversation."""
+    messages = turn.request.messages
+    return [RecordedMessage(message, turn_id=turn.id) for message in messages[input_start(messages) :]]
 
 
 def _name(tool: JsonObject) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_settings import EnvSettingsSource
 
-from reverie.cli.config_file import check_key, remove_setting, save_setting, value_of
+from reverie.cli.config_file import check_key, remove_setting, save_setting, shown_value, value_of
 from reverie.cli.output import columns, dim, say, say_json
 from reverie.config import AgentConfig, Config, field_range, load_config, resolve_home
 from reverie.errors import ConfigError
@@ -72,7 +72,7 @@ def list_settings(home: Home) -> list[Setting]:
     config = load_config(home)
     file: JsonObject = tomllib.loads(home.config_file.read_text(encoding="utf-8")) if home.config_file.exists() else {}
     environment = EnvSettingsSource(Config)()
-    keys = [(f"{section}.{name}", info) for section, model in _sections() for name, info in model.model_fields.items()]
+    keys = [each for section, model in _sections() for each in _fields(section, model)]
     keys += [(f"agents.{agent}.{name}", info) for agent in config.agents for name, info in _agent_fields()]
     return [_setting(config, key, info, environment, file) for key, info in keys]
 
@@ -100,6 +100,19 @@ def _sections() -> list[tuple[str, type[BaseModel]]]:
     return found
 
 
+def _fields(section: str, model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """The settings of a table, then those of the tables in it."""
+    here: list[tuple[str, FieldInfo]] = []
+    below: list[tuple[str, FieldInfo]] = []
+    for name, info in model.model_fields.items():
+        inner: Any = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            below += _fields(f"{section}.{name}", inner)
+        else:
+            here.append((f"{section}.{name}", info))
+    return here + below
+
+
 def _agent_fields() -> list[tuple[str, FieldInfo]]:
     return list(AgentConfig.model_fields.items())
 
@@ -110,7 +123,7 @@ def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject,
         origin = "environment"
     elif _held(file, key):
         origin = "config.toml"
-    return Setting(key, value_of(config, key), origin, _allowed(key, info), info.description or "")
+    return Setting(key, shown_value(config, key), origin, _allowed(key, info), info.description or "")
 
 
 def _held(values: JsonObject, key: str) -> bool:

@@ -32,34 +32,100 @@ SELECT state, count(*) AS turns FROM turns GROUP BY state;
 
 -- name: insert_turn
 -- Accept a turn: from here on it is never lost.
-INSERT INTO turns (id, session_id, position, state, request, accepted_at)
+INSERT INTO turns (id, session_id, position, state, request, accepted_at, source, message_key, request_digest, mode,
+                   deadline_at, client_model)
 VALUES (:id, :session_id, (SELECT coalesce(max(position), 0) + 1 FROM turns WHERE session_id = :session_id),
-        'accepted', :request, :now);
+        :state, :request, :now, :source, :message_key, :request_digest, :mode, :deadline_at, :client_model);
+
+-- name: find_turn_by_message_key
+-- The turn that a client's key for a message stands for.
+SELECT id, session_id, state, accepted_at, request_digest FROM turns
+WHERE source = :source AND message_key = :message_key;
 
 -- name: start_turn
 -- The turn leaves the queue; a turn that is not waiting is left alone.
-UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state = 'accepted';
+UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state IN ('accepted', 'queued');
+
+-- name: carry_turn
+-- The turn enters another, which answers it; a turn that is not waiting is left alone.
+UPDATE turns SET state = 'running', started_at = :now, carrier_id = :carrier_id
+WHERE id = :id AND state IN ('accepted', 'queued');
 
 -- name: end_turn
 -- The turn is over. Its request is in the transcript by now and is not kept twice.
 UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
+                 error = :error, reply = :reply, request = '{}'
+WHERE id = :id AND state IN ('accepted', 'queued', 'running');
+
+-- name: end_carried_turns
+-- What a turn carried ends with it, in the same way.
+UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
                  error = :error, request = '{}'
-WHERE id = :id AND state IN ('accepted', 'running');
+WHERE carrier_id = :carrier_id AND state = 'running';
+
+-- name: end_waiting_turn
+-- A turn ends before it began; one that is not waiting is left alone.
+UPDATE turns SET state = :state, finished_at = :now, error = :error, drop_line = :drop_line
+WHERE id = :id AND state IN ('accepted', 'queued');
+
+-- name: carried_untold
+-- Turns that a turn carries and whose text is not in the transcript yet, in order of arrival.
+SELECT id, request FROM turns
+WHERE carrier_id = :carrier_id AND state = 'running' AND NOT EXISTS (SELECT 1 FROM messages WHERE turn_id = turns.id)
+ORDER BY position;
+
+-- name: dropped_untold
+-- Messages that gave way and that no turn has been told of yet.
+SELECT id, drop_line FROM turns
+WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL ORDER BY position LIMIT :limit;
+
+-- name: told_of_dropped
+-- A turn tells the model of the messages that gave way.
+UPDATE turns SET drop_line = NULL, carrier_id = :carrier_id
+WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL;
 
 -- name: find_turn
 -- A turn by its id.
 SELECT * FROM turns WHERE id = :id;
 
--- name: unfinished_turns
--- Turns that were accepted and not ended, in order of arrival, after a given one.
-SELECT turns.id, turns.session_id, turns.state, turns.request, turns.accepted_at, turns.position
-FROM turns
-WHERE turns.state IN ('accepted', 'running') AND (turns.accepted_at, turns.rowid) > (:after_at, :after_rowid)
-ORDER BY turns.accepted_at, turns.rowid LIMIT :limit;
+-- name: find_inbox_entry
+-- A turn with its session's key, without its content.
+SELECT turns.id, sessions.key, turns.session_id, turns.state, turns.source, turns.message_key, turns.mode,
+       turns.accepted_at, turns.started_at, turns.finished_at, turns.deadline_at, turns.carrier_id,
+       turns.client_model, turns.error, sessions.agent
+FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :id;
 
--- name: turn_rowid
--- The place of a turn among those accepted in the same millisecond.
-SELECT rowid FROM turns WHERE id = :id;
+-- name: unended_turns_of_key
+-- The turns of a session key that run or wait, in order of arrival.
+SELECT turns.id, sessions.key, turns.session_id, turns.state, turns.source, turns.message_key, turns.mode,
+       turns.accepted_at, turns.started_at, turns.finished_at, turns.deadline_at, turns.carrier_id,
+       turns.client_model, turns.error, sessions.agent
+FROM sessions JOIN turns ON turns.session_id = sessions.id
+WHERE sessions.key = :key AND turns.state IN ('accepted', 'queued', 'running')
+ORDER BY sessions.started_at, turns.position LIMIT :limit;
+
+-- name: unended_turns
+-- Turns that have no end, by session and order of arrival, after a given one.
+SELECT turns.id, turns.session_id, turns.position, sessions.agent, sessions.key, turns.state, turns.source, turns.mode,
+       turns.accepted_at, turns.deadline_at, turns.message_key, turns.carrier_id, turns.request_digest,
+       sessions.queue_settings
+FROM turns JOIN sessions ON sessions.id = turns.session_id
+WHERE turns.state IN ('accepted', 'queued', 'running')
+  AND (turns.session_id, turns.position) > (:session_id, :position)
+ORDER BY turns.session_id, turns.position LIMIT :limit;
+
+-- name: session_queue_settings
+-- The queue settings of a session's own.
+SELECT queue_settings FROM sessions WHERE key = :key AND ended_at IS NULL;
+
+-- name: set_session_queue_settings
+-- Give a session queue settings of its own.
+UPDATE sessions SET queue_settings = :settings, updated_at = :now WHERE key = :key AND ended_at IS NULL;
+
+-- name: session_events_after
+-- What happened in a session after an event, oldest first.
+SELECT id, session_key, turn_id, at, kind, data FROM session_events
+WHERE session_key = :key AND id > :after ORDER BY id LIMIT :limit;
 
 -- name: next_seq
 -- The number the next message of a session gets.
@@ -86,7 +152,8 @@ WHERE id = :id;
 
 -- name: newest_fingerprints
 -- The fingerprints of the newest messages a client knows of, newest first.
-SELECT fingerprint FROM messages WHERE session_id = :session_id AND visible = 1 ORDER BY seq DESC LIMIT :limit;
+SELECT fingerprint FROM messages
+WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: newest_messages
 -- The newest messages of a session from a number on, newest first.
@@ -98,7 +165,7 @@ WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' ORDER B
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.id > :position AND messages.remember = 1 ORDER BY messages.id LIMIT :limit;
+WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'message' ORDER BY messages.id LIMIT :limit;
 
 -- name: read_lines
 -- A stretch of one transcript.
@@ -110,7 +177,8 @@ ORDER BY messages.seq LIMIT :limit;
 
 -- name: last_position
 -- The end of the log of all sessions.
-SELECT coalesce(max(id), 0) FROM messages;
+-- Messages that were archived and deleted since count: their places are never given out again.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);
 
 
 -- Recall evidence ----------------------------------------------------------------------------------------------
@@ -138,6 +206,103 @@ SELECT id, at, agent, session_id, turn_id, kind, query, hits FROM recall_events 
 -- What one search surfaced, best first.
 SELECT rank, source, path, start_line, end_line, score, snippet FROM recall_hits
 WHERE event_id = :event_id ORDER BY rank;
+
+
+-- The tree of entries, resets, retention ------------------------------------------------------------------------
+
+-- name: insert_mark
+-- Append what is no message to a transcript.
+INSERT INTO messages (session_id, seq, turn_id, role, text, extra, visible, remember, fingerprint, created_at, kind,
+                      parent_seq)
+VALUES (:session_id, :seq, :turn_id, 'assistant', '', :extra, 0, 0, x'', :now, :kind, :parent_seq);
+
+-- name: entry_sizes_before
+-- The newest entries below a number, newest first, with their sizes; no text is read.
+SELECT seq, octet_length(text) + octet_length(extra) FROM messages
+WHERE session_id = :session_id AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: entry_sizes_after
+-- The oldest entries above a number, oldest first, with their sizes; no text is read.
+SELECT seq, octet_length(text) + octet_length(extra) FROM messages
+WHERE session_id = :session_id AND seq > :after AND seq <= :last ORDER BY seq LIMIT :limit;
+
+-- name: read_entries
+-- A stretch of a transcript whose size is known to fit, oldest first.
+SELECT seq, kind, role, text, extra, turn_id, speaker, said_on, visible, remember, fingerprint, created_at, parent_seq
+FROM messages WHERE session_id = :session_id AND seq BETWEEN :first AND :last ORDER BY seq;
+
+-- name: find_parent
+-- The session that a session follows.
+SELECT parent_id FROM sessions WHERE id = :id;
+
+-- name: find_session_of_turn
+-- The session that a turn belongs to now.
+SELECT sessions.* FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :turn_id;
+
+-- name: session_of_turn
+-- The id of the session that a turn belongs to now.
+SELECT session_id FROM turns WHERE id = :id;
+
+-- name: end_session
+-- A session ends; its key is free for a successor.
+UPDATE sessions SET ended_at = :now, end_reason = :reason, updated_at = :now WHERE id = :id AND ended_at IS NULL;
+
+-- name: insert_successor
+-- A session that follows another: it has its key, its title, and the settings of its queue.
+INSERT INTO sessions (id, key, agent, origin, title, started_at, last_interaction_at, updated_at, parent_id,
+                      queue_settings)
+SELECT :id, key, agent, 'live', title, :now, :now, :now, id, queue_settings FROM sessions WHERE id = :parent;
+
+-- name: move_waiting_turns
+-- Turns that have not begun go on in the successor, in the order they had. The index holds unfinished turns only.
+UPDATE turns SET session_id = :new WHERE id IN (
+  SELECT id FROM turns INDEXED BY turns_unended
+  WHERE state IN ('accepted', 'queued', 'running') AND state <> 'running' AND session_id = :old
+);
+
+-- name: give_up_compactions
+-- A summary of a session that has ended is not adopted any more.
+UPDATE compactions SET state = 'stale' WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready');
+
+-- name: adopted_summary
+-- The summary that stands for the beginning of a session.
+SELECT compactions.summary FROM sessions JOIN compactions ON compactions.id = sessions.compaction_id
+WHERE sessions.id = :session_id;
+
+-- name: find_continuity
+-- The mark with which a session began that follows another.
+SELECT extra FROM messages WHERE session_id = :session_id AND seq = 1 AND kind = 'continuity';
+
+-- name: last_exchange
+-- What was said last, newest first: the beginning of each message.
+SELECT role, substr(text, 1, :characters) AS text FROM (
+  SELECT role, text, visible, kind, seq FROM messages WHERE session_id = :session_id ORDER BY seq DESC LIMIT :entries
+) WHERE kind = 'message' AND visible = 1 AND role IN ('user', 'assistant') AND text <> ''
+ORDER BY seq DESC LIMIT :messages;
+
+-- name: count_entries
+-- How many entries a session has, without saying that anybody spoke.
+UPDATE sessions SET message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
+WHERE id = :id;
+
+-- name: touch_session_quietly
+-- A turn that nobody asked for happened: it does not keep the session fresh.
+UPDATE sessions SET updated_at = :now,
+       message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
+WHERE id = :id;
+
+
+-- Plugins ------------------------------------------------------------------------------------------------------
+
+-- name: add_plugin_event
+-- An event of a plugin in its session's stream; nothing for a session that does not exist.
+INSERT INTO session_events (session_key, turn_id, at, kind, data)
+SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RETURNING session_key;
+
+-- name: newest_plugin_failures
+-- What went wrong in plugins last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
+FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
 
 
 -- Compaction ---------------------------------------------------------------------------------------------------
@@ -254,3 +419,10 @@ WHERE id = :id;
 -- The messages of a stretch of a transcript as they were said, after a number.
 SELECT seq, role, text, extra, created_at FROM messages
 WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message' ORDER BY seq LIMIT :limit;
+
+
+-- Events of a session ------------------------------------------------------------------------------------------
+
+-- name: oldest_session_event
+-- The number of the first event that is kept.
+SELECT coalesce(min(id), 0) FROM session_events;
