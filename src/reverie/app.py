@@ -323,8 +323,10 @@ async def open_app(
         tasks = await stack.enter_async_context(OwnedTasks())
         readiness = Readiness()
         queue: TurnQueue
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
-        compactor = _compactor(opened, model, compactions, bell)
+        compactor = _compactor(opened, model, compactions, bell, plugins)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -336,8 +338,6 @@ async def open_app(
             compactor=compactor,
             compactions=bell,
         )
-        event_log = PluginEventLog(opened.state)
-        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
         runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
             opened.turns,
@@ -383,7 +383,7 @@ def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
     return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
 
 
-def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake, plugins: Plugins) -> Compactor:
     config = opened.config
     return Compactor(
         record=compactions,
@@ -397,6 +397,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
             config.memory.file_bytes_max,
         ),
         wake=bell.ring,
+        told=plugins.on_compaction,
     )
 
 
