@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import typer
 from typer.testing import CliRunner
 
 from reverie.cli.main import app
-from reverie.config import AgentConfig, Config, field_range
+from reverie.config import Config, field_range, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ def config_page() -> str:
         "",
     ]
     for name, info in Config.model_fields.items():
-        section: Any = AgentConfig if name == "agents" else info.annotation
-        table = "agents.NAME" if name == "agents" else name
+        section: Any = section_of(info)
+        table = name if section is info.annotation else f"{name}.NAME"
         lines += [f"## [{table}]", "", section.__doc__ or "", ""]
         lines += [
             "| setting | type | default | allowed | variable | meaning |",
@@ -78,6 +78,8 @@ def _row(key: str, setting: FieldInfo) -> str:
 def _type(setting: FieldInfo) -> str:
     """A type in a reader's words."""
     choices = get_args(setting.annotation)
+    if get_origin(setting.annotation) is dict:
+        return "table"
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
@@ -89,6 +91,8 @@ def _default(setting: FieldInfo) -> str:
     value = setting.default
     if value is None:
         return "unset"
+    if setting.default_factory is not None:
+        return "empty"
     return (
         f"`{str(value).lower()}`"
         if isinstance(value, bool)

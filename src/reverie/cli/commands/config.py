@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
@@ -11,7 +12,7 @@ from pydantic_settings import EnvSettingsSource
 
 from reverie.cli.config_file import check_key, remove_setting, save_setting, value_of
 from reverie.cli.output import columns, dim, say, say_json
-from reverie.config import AgentConfig, Config, field_range, load_config, resolve_home
+from reverie.config import AgentConfig, Config, PluginConfig, field_range, load_config, resolve_home
 from reverie.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def list_settings(home: Home) -> list[Setting]:
     file: JsonObject = tomllib.loads(home.config_file.read_text(encoding="utf-8")) if home.config_file.exists() else {}
     environment = EnvSettingsSource(Config)()
     keys = [(f"{section}.{name}", info) for section, model in _sections() for name, info in model.model_fields.items()]
-    keys += [(f"agents.{agent}.{name}", info) for agent in config.agents for name, info in _agent_fields()]
+    keys += [(f"agents.{agent}.{name}", info) for agent in config.agents for name, info in _fields(AgentConfig)]
+    keys += [(f"plugins.{plugin}.{name}", info) for plugin in config.plugins for name, info in _fields(PluginConfig)]
     return [_setting(config, key, info, environment, file) for key, info in keys]
 
 
@@ -100,8 +102,8 @@ def _sections() -> list[tuple[str, type[BaseModel]]]:
     return found
 
 
-def _agent_fields() -> list[tuple[str, FieldInfo]]:
-    return list(AgentConfig.model_fields.items())
+def _fields(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    return list(section.model_fields.items())
 
 
 def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject, file: JsonObject) -> Setting:
@@ -110,7 +112,16 @@ def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject,
         origin = "environment"
     elif _held(file, key):
         origin = "config.toml"
-    return Setting(key, value_of(config, key), origin, _allowed(key, info), info.description or "")
+    value = _table(config, key) if get_origin(info.annotation) is dict else value_of(config, key)
+    return Setting(key, value, origin, _allowed(key, info), info.description or "")
+
+
+def _table(config: Config, key: str) -> str:
+    """A table with names of its own, as JSON on one line."""
+    held: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        held = held[part]
+    return json.dumps(held, ensure_ascii=False)
 
 
 def _held(values: JsonObject, key: str) -> bool:
