@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 _numbers = itertools.count(1)
 
@@ -17,6 +21,12 @@ from reverie.plugins import *
 
 SEEN = []
 """
+
+
+def on_path(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
+    """Have Python look for packages in a folder, too, until the test ends."""
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    importlib.invalidate_caches()
 
 
 def install(site: Path, code: str, plugins: dict[str, str], package: str = "") -> str:
@@ -33,4 +43,5 @@ def install(site: Path, code: str, plugins: dict[str, str], package: str = "") -
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n", encoding="utf-8")
     lines = [f"{name} = {module}:{kind}" for name, kind in plugins.items()]
     (info / "entry_points.txt").write_text("\n".join(["[reverie.plugins]", *lines, ""]), encoding="utf-8")
+    importlib.invalidate_caches()
     return module

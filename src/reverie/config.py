@@ -417,7 +417,7 @@ def field_range(location: tuple[int | str, ...]) -> str:
         inner = section_of(info)
         if inner is not None:
             model = inner
-            if inner is not info.annotation:
+            if get_origin(info.annotation) is dict:
                 next(parts, None)  # the table's own name
     low = f"{bounds['ge']} ≤ " if "ge" in bounds else f"{bounds['gt']} < " if "gt" in bounds else ""
     high = f" ≤ {bounds['le']}" if "le" in bounds else f" < {bounds['lt']}" if "lt" in bounds else ""

@@ -24,7 +24,7 @@ from reverie.sessions.store import SessionStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from reverie.types import Message, SessionKey, TurnRequest
-from tests.plugin_package import install
+from tests.plugin_package import install, on_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -85,7 +85,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerat
     """An accepted turn whose text is a secret."""
     site = tmp_path / "site"
     await asyncio.to_thread(site.mkdir)
-    monkeypatch.syspath_prepend(str(site))
+    on_path(monkeypatch, site)
     clock = FakeClock()
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=clock.now_ms())
     request = TurnRequest("t1", SessionKey("main", KEY), (Message("user", SECRET),))

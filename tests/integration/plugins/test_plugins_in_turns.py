@@ -14,7 +14,7 @@ from reverie.config import Home, load_config
 from reverie.sessions.events import TurnFinished
 from reverie.testing import FakeEmbedder, ScriptedModel, reply
 from reverie.types import Message, SessionKey, TurnRequest
-from tests.plugin_package import install
+from tests.plugin_package import install, on_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -43,7 +43,7 @@ async def running(
 ) -> AsyncGenerator[tuple[App, ScriptedModel, list[Any]]]:
     """An app with one plugin, and what that has seen."""
     site, home = tmp_path / "site", Home(tmp_path / "home")
-    monkeypatch.syspath_prepend(str(site))
+    on_path(monkeypatch, site)
     module = await asyncio.to_thread(install, site, CODE, {"weather": "Its"})
     config = await asyncio.to_thread(load_config, home, {"plugins": {"weather": plugin}})
     with ScriptedModel(reply("Hello Ann."), otherwise=lambda _: reply("And again.")) as model:

@@ -17,6 +17,9 @@ from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
 from reverie.memory.notices import DAMAGED_REASON
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.found import offered_plugins
+from reverie.plugins.report import FAILURES_MAX, named_plugins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from reverie.app import OpenMemory
     from reverie.config import Config, Home
     from reverie.memory.index import IndexStatistics
+    from reverie.plugins.report import NamedPlugin
     from reverie.sessions.store import SessionTotals
 
 REACH_S_MAX = 3.0
@@ -53,6 +57,7 @@ class Status:
     agents: dict[str, str]
     totals: SessionTotals
     index: IndexStatistics
+    plugins: tuple[NamedPlugin, ...]
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -81,7 +86,17 @@ async def _gather(opened: OpenMemory, home: Home, server: RunningServer | None, 
         agents={name: str(workspace) for name, workspace in opened.workspaces.items()},
         totals=await opened.sessions.totals(),
         index=opened.memory.statistics(),
+        plugins=await _plugins(opened),
     )
+
+
+async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
+    """The plugins of the configuration; their packages are looked up, not loaded."""
+    if not opened.config.plugins:
+        return ()
+    failures = await PluginEventLog(opened.state).newest_failures(FAILURES_MAX)
+    offered = await asyncio.to_thread(offered_plugins)
+    return named_plugins(opened.config.plugins, offered, failures, opened.clock.now_ms())
 
 
 async def _vectors_counted(opened: OpenMemory) -> None:
@@ -144,6 +159,7 @@ def _show(status: Status) -> None:
         ("vectors", vectors),
         ("cache", kept),
         *(("note", note) for note in index.notes),
+        *(("plugin", _plugin_words(plugin)) for plugin in status.plugins),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
     if status.server is not None and index.watch:
@@ -161,6 +177,16 @@ def _show_notices(index: IndexStatistics) -> None:
         warn(line)
     if len(lines) > NOTICES_SHOWN:
         warn(f"and {len(lines) - NOTICES_SHOWN:,} more: `reverie status --json` lists them")
+
+
+def _plugin_words(plugin: NamedPlugin) -> str:
+    if not plugin.enabled:
+        return f"{plugin.name}, switched off"
+    if len(plugin.packages) != 1:
+        return f"{plugin.name}, NOT usable: offered by {' and '.join(plugin.packages) or 'no installed package'}"
+    grant = "sees conversations" if plugin.conversation_access else "sees no conversations"
+    failed = f"; failed {counted(plugin.failures, 'time')} within a day, last in {plugin.last_failure}"
+    return f"{plugin.name} ({plugin.packages[0]}), {grant}{failed if plugin.failures else ''}"
 
 
 def _model_words(upstream: Upstream) -> str:
