@@ -86,11 +86,15 @@ class Transcripts(Protocol):
     """Reading whole conversations; only with the grant."""
 
     async def export(
-        self, session_id: str, form: Literal["jsonl", "markdown"], write: Callable[[bytes], object]
+        self,
+        session_id: str,
+        form: Literal["jsonl", "markdown"],
+        write: Callable[[bytes], Awaitable[object] | object],
     ) -> None:
         """Hand a session's transcript to `write`, piece by piece, in the form of `reverie sessions export`.
 
-        To be awaited in an `async def` hook; `write` is called on the plugin's own thread, so it may block.
+        To be awaited in an `async def` hook or a task of the plugin's. `write` is called on the plugin's own thread;
+        it may be a coroutine function or not.
 
         Raises:
             ReverieError: there is no such session, or it could not be read.
