@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reverie.errors import ReverieError
-from reverie.plugins.contract import Plugin, PluginError
+from reverie.errors import PluginError, ReverieError
+from reverie.plugins.contract import Plugin
 
 if TYPE_CHECKING:
     from io import BufferedWriter

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.config import Config
-from reverie.errors import ConfigError
+from reverie.errors import (
+    ConfigError,
+    TurnCancelledError,
+    TurnDroppedError,
+    TurnExpiredError,
+    UpstreamTimeoutError,
+)
 from reverie.plugins import CompactionStep, CompactionText, ResetText, SessionReset, TurnEnded
 from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.events import TurnResult, turn_ended
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
+    from reverie.errors import ReverieError
     from reverie.plugins.runtime import Plugins
     from reverie.types import Turn
 
@@ -367,6 +374,38 @@ async def test_what_happens_in_a_plugins_own_tasks_is_collected(world: World) ->
 
     assert figures.last_failure == "a task of its own: OSError: disk"
     assert [row[0] for row in await world.events()] == ["export.late"]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (UpstreamTimeoutError("too slow"), "failed"),
+        (TurnCancelledError("stop"), "cancelled"),
+        (TurnDroppedError("full"), "dropped"),
+        (TurnExpiredError("late"), "expired"),
+    ],
+)
+async def test_a_turn_without_an_answer_is_told_too(world: World, error: ReverieError, state: str) -> None:
+    """With its state and, for a plugin that may see it, why and what had been said."""
+    async with world.plugins(RECORDER, diary={"conversation_access": True}) as plugins:
+        plugins.turn_fails(world.turn, error, "So far")
+        await plugins.settle()
+
+    (_, told), _ = world.module.SEEN
+    assert (told.state, told.error_code, told.model) == (state, getattr(error, "code", None), None)
+    assert (told.conversation.reply, told.conversation.error) == ("So far", str(error))
+
+
+async def test_the_systems_own_words_are_told(world: World) -> None:
+    """A full disk is named even for a plugin that sees the conversation."""
+    code = (
+        "class Its(Plugin):\n    def before_turn(self, event): raise OSError(28, event.conversation.messages[0].text)"
+    )
+    async with world.plugins(code, bad={"conversation_access": True}) as plugins:
+        await world.before(plugins)
+        (bad,) = plugins.statistics()
+
+    assert bad.last_failure.endswith(".py, line 7 (No space left on device)")
 
 
 async def test_a_plugin_that_exits_ends_nothing_of_ours(world: World) -> None:
