@@ -336,8 +336,10 @@ async def open_app(
         readiness = Readiness(advisory=(lambda: upstream_condition(circuit.statistics()),))
         probe = WritabilityProbe(readiness, opened.state, opened.workspaces.values())
         queue: TurnQueue
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
-        compactor = _compactor(opened, model, compactions, bell)
+        compactor = _compactor(opened, model, compactions, bell, plugins)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -350,8 +352,6 @@ async def open_app(
             compactions=bell,
             probe=probe.run,
         )
-        event_log = PluginEventLog(opened.state)
-        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
         runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
             opened.turns,
@@ -411,7 +411,7 @@ def choose_model(config: Config, lanes: ModelLanes | None = None, circuit: Upstr
     return OpenAICompatibleModel(upstream, key, lanes=lanes, circuit=circuit)
 
 
-def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake) -> Compactor:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake, plugins: Plugins) -> Compactor:
     config = opened.config
     return Compactor(
         record=compactions,
@@ -425,6 +425,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
             config.memory.file_bytes_max,
         ),
         wake=bell.ring,
+        told=plugins.on_compaction,
     )
 
 

@@ -137,6 +137,7 @@ def test_the_glossary_has_the_words_of_the_map() -> None:
         "agent": "agent", "gateway": "gateway", "sessions": "session", "context": "context", "memory": "memory",
         "llm": "llm", "storage": "storage", "importers": "importer", "cli": "cli", "library": "library",
         "mcp_server": "mcp server", "doctor": "doctor", "testing": "double", "app": "app", "background": "background",
+            "plugins": "plugin",
     }  # fmt: skip
     first_cells = re.findall(
         r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE

@@ -14,7 +14,7 @@ extracted and summarised by rule, without a model, and the turn goes on with tha
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +44,7 @@ from reverie.context.compaction.summary import (
 from reverie.errors import NothingToCompactError, ReverieError, UpstreamMalformedError, UpstreamTimeoutError
 from reverie.llm.client import ModelRequest, TextDelta
 from reverie.memory.append import append_note
+from reverie.plugins.events import CompactionStep, CompactionText
 from reverie.sessions.compactions import SPAN_MESSAGES_MAX, Compaction, Planned, SpanRow
 from reverie.types import Gauge
 
@@ -98,6 +99,7 @@ class Compactor:
         clock: Clock,
         settings: CompactionSettings,
         wake: Callable[[], None],
+        told: Callable[[CompactionStep], None] = lambda _: None,
     ) -> None:
         self._record = record
         self._model = model
@@ -105,8 +107,10 @@ class Compactor:
         self._clock = clock
         self._settings = settings
         self._wake = wake
+        self._told = told
         self._window = settings.window
         self._noted: OrderedDict[str, None] = OrderedDict()
+        self._adopted: deque[str] = deque(maxlen=SESSIONS_NOTED_MAX)
         self._futile: OrderedDict[str, int] = OrderedDict()
         self._resume: list[str] | None = None
         self._retries: dict[str, float] = {}
@@ -147,6 +151,11 @@ class Compactor:
             self._noted.popitem(last=False)
         self._wake()
 
+    def adopted(self, compaction_id: str) -> None:
+        """A session goes on with a summary: whoever wants to know is told, in the background."""
+        self._adopted.append(compaction_id)
+        self._wake()
+
     async def rescue(
         self, session_id: str, base: StandingSummary | None, last_seq: int, cause: Literal["preflight", "overflow"]
     ) -> StandingSummary | None:
@@ -160,6 +169,7 @@ class Compactor:
             return None
         waiting = await self._record.adopt_waiting(session_id)
         if waiting is not None:
+            self.adopted(waiting.id)
             return waiting
         load = await self._record.load(session_id)
         first_seq = 1 if base is None else base.last_seq + 1
@@ -182,7 +192,9 @@ class Compactor:
         adopted = await self._record.adopt_now(
             planned, summary, audit=facts, flushed_to=path, tokens_after=tokens_after
         )
-        self._rescued += adopted is not None
+        if adopted is not None:
+            self._rescued += 1
+            self.adopted(adopted.id)
         return adopted
 
     # -- what a person calls -------------------------------------------------------------------------------------
@@ -204,9 +216,11 @@ class Compactor:
         if planned is None:
             raise NothingToCompactError("Nothing stands before the last turn of this conversation that is not in a "
                                         "summary already.")  # fmt: skip
-        compaction_id, _ = await self._record.ask(planned)
+        compaction_id, new = await self._record.ask(planned)
         asked = await self._record.find(compaction_id)
         assert asked is not None, "what was asked for is on record"
+        if new:
+            self._tell(asked, "started")
         self._retries[compaction_id] = self._clock.monotonic_s()
         self._wake()
         return asked
@@ -223,7 +237,11 @@ class Compactor:
             self._resume = await self._record.unprepared()
             now_s = self._clock.monotonic_s()
             self._retries.update(dict.fromkeys(self._resume, now_s))
-        while self._noted or self._due():
+        while self._noted or self._adopted or self._due():
+            while self._adopted:
+                finished = await self._record.find(self._adopted.popleft())
+                if finished is not None:
+                    self._tell(finished, "finished")
             for compaction_id in self._due():
                 del self._retries[compaction_id]
                 await self._try(compaction_id)
@@ -266,7 +284,12 @@ class Compactor:
             return None
         self._futile.pop(session_id, None)
         compaction_id, new = await self._record.ask(planned)
-        return compaction_id if new else None
+        if not new:
+            return None
+        asked = await self._record.find(compaction_id)
+        assert asked is not None, "what was asked for is on record"
+        self._tell(asked, "started")
+        return compaction_id
 
     async def _plan(self, load: SessionLoad, cause: CompactionCause, focus: str = "") -> Planned | None:
         """The stretch to be summarised; None when there is too little of it. A person's wish is a hard checkpoint."""
@@ -308,6 +331,7 @@ class Compactor:
                     compaction=compaction.id, attempt=compaction.attempts + 1, cause=str(error))  # fmt: skip
         if state == "failed":
             self._failed += 1
+            self._tell(compaction, "failed")
         elif state is not None:
             wait_s = RETRY_S[min(compaction.attempts, len(RETRY_S) - 1)]
             self._retries[compaction.id] = self._clock.monotonic_s() + wait_s
@@ -354,6 +378,24 @@ class Compactor:
             return append_note(workspace, note, date, marker=marker, file_bytes_max=self._settings.file_bytes_max).path
 
         return await asyncio.to_thread(write)
+
+    def _tell(self, compaction: Compaction, state: Literal["started", "finished", "failed"]) -> None:
+        self._told(
+            CompactionStep(
+                compaction_id=compaction.id,
+                session_id=compaction.session_id,
+                agent=compaction.agent,
+                at_ms=self._clock.now_ms(),
+                state=state,
+                cause=compaction.cause,
+                first_seq=compaction.first_seq,
+                last_seq=compaction.last_seq,
+                tokens_before=compaction.tokens_before,
+                tokens_after=compaction.tokens_after,
+                window_tokens=self._window,
+                conversation=CompactionText(compaction.key, compaction.focus, compaction.summary),
+            )
+        )
 
     # -- summaries -----------------------------------------------------------------------------------------------
 
@@ -410,7 +452,7 @@ class Compactor:
                 messages, window=self._window, previous=previous, focus=focus, identifiers=wanted, faults=faults
             )
         )
-        request = ModelRequest(asked, stream=False, model_override=self._settings.config.model)
+        request = ModelRequest(asked, stream=False, model_override=self._settings.config.model, lane="background")
         parts: list[str] = []
         read = 0
         async for event in self._model.respond(request):

@@ -116,6 +116,8 @@ class TurnRunner:
         begun, found, fragments = await self._begin(turn)
         turn = begun.turn
         emit(TurnStarted(turn.id))
+        if begun.compacted and begun.summary is not None and self._compactor is not None:
+            self._compactor.adopted(begun.summary.id)
         guard = LoopGuard(armed=begun.compacted)
         fitting = await self._fitting(turn, begun, found, fragments, guard)
         context = await fitting.assemble()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reverie.config import Config
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.store import SessionEvent
@@ -265,6 +266,26 @@ class GatewayApp(Protocol):
 
     def watch(self, key: str) -> AbstractContextManager[Watch]:
         """What happens in a session from now on, as it happens."""
+        ...
+
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or under way already.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        ...
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first; bounded."""
+        ...
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id; None for an unknown one."""
+        ...
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for, after a number."""
         ...
 
     def ask_for_rebuild(self) -> bool:

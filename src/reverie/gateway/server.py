@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from reverie.gateway.auth import Guard, OwnHostGuard, check_exposure
 from reverie.gateway.chat_completions import ChatCompletions
+from reverie.gateway.compaction_api import CompactionApi
 from reverie.gateway.embeddings import Embeddings
 from reverie.gateway.endpoint import Endpoint
 from reverie.gateway.health import Health
@@ -63,9 +64,10 @@ def create_gateway(
     metrics = Metrics(app.clock, app.gauges)
     lag = LoopLag(app.clock, metrics, heartbeat)
     mcp = McpMount(app, opens_mcp)
-    memory = _memory_routes(app, mcp, OwnHostGuard(guard, config.host))
-    queue = _queue_routes(app, guard, OwnHostGuard(guard, config.host))
-    routes = [*memory, *queue, *_routes(app, guard, metrics, lag)]
+    own_host = OwnHostGuard(guard, config.host)
+    memory = _memory_routes(app, mcp, own_host)
+    queue = _queue_routes(app, guard, own_host)
+    routes = [*memory, *queue, *_compaction_routes(app, own_host), *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -110,6 +112,16 @@ def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[
         Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
         Route("/v1/memory/rebuild", Endpoint(memory.rebuild, "POST", guard=guard)),
         Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
+    ]
+
+
+def _compaction_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
+    compactions = CompactionApi(app)
+    session = "/v1/sessions/{key:path}"
+    return [
+        Route(f"{session}/compact", Endpoint(compactions.compact, "POST", guard=guard)),
+        Route(f"{session}/compactions", Endpoint(compactions.listed, "GET", guard=guard)),
+        Route(f"{session}/compactions/{{id}}", Endpoint(compactions.one, "GET", guard=guard)),
     ]
 
 
