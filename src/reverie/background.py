@@ -9,6 +9,7 @@
     start         once                             the workspaces are compared with the index
     rebuild       when it is asked for             the index is built anew beside the live one
     compactions   a turn has ended, a request      summaries of long conversations are prepared
+    probe         every 5 seconds                  whether the home can be written is tried out
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
 each time. Embedding gives way to turns: while one runs, it rests as long as it works. An embedder that fails is asked
@@ -44,6 +45,7 @@ VECTORS_POLL_S = 5.0
 COMPACTIONS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
+PROBE_S = 5.0
 VECTORS_BATCH = 16
 REBUILD_PATIENCE = 20
 """Failures of the embedder in a row that a rebuild outlasts: with growing pauses about a quarter of an hour."""
@@ -84,6 +86,7 @@ class Background:
     watch_debounce_ms: int
     reconcile_s: float
     foreground_busy: Callable[[], bool]
+    probe: Callable[[float], Awaitable[None]] | None = None
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
     compactor: Compactor | None = None
@@ -105,6 +108,8 @@ class Background:
             loops.append(("files", self._watch_files))
         if self.compactor is not None:
             loops.append(("compactions", partial(self._compact, self.compactor)))
+        if self.probe is not None:
+            loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 

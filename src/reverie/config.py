@@ -58,6 +58,12 @@ class GatewayConfig(Section):
         default=20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded."
     )
     drain_s: float = Field(default=10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+    probe_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of `/livez`, answered by a thread of its own; 0: none."
+    )
+    stall_s_max: float = Field(
+        default=60.0, gt=0, le=3_600, description="`/livez` fails when the event loop has not moved for so long."
+    )
 
     @property
     def is_loopback(self) -> bool:

@@ -46,6 +46,7 @@ from reverie.llm.client import ModelRequest, TextDelta
 from reverie.memory.append import append_note
 from reverie.plugins.events import CompactionStep, CompactionText
 from reverie.sessions.compactions import SPAN_MESSAGES_MAX, Compaction, Planned, SpanRow
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,14 +126,14 @@ class Compactor:
         """The figures for the model's window, as far as it is known."""
         return compaction_budget(self._window, self._settings.config)
 
-    def statistics(self) -> dict[str, float]:
-        """Compactions prepared and failed, turns rescued by rule, sessions to be looked at; since the start."""
-        return {
-            "compactions_prepared": self._prepared,
-            "compactions_failed": self._failed,
-            "compactions_rescued": self._rescued,
-            "compactions_noted": len(self._noted),
-        }
+    def gauges(self) -> list[Gauge]:
+        """What compaction did since the start, for metrics."""
+        return [
+            Gauge("compactions_prepared", "Summaries prepared in the background.", self._prepared),
+            Gauge("compactions_failed", "Summaries that could not be prepared.", self._failed),
+            Gauge("compactions_rescued", "Turns that needed a summary by rule at once.", self._rescued),
+            Gauge("compactions_noted", "Sessions that are to be looked at.", len(self._noted)),
+        ]
 
     def learn_window(self, tokens: int) -> None:
         """The model's server said how much it takes; less than configured is believed."""

@@ -35,17 +35,25 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from reverie.gateway.loop_lag import Heartbeat
     from reverie.gateway.mcp_mount import OpenMcp
     from reverie.gateway.ports import GatewayApp
 
 URL_CHARACTERS_SHOWN = 200
 
 
-def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: OpenMcp | None = None) -> Starlette:
+def create_gateway(
+    app: GatewayApp,
+    *,
+    token: str | None = None,
+    opens_mcp: OpenMcp | None = None,
+    heartbeat: Heartbeat | None = None,
+) -> Starlette:
     """The HTTP interface of an application, as an ASGI application.
 
     `token` is the bearer token of mode `token`; in mode `none` it is not used. `opens_mcp` makes what answers at
-    `/mcp`, with the first request for it. Its lifespan measures the event loop and neither opens nor closes `app`.
+    `/mcp`, with the first request for it. Its lifespan measures the event loop, which keeps `heartbeat` going, and
+    neither opens nor closes `app`.
 
     Raises:
         ConfigError: strangers could use it; see `check_exposure`.
@@ -54,7 +62,7 @@ def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: Open
     check_exposure(config, token)
     guard = Guard(token if config.auth == "token" else None, app.clock)
     metrics = Metrics(app.clock, app.gauges)
-    lag = LoopLag(app.clock, metrics)
+    lag = LoopLag(app.clock, metrics, heartbeat)
     mcp = McpMount(app, opens_mcp)
     own_host = OwnHostGuard(guard, config.host)
     memory = _memory_routes(app, mcp, own_host)
@@ -88,6 +96,7 @@ def _routes(app: GatewayApp, guard: Guard, metrics: Metrics, lag: LoopLag) -> li
         Route("/v1/models", Endpoint(models.list_all, "GET", guard=guard)),
         Route("/v1/models/{model_id:path}", Endpoint(models.retrieve, "GET", guard=guard)),
         Route("/v1/embeddings", Endpoint(Embeddings(app).create, "POST", guard=guard)),
+        Route("/v1/status", Endpoint(health.status, "GET", guard=guard)),
         Route("/metrics", Endpoint(metrics.scrape, "GET", "HEAD", guard=guard)),
         Route("/{path:path}", _not_found_endpoint),
     ]

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
+from reverie.clock import SystemClock
 from reverie.errors import ConfigError, UpstreamMalformedError, UpstreamRefusedError, UpstreamTimeoutError
 from reverie.llm.chat_request import body_size_estimate, request_body
+from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.event_stream import EventStreamParser
 from reverie.llm.lanes import ModelLanes
 from reverie.llm.reasoning_effort import effort_of, nearest_effort, with_effort
@@ -59,6 +61,7 @@ class OpenAICompatibleModel:
     """Calls a chat-completions server. Safe for any number of concurrent calls; `lanes` bound those that run at a time.
 
     `transport` replaces the network, for tests. Without `lanes` the model has those of its configuration to itself.
+    `circuit` is told how each call ended.
 
     Raises:
         ConfigError: `base_url` is not set, or the key holds characters that cannot be sent.
@@ -71,12 +74,14 @@ class OpenAICompatibleModel:
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         lanes: ModelLanes | None = None,
+        circuit: UpstreamCircuit | None = None,
     ) -> None:
         if config.base_url is None:
             raise ConfigError("upstream.base_url", None, "the URL of an OpenAI-compatible API")
         self._config = config
         lanes = lanes or ModelLanes(config.calls_max, config.background_calls_max, clock=clock)
         self._server = UpstreamServer(_server_settings(config, config.base_url, api_key), transport, clock, lanes)
+        self._circuit = circuit or UpstreamCircuit(clock or SystemClock())
         self._first_listed: str | None = None
         self._listing = anyio.Lock()
         self._takes_stream_options: bool | None = None
@@ -98,19 +103,22 @@ class OpenAICompatibleModel:
             UpstreamMalformedError: its answer is not a chat completion, too long, or ended early. What had arrived
                 was already given out as events.
         """
-        model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
-        purpose = Purpose(model, with_tools=bool(request.tools), lane=request.lane)
-        reply = ReplyAssembler(model)
-        async with AsyncExitStack() as held:
-            response = await self._open(held, request, purpose)
-            if _is_event_stream(response):
-                async with aclosing(self._streamed(response, purpose, reply)) as events:
-                    async for event in events:
+        with self._circuit.judging():
+            model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
+            purpose = Purpose(model, with_tools=bool(request.tools), lane=request.lane)
+            reply = ReplyAssembler(model)
+            async with AsyncExitStack() as held:
+                response = await self._open(held, request, purpose)
+                if _is_event_stream(response):
+                    async with aclosing(self._streamed(response, purpose, reply)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    for event in await self._at_once(response, purpose, reply):
                         yield event
-            else:
-                for event in await self._at_once(response, purpose, reply):
-                    yield event
-        yield reply.completed()
+            completed = reply.completed()
+        self._circuit.worked()
+        yield completed
 
     async def list_models(self) -> list[str]:
         """The ids of the models that the server offers, in its order.

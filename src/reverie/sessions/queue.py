@@ -51,7 +51,7 @@ from reverie.sessions.turns import DROPPED, EXPIRED, request_digest
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 
     from reverie.clock import Clock
     from reverie.config import QueueConfig
@@ -66,6 +66,7 @@ KEPT = "Reverie is stopping; your message is kept and will be answered after the
 INTERRUPTED = "interrupted: Reverie stopped while this turn ran; send the message again"
 SUPERSEDED = "interrupted by a newer message"
 RETRY_AFTER_S = 5
+LANE_RETRY_S = 1.0
 WATCHES_MAX = 1_000
 
 
@@ -114,10 +115,14 @@ class _Running:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """The turns of one session key: those that wait, in order of arrival, and the one that runs."""
+    """The turns of one session key: those that wait, and the one that runs.
+
+    The session's own `settings` are known once the `first` of its turns is accepted.
+    """
 
     session: SessionKey
     settings: QueueSettings
+    first: asyncio.Future[Accepted]
     waiting: dict[str, _Entry] = field(default_factory=dict[str, _Entry])
     running: _Running | None = None
     round: int = 0
@@ -214,33 +219,49 @@ class TurnQueue:
             MessageKeyReusedError: its key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
         """
-        if self._draining or self._tasks is None:
-            raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+        self._refuse_when_stopping()
         known = self._known(request)
         if known is not None:
-            await asyncio.shield(known.accepted)
-            return self._feed(known, attached=True)
-        if request.arrival.message_key is not None and self.busy(request.session):
-            told_before = await self._turns.find_key(
-                request
-            )  # asked first: a retry must not be refused for lack of room
-            if told_before is not None:
-                return await self._attached(told_before, request)
-        lane = self._lanes.get(request.session.value)
-        if lane is not None and refuse_busy:
+            return await self._join(known, request)
+        try:
+            lane = await self._room(request, refuse_busy=refuse_busy)
+            dropped = self._admit(lane)
+        except (QueueFullError, SessionBusyError):
+            recorded = await self._turns.find_key(request)  # a message that is here already needs no room
+            if recorded is None:
+                raise
+            return await self._attached(recorded, request)
+        entry, lane = self._enter(request)
+        assert self._tasks is not None, "entering needs it too"
+        # A task of its own: a caller who leaves does not undo it.
+        self._tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        accepted = await asyncio.shield(entry.accepted)
+        return await self._attached(accepted, request) if accepted.attached else self._feed(entry)
+
+    def _refuse_when_stopping(self) -> None:
+        if self._draining or self._tasks is None:
+            raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+
+    async def _room(self, request: TurnRequest, *, refuse_busy: bool) -> _Lane | None:
+        """The lane that the message is to enter; None when its session is idle.
+
+        Raises:
+            SessionBusyError: it is not, and `refuse_busy` is set.
+        """
+        if refuse_busy and self.busy(request.session):
             raise SessionBusyError(
                 f"The session {request.session.value} is busy; try again when its turn has ended.",
                 retry_after_s=RETRY_AFTER_S,
             )
-        dropped = self._admit(lane)
-        entry, lane = self._enter(request)
-        self._tasks.start(
-            self._accept(entry, lane, request, dropped), name="accept"
-        )  # a caller who leaves undoes nothing
-        accepted = await asyncio.shield(entry.accepted)
-        if accepted.attached:
-            return await self._attached(accepted, request)
-        return self._feed(entry)
+        while (lane := self._lanes.get(request.session.value)) is not None and not lane.first.done():
+            await asyncio.wait([lane.first])  # what its cap is stands with the session
+        self._refuse_when_stopping()
+        return lane
+
+    async def _join(self, known: _Entry, request: TurnRequest) -> TurnFeed:
+        """The feed of a turn that was accepted under the same key and has not ended, or is being accepted."""
+        accepted = await asyncio.shield(known.accepted)
+        return await self._attached(accepted, request) if accepted.attached else self._feed(known, attached=True)
 
     def _known(self, request: TurnRequest) -> _Entry | None:
         """The turn that has not ended yet and was accepted under the same key."""
@@ -304,17 +325,21 @@ class TurnQueue:
         assert self._tasks is not None
         lane = self._lanes.get(entry.session.value)
         if lane is None:
-            lane = self._lanes[entry.session.value] = _Lane(entry.session, QueueSettings.of(self._config))
+            settings = QueueSettings.of(self._config)
+            lane = self._lanes[entry.session.value] = _Lane(entry.session, settings, entry.accepted)
             self._tasks.start(self._run_lane(lane), name="lane")
-        lane.waiting[entry.turn_id] = entry
         self._entries[entry.turn_id] = entry
         if entry.message_key is not None:
             self._by_key[entry.source, entry.message_key] = entry
+        self._enter_queue(lane, entry)
+        return lane
+
+    def _enter_queue(self, lane: _Lane, entry: _Entry) -> None:
+        lane.waiting[entry.turn_id] = entry
         self._waiting += 1
         if entry.deadline_ms is not None:
             in_s = max(0, entry.deadline_ms - self._clock.now_ms()) / 1000
             entry.timer = asyncio.get_running_loop().call_later(in_s, self._deadline, lane, entry)
-        return lane
 
     async def _accept(self, entry: _Entry, lane: _Lane, request: TurnRequest, dropped: tuple[str, ...]) -> None:
         try:
@@ -334,7 +359,7 @@ class TurnQueue:
         else:
             lane.settings = QueueSettings.of(self._config, session=accepted.settings)
         entry.accepted.set_result(accepted)
-        for turn_id in dropped:
+        for turn_id in accepted.dropped:
             self._end_waiting(lane, turn_id, TurnDroppedError(DROPPED))
         if request.arrival.delivery == "interrupt" and not accepted.attached:
             self._interrupt(lane, entry)
@@ -375,12 +400,11 @@ class TurnQueue:
         if entry is not None:
             return self._feed(entry)
         ended = await self._turns.end_of(turn_id)
-        if ended is None:
-            return None
-        ended_log = TurnLog()
-        ended_log.add(ended)
         found = await self._turns.entry(turn_id)
-        assert found is not None, "it has an end"
+        if found is None:
+            return None
+        ended_log = TurnLog()  # one without an end that is not here either is settled by the next start
+        ended_log.add(ended or TurnFailed(turn_id, TurnCancelledError(KEPT)))
         feed = TurnFeed(turn_id, found.session(), ended_log, Place(0, 0))
         feed.session_id = found.session_id
         return feed
@@ -410,14 +434,13 @@ class TurnQueue:
             elif lane.running is not None and entry in lane.running.entries:
                 lane.running.reason = reason
                 lane.running.scope.cancel()
-                await self._ended(lane.running)
+                await self._ended(entry)
         return await self._turns.entry(turn_id)
 
     @staticmethod
-    async def _ended(running: _Running) -> None:
-        for entry in running.entries:
-            while not entry.log.ended:
-                await entry.log.more.wait()
+    async def _ended(entry: _Entry) -> None:
+        while not entry.log.ended:
+            await entry.log.more.wait()
 
     @contextmanager
     def watch(self, key: str) -> Generator[SessionWatch]:
@@ -458,21 +481,31 @@ class TurnQueue:
     # -- lanes ---------------------------------------------------------------------------------------------------
 
     async def _run_lane(self, lane: _Lane) -> None:
-        while lane.waiting and not self._draining:
-            lane.changed.clear()
-            group = [lane.waiting[place.turn_id] for place in collected(lane.places())]
-            if not await self._are_accepted(group):
-                continue
-            pause_ms = self._pause_ms(lane, group)
-            if pause_ms:
-                with anyio.move_on_after(pause_ms / 1000):
-                    await lane.changed.wait()
-                continue
-            await self._take_up(lane, group)
-        del self._lanes[lane.session.value]
-        self._lane_ended.set()
-        for entry in tuple(lane.waiting.values()):  # accepted and durable: they run at the next start
-            self._end_waiting(lane, entry.turn_id, TurnCancelledError(KEPT))
+        try:
+            while lane.waiting and not self._draining:
+                try:
+                    await self._run_next(lane)
+                except Exception:  # a named border: a turn in its lane; those behind it must not wait for ever
+                    log.exception("a turn could not be taken up; trying again", action="lane_failed")
+                    await asyncio.sleep(LANE_RETRY_S)
+        finally:
+            del self._lanes[lane.session.value]
+            self._lane_ended.set()
+            for entry in tuple(lane.waiting.values()):  # accepted and durable: they run at the next start
+                self._end_waiting(lane, entry.turn_id, TurnCancelledError(KEPT))
+
+    async def _run_next(self, lane: _Lane) -> None:
+        """Run the next turn; or return because something changed meanwhile, so that the lane looks again."""
+        lane.changed.clear()
+        group = [lane.waiting[place.turn_id] for place in collected(lane.places())]
+        if not await self._are_accepted(group) or lane.changed.is_set():
+            return
+        pause_ms = self._pause_ms(lane, group)
+        if pause_ms:
+            with anyio.move_on_after(pause_ms / 1000):
+                await lane.changed.wait()
+            return
+        await self._take_up(lane, group)
 
     @staticmethod
     async def _are_accepted(group: list[_Entry]) -> bool:
@@ -493,7 +526,6 @@ class TurnQueue:
 
     async def _take_up(self, lane: _Lane, group: list[_Entry]) -> None:
         """Run the next turn with those collected with it."""
-        lane.changed.clear()
         turn = await self._turn_of(group)
         if turn is None:
             for entry in group:
@@ -512,6 +544,8 @@ class TurnQueue:
         finally:
             lane.running = None
             for entry in running.entries:
+                if not entry.log.ended:  # cut off while its end was being recorded: the record knows it
+                    entry.log.add(TurnFailed(entry.turn_id, TurnCancelledError(INTERRUPTED)))
                 self._close(entry)
 
     async def _turn_of(self, group: list[_Entry]) -> Turn | None:
@@ -530,12 +564,15 @@ class TurnQueue:
         return combined(together)
 
     async def _drop_ended(self, lane: _Lane, entry: _Entry) -> None:
-        """A turn that ended behind the lane's back, on record, ends here too."""
+        """A turn that ended behind the lane's back, on record, ends here too.
+
+        One that does not wait and has no end entered a turn whose end could not be recorded.
+        """
         ended = await self._turns.end_of(entry.turn_id)
-        if ended is not None and entry.turn_id in lane.waiting:
+        if entry.turn_id in lane.waiting:
             self._leave_queue(lane, entry)
             if not entry.log.ended:
-                entry.log.add(ended)
+                entry.log.add(ended or TurnFailed(entry.turn_id, TurnEndedError(INTERRUPTED)))
             self._close(entry)
 
     async def _run_one(self, lane: _Lane, running: _Running) -> None:
@@ -560,13 +597,13 @@ class TurnQueue:
         try:
             outcome = await self._attempt(running, emit, steered)
         except asyncio.CancelledError:
-            await self._fail(running, carrier, TurnCancelledError(INTERRUPTED))
+            await self._fail(lane, running, carrier, TurnCancelledError(INTERRUPTED))
             raise
         else:
             if isinstance(outcome, TurnFinished):
-                self._answer(running, outcome)
+                await self._tell(lane, running, outcome)
             else:
-                await self._fail(running, carrier, outcome)
+                await self._fail(lane, running, carrier, outcome)
         finally:
             self._running -= 1
             self._recorded(key)
@@ -609,12 +646,7 @@ class TurnQueue:
         self._recorded(lane.session.value)
         return delivered
 
-    def _answer(self, running: _Running, finished: TurnFinished) -> None:
-        self._answered += len(running.entries)
-        for entry in running.entries:
-            entry.log.add(replace(finished, turn_id=entry.turn_id))
-
-    async def _fail(self, running: _Running, carrier: _Entry, error: ReverieError) -> None:
+    async def _fail(self, lane: _Lane, running: _Running, carrier: _Entry, error: ReverieError) -> None:
         """Record the failure; what is told is what is on record, should the turn have ended in the last moment."""
         said = carrier.log.said()
         ended: TurnFinished | TurnFailed = TurnFailed(running.turn.id, error, said)
@@ -623,12 +655,32 @@ class TurnQueue:
                 ended = await self._turns.fail(running.turn, error, partial=said)
             except Exception:  # whoever waits is told all the same
                 log.exception("a failed turn could not be recorded", action="turn_unrecorded", turn=running.turn.id)
-        if isinstance(ended, TurnFinished):
-            self._answer(running, ended)
-            return
-        self._failed += len(running.entries)
-        for entry in running.entries:
-            entry.log.add(replace(ended, turn_id=entry.turn_id, text=said if entry is carrier else ""))
+        await self._tell(lane, running, ended if isinstance(ended, TurnFinished) else replace(ended, text=said))
+
+    async def _tell(self, lane: _Lane, running: _Running, ended: TurnFinished | TurnFailed) -> None:
+        """Tell each how it ended; one that was to run with the others and did not waits on, or ended by itself."""
+        apart = await self._apart(running) if len(running.entries) > 1 else {}
+        for entry in tuple(running.entries):
+            end: TurnFinished | TurnFailed | None = apart.get(entry.turn_id, ended)
+            if end is None:
+                running.entries.remove(entry)
+                self._enter_queue(lane, entry)
+                continue
+            if isinstance(end, TurnFinished):
+                self._answered += 1
+            else:
+                self._failed += 1
+                end = end if entry.turn_id == running.turn.id else replace(end, text="")
+            entry.log.add(replace(end, turn_id=entry.turn_id))
+
+    async def _apart(self, running: _Running) -> dict[str, TurnFinished | TurnFailed | None]:
+        others = [entry.turn_id for entry in running.entries if entry.turn_id != running.turn.id]
+        with anyio.CancelScope(shield=True):
+            try:
+                return await self._turns.apart(running.turn, others)
+            except Exception:  # whoever waits is told all the same
+                log.exception("the end of a turn could not be read", action="turn_unread", turn=running.turn.id)
+        return {}
 
     # -- entries -------------------------------------------------------------------------------------------------
 
@@ -688,17 +740,24 @@ class TurnQueue:
 
     async def _recover(self) -> None:
         """After a restart: turns that had started are marked failed, turns that waited are run, in order."""
-        cursor = ("", 0)
-        while True:
-            page, cursor = await self._turns.unended(cursor)
-            if not page:
-                return
+        count = 0
+        async for recovered in self._unended():  # first these: what they were told stands before what comes next
+            count += 1
+            if recovered.state == "running" and not recovered.carried:  # what it carried ends with it
+                await self._turns.fail(await self._turns.turn_of(recovered), TurnEndedError(INTERRUPTED))
+        async for recovered in self._unended():
+            if recovered.state != "running":
+                self._take_back(recovered)
+        if count:
+            log.info("turns recovered", action="turns_recovered", count=count)
+
+    async def _unended(self) -> AsyncIterator[Recovered]:
+        """The turns that have no end, page by page."""
+        page, cursor = await self._turns.unended()
+        while page:
             for recovered in page:
-                if recovered.state != "running":
-                    self._take_back(recovered)
-                elif not recovered.carried:  # what it carried ends with it
-                    await self._turns.fail(await self._turns.turn_of(recovered), TurnEndedError(INTERRUPTED))
-            log.info("turns recovered", action="turns_recovered", count=len(page))
+                yield recovered
+            page, cursor = await self._turns.unended(cursor)
 
     def _take_back(self, recovered: Recovered) -> None:
         """A turn that waited before the restart waits again."""
@@ -736,6 +795,8 @@ class TurnQueue:
 
 
 def _place(lane: _Lane, turn_id: str) -> Place:
-    behind = order(lane.places())
-    position = next(number for number, place in enumerate(behind, start=1) if place.turn_id == turn_id)
-    return Place(position, len(behind))
+    entry = lane.waiting.get(turn_id)
+    if entry is None or entry.request is not None:  # it runs, or found its session idle and is about to
+        return Place(0, len(lane.behind()))
+    behind = [place.turn_id for place in order(lane.places()) if lane.waiting[place.turn_id].request is None]
+    return Place(behind.index(turn_id) + 1, len(behind))

@@ -49,11 +49,15 @@ UNENDED = frozenset({"accepted", "queued", "running"})
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A turn as it was accepted; `attached` when its key had brought it before. `settings` are its session's own."""
+    """A turn as it was accepted; `attached` when its key had brought it before. `settings` are its session's own.
+
+    `dropped` are the turns that gave way to it: not those that had begun by then.
+    """
 
     turn: Turn
     attached: bool
     settings: JsonObject
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +151,14 @@ class TurnStore:
                 deadline_at=arrival.deadline_at_ms,
                 client_model=arrival.client_model,
             )
-            for turn_id in drop:
-                _end_waiting(tx, turn_id, "dropped", TurnDroppedError(DROPPED), now, keep_line=keep_lines)
+            dropped = tuple(
+                turn_id
+                for turn_id in drop
+                if _end_waiting(tx, turn_id, "dropped", TurnDroppedError(DROPPED), now, keep_line=keep_lines)
+            )
             settings: JsonObject = json.loads(session["queue_settings"]) if session is not None else {}
-            return Accepted(Turn(request.turn_id, session_id, request, state, now), attached=False, settings=settings)
+            turn = Turn(request.turn_id, session_id, request, state, now)
+            return Accepted(turn, attached=False, settings=settings, dropped=dropped)
 
         return await self._database.write(work)
 
@@ -289,12 +297,16 @@ class TurnStore:
             if row["state"] not in UNENDED:
                 return _end_of(tx, row)
             session_id: str = row["session_id"]
-            if row["state"] != "running":  # it never began: its input is not in the transcript yet
-                new = unseen_messages(tx, session_id, turn.request)
-                append(tx, session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
+            began = row["state"] == "running"
+            if not began:  # its input is not in the transcript yet, and what it was to carry stands before it
+                for each in turn.carries:
+                    tx.execute("carry_turn", id=each.id, carrier_id=turn.id, now=now)
             for carried in tx.rows("carried_untold", carrier_id=turn.id):
                 told = _new_input(decode_request(carried["request"]))
                 append(tx, session_id, carried["id"], [RecordedMessage(m) for m in told], now)
+            if not began:
+                new = unseen_messages(tx, session_id, turn.request)
+                append(tx, session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
             if partial:
                 append(tx, session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)
             ended = {
@@ -342,6 +354,22 @@ class TurnStore:
         def work(tx: Transaction) -> TurnFinished | TurnFailed | None:
             row = tx.row("find_turn", id=turn_id)
             return None if row is None or row["state"] in UNENDED else _end_of(tx, row)
+
+        return await self._database.read(work)
+
+    async def apart(self, turn: Turn, turn_ids: Sequence[str]) -> dict[str, TurnFinished | TurnFailed | None]:
+        """Of turns that were to be answered by this one, those that were not: the end of each, None while it waits."""
+
+        def work(tx: Transaction) -> dict[str, TurnFinished | TurnFailed | None]:
+            found: dict[str, TurnFinished | TurnFailed | None] = {}
+            for turn_id in turn_ids:
+                row = tx.row("find_turn", id=turn_id)
+                assert row is not None, "a turn that was accepted is kept"
+                if row["state"] in {"accepted", "queued"}:
+                    found[turn_id] = None
+                elif row["state"] in {"dropped", "expired"} or row["carrier_id"] != turn.id:
+                    found[turn_id] = _end_of(tx, row)
+            return found
 
         return await self._database.read(work)
 

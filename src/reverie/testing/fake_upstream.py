@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,10 @@ class _ConnectionCutError(Exception):
     """Raised inside the server to make it drop the connection."""
 
 
+class _ClientLeftError(Exception):
+    """The client closed its connection before its request was there."""
+
+
 class FakeUpstream:
     """A server's behaviour and what it was asked. `plan` may be replaced between calls.
 
@@ -140,7 +144,7 @@ class FakeUpstream:
         if refusal is not None:
             await exchange.answer(*refusal)
             return
-        calls = plan.tool_calls if body.get("tools") and body["messages"][-1]["role"] != "tool" else ()
+        calls = plan.tool_calls if body.get("tools") and not _brings_results(body) else ()
         text = _last_user_text(body) if plan.echo else plan.text
         if body.get("stream") and not plan.refuse_stream:
             await self._stream(exchange, body, text, calls)
@@ -308,6 +312,12 @@ def _pieces(text: str, count: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def _brings_results(body: JsonObject) -> bool:
+    """Whether the results of tools came in since the model last spoke; the user may have said something since, too."""
+    spoke = [message["role"] for message in body["messages"] if message["role"] != "user"]
+    return bool(spoke) and spoke[-1] == "tool"
+
+
 def _last_user_text(body: JsonObject) -> str:
     for message in reversed(body["messages"]):
         if message["role"] == "user":
@@ -338,6 +348,8 @@ class _Exchange:
         pieces: list[bytes] = []
         while True:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
             pieces.append(message.get("body", b""))
             if not message.get("more_body"):
                 return b"".join(pieces)
@@ -371,7 +383,8 @@ class _Endpoint:
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handle(_Exchange(scope, receive, send))
+        with suppress(_ClientLeftError):
+            await self._handle(_Exchange(scope, receive, send))
 
 
 class _QuietServer(uvicorn.Server):

@@ -12,11 +12,15 @@ import httpx2
 from reverie.config import Config
 from reverie.errors import SessionBusyError
 from reverie.gateway.server import create_gateway
+from reverie.llm.circuit import UpstreamCircuit
+from reverie.readiness import Condition
 from reverie.sessions.compactions import Expanded
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.sessions.figures import InboxFigures
 from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
-from reverie.types import Message, PromptContext, SessionKey, ToolCall, Usage
+from reverie.types import Gauge, Message, PromptContext, SessionKey, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
@@ -95,11 +99,20 @@ class ScriptedFeed:
             self.left.set()
 
 
+async def no_gauges() -> list[Gauge]:
+    """No figures of an application."""
+    return []
+
+
 @dataclass
 class ScriptedReadiness:
     """What is in the way, as the test says."""
 
     reasons: set[str] = field(default_factory=set[str])
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each reason."""
+        return tuple(Condition("Scripted", "False", "required", reason, "why") for reason in sorted(self.reasons))
 
 
 @dataclass
@@ -179,9 +192,10 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
+    figures: list[Gauge] = field(default_factory=list[Gauge])
+    inbox_figures: InboxFigures = field(default_factory=lambda: InboxFigures({}, {}, ()))
     compactions: list[Compaction] = field(default_factory=list["Compaction"])
     compaction_asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    figures: dict[str, float] = field(default_factory=dict[str, float])
     is_busy: bool = False
     place: Place = field(default_factory=lambda: Place(1, 1))
     begins: anyio.Event | None = None
@@ -299,9 +313,13 @@ class ScriptedApp:
         self.rebuilds += 1
         return self.rebuilds == 1
 
-    def gauges(self) -> dict[str, float]:
+    async def gauges(self) -> list[Gauge]:
         """The figures of the test."""
         return self.figures
+
+    async def status(self) -> AppStatus:
+        """An inbox as the test says, and a server that nobody has called."""
+        return AppStatus(self.inbox_figures, UpstreamCircuit(self.clock).statistics())
 
 
 @asynccontextmanager

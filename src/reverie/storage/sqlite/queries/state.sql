@@ -20,15 +20,15 @@ FROM sessions ORDER BY last_interaction_at DESC, id LIMIT :limit;
 
 -- name: count_sessions
 -- How many sessions there are.
-SELECT count(*) FROM sessions;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'sessions'), 0);
 
 -- name: count_messages
 -- How many messages there are in all transcripts.
-SELECT count(*) FROM messages;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'messages'), 0);
 
 -- name: count_turns_by_state
 -- How many turns stand in each state.
-SELECT state, count(*) AS turns FROM turns GROUP BY state;
+SELECT substr(name, 7) AS state, total AS turns FROM tally WHERE name LIKE 'turns.%' AND total > 0;
 
 -- name: insert_turn
 -- Accept a turn: from here on it is never lost.
@@ -426,3 +426,24 @@ WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind
 -- name: oldest_session_event
 -- The number of the first event that is kept.
 SELECT coalesce(min(id), 0) FROM session_events;
+
+
+-- Health and status --------------------------------------------------------------------------------------------
+
+-- name: note_probe
+-- A write that means nothing, to learn whether one can be made.
+INSERT INTO tally VALUES ('probes', 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
+
+-- name: tallies
+-- How many rows stand where; a handful of names.
+SELECT name, total FROM tally;
+
+-- name: waiting_by_session
+-- The sessions in which a turn has waited longest, with what waits and runs there. At most `queue.waiting_max` turns
+-- are looked at, through the index of unfinished ones.
+SELECT sessions.key AS session_key, count(*) FILTER (WHERE turns.state <> 'running') AS waiting,
+       count(*) FILTER (WHERE turns.state = 'running') AS running,
+       min(turns.accepted_at) FILTER (WHERE turns.state <> 'running') AS oldest_at
+FROM turns JOIN sessions ON sessions.id = turns.session_id
+WHERE turns.state IN ('accepted', 'queued', 'running')
+GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;
