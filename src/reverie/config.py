@@ -13,8 +13,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -58,6 +59,12 @@ class GatewayConfig(Section):
         default=20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded."
     )
     drain_s: float = Field(default=10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+    probe_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of `/livez`, answered by a thread of its own; 0: none."
+    )
+    stall_s_max: float = Field(
+        default=60.0, gt=0, le=3_600, description="`/livez` fails when the event loop has not moved for so long."
+    )
 
     @property
     def is_loopback(self) -> bool:
@@ -178,8 +185,67 @@ class MemoryConfig(Section):
     )
 
 
+ResetMode = Literal["off", "daily", "idle", "both"]
+"""When a session that is not used ends by itself."""
+
+
+def _time_zone(value: str) -> str:
+    if value != "local":
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError) as error:
+            raise ValueError("`local`, or a name such as Europe/Berlin") from error
+    return value
+
+
+class ResetOverride(Section):
+    """What differs from `[sessions.reset]` for one channel, or one type of session. What is unset does not."""
+
+    mode: ResetMode | None = Field(default=None, description="When its sessions end by themselves.")
+    hour: int | None = Field(default=None, ge=0, le=23, description="Hour of the daily boundary.")
+    idle_minutes: int | None = Field(default=None, ge=0, le=5_256_000, description="Longest pause.")
+
+
+class ResetConfig(Section):
+    """When a session ends by itself and a successor with a summary of it goes on."""
+
+    mode: ResetMode = Field(
+        default="off",
+        description="`daily` at `hour`, `idle` after `idle_minutes`, `both`: the first of them, or `off`.",
+    )
+    hour: int = Field(default=4, ge=0, le=23, description="Hour of the daily boundary, in `time_zone`.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="`local` is this machine's; else a name such as Europe/Berlin."
+    )
+    idle_minutes: int = Field(
+        default=0, ge=0, le=5_256_000, description="A pause longer than this ends the session; 0: none does."
+    )
+    defer_active_minutes: int = Field(
+        default=60, ge=0, le=1_440, description="The daily boundary waits for a pause this long."
+    )
+    triggers: tuple[str, ...] = Field(
+        default=("/new", "/reset"), description="A message that begins with one of these words begins a new session."
+    )
+    by_channel: dict[str, ResetOverride] = Field(
+        default_factory=dict[str, ResetOverride], description="What differs for single channels, such as `telegram`."
+    )
+    by_type: dict[Literal["direct", "group", "thread"], ResetOverride] = Field(
+        default_factory=dict[Literal["direct", "group", "thread"], ResetOverride],
+        description="What differs for conversations with one person, with a group, in a thread.",
+    )
+
+
+class RetentionConfig(Section):
+    """How long sessions that have ended are kept."""
+
+    keep_days: int = Field(default=0, ge=0, le=36_500, description="Days an ended session is kept; 0: for ever.")
+    archive: bool = Field(
+        default=True, description="Write it to `archive/` in the home before it is deleted; false: it is gone."
+    )
+
+
 class SessionsConfig(Section):
-    """How conversations are told apart."""
+    """How conversations are told apart, when they end, and how long they are kept."""
 
     main_key: str = Field(
         default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the shared session."
@@ -188,6 +254,16 @@ class SessionsConfig(Section):
         default="session", description="`session`: OpenAI's `user` names a session. `metadata`, `off`: it does not."
     )
     history_messages_max: int = Field(default=2_000, ge=2, le=100_000, description="Messages of history ever sent.")
+    alarm_bytes: int = Field(
+        default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="A larger transcript is warned of; 0: never."
+    )
+    alarm_messages: int = Field(
+        default=20_000, ge=0, le=1_000_000_000, description="A transcript of more entries is warned of; 0: never."
+    )
+    reset: ResetConfig = Field(default_factory=ResetConfig, description="When a session ends by itself.")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="How long sessions that have ended are kept."
+    )
 
 
 QueueMode = Literal["wait", "followup", "collect", "steer", "interrupt", "reject"]
@@ -241,6 +317,37 @@ class QueueConfig(Section):
     ttl_s: int = Field(
         default=0, ge=0, le=31_536_000, description="A message that has not begun after this expires; 0: never."
     )
+    directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
+
+
+class CompactionConfig(Section):
+    """When the beginning of a long conversation is replaced by a summary in the prompt. Transcripts stay whole."""
+
+    enabled: bool = Field(default=True, description="False: what no longer fits is left out of the prompt.")
+    reserve_tokens: int = Field(
+        default=16_384, ge=0, le=10_000_000, description="Part of the window above which a conversation is compacted."
+    )
+    reserve_tokens_floor: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="`reserve_tokens` counts as at least this; 0: as it is."
+    )
+    keep_recent_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Newest part that stays word for word; half the threshold at "
+        "most."
+    )  # fmt: skip
+    recent_turns_kept: int = Field(
+        default=3, ge=0, le=12, description="Last turns of what is summarised that the summary quotes, shortened."
+    )
+    transcript_bytes_max: int = Field(
+        default=0, ge=0, le=1024**4, description="A transcript of this size is compacted whatever its tokens; 0: never."
+    )
+    timeout_s: float = Field(default=180.0, gt=0, le=3_600, description="Longest time one try may take.")
+    quality_retries: int = Field(
+        default=1, ge=0, le=3, description="Further answers asked for when a summary lacks something."
+    )
+    identifiers: Literal["strict", "off"] = Field(
+        default="strict", description="`strict`: paths, URLs, ids of the last messages must stand in the summary."
+    )
+    model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -286,6 +393,7 @@ class Config(BaseSettings):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
@@ -314,6 +422,11 @@ class Home:
     def embeddings_db(self) -> Path:
         """The embedding cache."""
         return self.path / "embeddings.db"
+
+    @property
+    def archive(self) -> Path:
+        """Sessions that were exported before they were deleted."""
+        return self.path / "archive"
 
     @property
     def lock_file(self) -> Path:

@@ -6,6 +6,7 @@ python -m tests.docs.generate --check    exit 1 when a page differs from the cod
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -14,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from reverie.cli.main import app
-from reverie.config import Config, field_range, section_of
+from reverie.config import Config, field_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,16 +58,27 @@ def config_page() -> str:
         "",
     ]
     for name, info in Config.model_fields.items():
-        section: Any = section_of(info)
-        table = name if section is info.annotation else f"{name}.NAME"
-        lines += [f"## [{table}]", "", section.__doc__ or "", ""]
-        lines += [
-            "| setting | type | default | allowed | variable | meaning |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        lines += [_row(f"{table}.{key}", setting) for key, setting in section.model_fields.items()]
-        lines.append("")
+        named = get_args(info.annotation)[1:] if get_origin(info.annotation) is dict else ()
+        section: Any = named[0] if named else info.annotation
+        lines += _table(f"{name}.NAME" if named else name, section)
     return "\n".join(lines)
+
+
+def _table(table: str, section: Any) -> list[str]:
+    """The settings of a table, then the tables in it."""
+    inner = {
+        key: info.annotation for key, info in section.model_fields.items() if hasattr(info.annotation, "model_fields")
+    }
+    lines = [f"## [{table}]", "", section.__doc__ or "", ""]
+    lines += [
+        "| setting | type | default | allowed | variable | meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_row(f"{table}.{key}", info) for key, info in section.model_fields.items() if key not in inner]
+    lines.append("")
+    for key, below in inner.items():
+        lines += _table(f"{table}.{key}", below)
+    return lines
 
 
 def _row(key: str, setting: FieldInfo) -> str:
@@ -78,21 +90,23 @@ def _row(key: str, setting: FieldInfo) -> str:
 def _type(setting: FieldInfo) -> str:
     """A type in a reader's words."""
     choices = get_args(setting.annotation)
-    if get_origin(setting.annotation) is dict:
-        return "table"
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
+    shapes: dict[object, str] = {dict: "table", tuple: "list"}
+    shape = shapes.get(get_origin(setting.annotation))
+    if shape is not None:
+        return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
     return next(names[kind] for kind in (setting.annotation, *choices) if kind in names)
 
 
 def _default(setting: FieldInfo) -> str:
     """A default as `config.toml` would write it, without the quotes of a text."""
-    value = setting.default
+    value: Any = setting.get_default(call_default_factory=True)
     if value is None:
         return "unset"
-    if setting.default_factory is not None:
-        return "empty"
+    if isinstance(value, dict | tuple):
+        return f"`{json.dumps(value)}`" if value else "empty"
     return (
         f"`{str(value).lower()}`"
         if isinstance(value, bool)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from reverie.config import PRIVATE, load_config
 from reverie.errors import ConfigError
@@ -55,6 +56,23 @@ def value_of(config: Config, key: str) -> SettingValue:
     Raises:
         ConfigError: there is no such setting.
     """
+    value = _value(config, key)
+    if isinstance(value, BaseModel | dict | tuple):
+        raise ConfigError("setting", key, "a table or a list; name one setting in it, or edit config.toml")
+    return str(value) if isinstance(value, Path) else value
+
+
+def shown_value(config: Config, key: str) -> SettingValue:
+    """The value of a setting, for people; what is a table or a list in `config.toml` is shown as JSON.
+
+    Raises:
+        ConfigError: there is no such setting.
+    """
+    value = _value(config, key)
+    return to_json(value).decode() if isinstance(value, dict | tuple) else value_of(config, key)
+
+
+def _value(config: Config, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
         inner = cast("JsonObject", value) if isinstance(value, dict) else None
@@ -64,9 +82,7 @@ def value_of(config: Config, key: str) -> SettingValue:
             value = getattr(value, part)
         else:
             raise ConfigError("setting", key, "there is no such setting; `reverie config` lists them all")
-    if isinstance(value, BaseModel | dict):
-        raise ConfigError("setting", key, "a table; name one setting in it")
-    return str(value) if isinstance(value, Path) else value
+    return value
 
 
 def check_key(key: str) -> None:

@@ -29,6 +29,7 @@ from reverie.plugins.pauses import Standing, after_failure
 from reverie.plugins.threads import PluginThreads, Raised
 from reverie.plugins.waiting import WaitingEvents
 from reverie.tasks import OwnedTasks
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -185,15 +186,14 @@ class Plugins:
             for hosted in self._hosted
         )
 
-    def gauges(self) -> dict[str, float]:
+    def gauges(self) -> list[Gauge]:
         """Figures of all plugins together, for metrics."""
         figures = self.statistics()
-        return {
-            "plugins": len(figures),
-            "plugins_paused": sum(each.paused_s > 0 for each in figures),
-            "plugin_failures": sum(each.failures for each in figures),
-            "plugin_events_dropped": sum(each.dropped for each in figures),
-        }
+        return [
+            Gauge("plugins", "Plugins that are switched on.", len(figures)),
+            Gauge("plugins_paused", "Plugins that rest after failures.", sum(each.paused_s > 0 for each in figures)),
+            Gauge("plugin_events_dropped", "Events plugins were too slow for.", sum(each.dropped for each in figures)),
+        ]
 
     async def settle(self) -> None:
         """Wait until every event that waits has been told and every event of a plugin is written."""

@@ -41,8 +41,10 @@ def test_every_setting_is_listed_and_explained(home: Home) -> None:
     }
     fields: list[str] = []
     for section, model in sections.items():
-        names: Any = getattr(model, "model_fields", {})
-        fields += [f"{section}.{name}" for name in names]
+        inner: Any = getattr(model, "model_fields", {})
+        tables = {name: info.annotation for name, info in inner.items() if hasattr(info.annotation, "model_fields")}
+        fields += [f"{section}.{name}" for name in inner if name not in tables]
+        fields += [f"{section}.{table}.{name}" for table, below in tables.items() for name in below.model_fields]
     plugin = [f"plugins.diary.{name}" for name in PluginConfig.model_fields]
     assert [setting.key for setting in settings] == [*fields, "agents.work.workspace", *plugin]
     assert all(setting.purpose for setting in settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_settings import EnvSettingsSource
 
-from reverie.cli.config_file import check_key, remove_setting, save_setting, value_of
+from reverie.cli.config_file import check_key, remove_setting, save_setting, shown_value, value_of
 from reverie.cli.output import columns, dim, say, say_json
 from reverie.config import AgentConfig, Config, PluginConfig, field_range, load_config, resolve_home
 from reverie.errors import ConfigError
@@ -73,9 +72,9 @@ def list_settings(home: Home) -> list[Setting]:
     config = load_config(home)
     file: JsonObject = tomllib.loads(home.config_file.read_text(encoding="utf-8")) if home.config_file.exists() else {}
     environment = EnvSettingsSource(Config)()
-    keys = [(f"{section}.{name}", info) for section, model in _sections() for name, info in model.model_fields.items()]
-    keys += [(f"agents.{agent}.{name}", info) for agent in config.agents for name, info in _fields(AgentConfig)]
-    keys += [(f"plugins.{plugin}.{name}", info) for plugin in config.plugins for name, info in _fields(PluginConfig)]
+    keys = [each for section, model in _sections() for each in _fields(section, model)]
+    keys += [each for agent in config.agents for each in _fields(f"agents.{agent}", AgentConfig)]
+    keys += [each for plugin in config.plugins for each in _fields(f"plugins.{plugin}", PluginConfig)]
     return [_setting(config, key, info, environment, file) for key, info in keys]
 
 
@@ -102,8 +101,17 @@ def _sections() -> list[tuple[str, type[BaseModel]]]:
     return found
 
 
-def _fields(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    return list(section.model_fields.items())
+def _fields(section: str, model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """The settings of a table, then those of the tables in it."""
+    here: list[tuple[str, FieldInfo]] = []
+    below: list[tuple[str, FieldInfo]] = []
+    for name, info in model.model_fields.items():
+        inner: Any = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            below += _fields(f"{section}.{name}", inner)
+        else:
+            here.append((f"{section}.{name}", info))
+    return here + below
 
 
 def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject, file: JsonObject) -> Setting:
@@ -112,16 +120,7 @@ def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject,
         origin = "environment"
     elif _held(file, key):
         origin = "config.toml"
-    value = _table(config, key) if get_origin(info.annotation) is dict else value_of(config, key)
-    return Setting(key, value, origin, _allowed(key, info), info.description or "")
-
-
-def _table(config: Config, key: str) -> str:
-    """A table with names of its own, as JSON on one line."""
-    held: Any = config.model_dump(mode="json")
-    for part in key.split("."):
-        held = held[part]
-    return json.dumps(held, ensure_ascii=False)
+    return Setting(key, shown_value(config, key), origin, _allowed(key, info), info.description or "")
 
 
 def _held(values: JsonObject, key: str) -> bool:

@@ -33,13 +33,13 @@ SELECT id, session_id, position, state, request, accepted_at, started_at, finish
 FROM turns ORDER BY rowid;
 DROP TABLE turns;
 ALTER TABLE turns_of_today RENAME TO turns;
-CREATE INDEX turns_unfinished ON turns (accepted_at) WHERE state IN ('accepted', 'queued', 'running');
+CREATE INDEX turns_unended ON turns (session_id, position) WHERE state IN ('accepted', 'queued', 'running');
 CREATE UNIQUE INDEX turns_by_message_key ON turns (source, message_key) WHERE message_key IS NOT NULL;
 CREATE INDEX turns_by_carrier ON turns (carrier_id) WHERE carrier_id IS NOT NULL;
 CREATE INDEX turns_dropped_untold ON turns (session_id, position) WHERE state = 'dropped' AND drop_line IS NOT NULL;
 
 -- A session may follow another. `prompt_tokens` is what the model's server counted for the prompt of the last call.
-ALTER TABLE sessions ADD COLUMN parent_id TEXT REFERENCES sessions (id);
+ALTER TABLE sessions ADD COLUMN parent_id TEXT;                             -- may be archived by now, so no reference
 ALTER TABLE sessions ADD COLUMN end_reason TEXT;                            -- why it ended: manual, daily, idle
 ALTER TABLE sessions ADD COLUMN queue_settings TEXT NOT NULL DEFAULT '{}';  -- JSON: mode, debounce_ms, cap, drop
 ALTER TABLE sessions ADD COLUMN prompt_tokens INTEGER;
@@ -52,11 +52,12 @@ UPDATE sessions SET transcript_bytes =
   (SELECT coalesce(sum(octet_length(text)), 0) FROM messages WHERE session_id = sessions.id);
 CREATE INDEX sessions_by_key ON sessions (key, started_at);
 
--- An entry's parent is the entry before it unless it says otherwise. Other kinds than messages are marks: they are
+-- An entry's parent is the entry before it unless it says otherwise; the first entry of a session that follows another
+-- has an entry of that one as its parent. Other kinds than messages are marks: they are
 -- never sent to a model as they stand, not remembered, and carry their content in `extra`.
 ALTER TABLE messages ADD COLUMN kind TEXT NOT NULL DEFAULT 'message'
   CHECK (kind IN ('message', 'compaction', 'continuity', 'turn_ended'));
-ALTER TABLE messages ADD COLUMN parent_seq INTEGER;
+ALTER TABLE messages ADD COLUMN parent_seq INTEGER;                         -- of entry 1: in the session before this one
 CREATE INDEX messages_marks ON messages (session_id, seq) WHERE kind <> 'message';
 CREATE INDEX messages_by_turn ON messages (turn_id) WHERE turn_id IS NOT NULL;
 
@@ -136,12 +137,18 @@ CREATE TRIGGER message_leaves AFTER DELETE ON messages BEGIN
   UPDATE sessions SET transcript_bytes = transcript_bytes - octet_length(OLD.text) WHERE id = OLD.session_id;
 END;
 CREATE TRIGGER compaction_enters AFTER INSERT ON compactions BEGIN
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, NEW.created_at, 'compaction.' || NEW.state,
          json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq)
   FROM sessions WHERE id = NEW.session_id;
 END;
+CREATE TRIGGER compaction_leaves AFTER DELETE ON compactions BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+END;
 CREATE TRIGGER compaction_moves AFTER UPDATE OF state ON compactions WHEN OLD.state <> NEW.state BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, coalesce(NEW.adopted_at, NEW.created_at), 'compaction.' || NEW.state,
          json_patch('{}', json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq,
