@@ -64,8 +64,8 @@ class Status:
     totals: SessionTotals
     inbox: InboxFigures
     index: IndexStatistics
-    plugins: tuple[NamedPlugin, ...]
     live: JsonObject | None
+    plugins: tuple[NamedPlugin, ...]
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -108,8 +108,8 @@ async def _gather(
         totals=await opened.sessions.totals(),
         inbox=await read_inbox_figures(opened.state, opened.clock.now_ms()),
         index=opened.memory.statistics(),
-        plugins=await _plugins(opened),
         live=live,
+        plugins=await _plugins(opened),
     )
 
 
