@@ -112,4 +112,5 @@ async def test_a_turn_outlives_a_bad_plugin(
 
         assert finished.text == "Hello Ann."
         assert model.requests[0].messages[-1].text == "I am Ann."
-        assert (app.gauges()["plugins"], app.gauges()["plugin_failures"]) == (1, 1)
+        figures = {gauge.name: gauge.value for gauge in await app.gauges()}
+        assert (figures["plugins"], figures["plugin_failures"]) == (1, 1)
