@@ -209,9 +209,9 @@ async def fill(home: Path, messages: int) -> float:
 
 
 @asynccontextmanager
-async def upstream_process() -> AsyncGenerator[Target]:
-    """The fake upstream as a process."""
-    command = [sys.executable, "-m", "reverie.testing.fake_upstream", "--port", "0"]
+async def upstream_process(*options: str) -> AsyncGenerator[Target]:
+    """The fake upstream as a process, with more options of its command line where something else than speed counts."""
+    command = [sys.executable, "-m", "reverie.testing.fake_upstream", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

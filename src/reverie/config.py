@@ -58,6 +58,12 @@ class GatewayConfig(Section):
         default=20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded."
     )
     drain_s: float = Field(default=10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+    probe_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of `/livez`, answered by a thread of its own; 0: none."
+    )
+    stall_s_max: float = Field(
+        default=60.0, gt=0, le=3_600, description="`/livez` fails when the event loop has not moved for so long."
+    )
 
     @property
     def is_loopback(self) -> bool:
@@ -88,6 +94,9 @@ class UpstreamConfig(Section):
         default=30.0, gt=0, le=600, description="Longest single wait, Retry-After included."
     )
     calls_max: int = Field(default=64, ge=1, le=1_024, description="Model calls at the same time.")
+    background_calls_max: int = Field(
+        default=2, ge=1, le=8, description="Of these, calls that nobody waits for; one place is always left."
+    )
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
@@ -307,6 +316,37 @@ class QueueConfig(Section):
     ttl_s: int = Field(
         default=0, ge=0, le=31_536_000, description="A message that has not begun after this expires; 0: never."
     )
+    directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
+
+
+class CompactionConfig(Section):
+    """When the beginning of a long conversation is replaced by a summary in the prompt. Transcripts stay whole."""
+
+    enabled: bool = Field(default=True, description="False: what no longer fits is left out of the prompt.")
+    reserve_tokens: int = Field(
+        default=16_384, ge=0, le=10_000_000, description="Part of the window above which a conversation is compacted."
+    )
+    reserve_tokens_floor: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="`reserve_tokens` counts as at least this; 0: as it is."
+    )
+    keep_recent_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Newest part that stays word for word; half the threshold at "
+        "most."
+    )  # fmt: skip
+    recent_turns_kept: int = Field(
+        default=3, ge=0, le=12, description="Last turns of what is summarised that the summary quotes, shortened."
+    )
+    transcript_bytes_max: int = Field(
+        default=0, ge=0, le=1024**4, description="A transcript of this size is compacted whatever its tokens; 0: never."
+    )
+    timeout_s: float = Field(default=180.0, gt=0, le=3_600, description="Longest time one try may take.")
+    quality_retries: int = Field(
+        default=1, ge=0, le=3, description="Further answers asked for when a summary lacks something."
+    )
+    identifiers: Literal["strict", "off"] = Field(
+        default="strict", description="`strict`: paths, URLs, ids of the last messages must stand in the summary."
+    )
+    model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -321,6 +361,25 @@ class AgentConfig(Section):
     )
 
 
+PLUGINS_MAX = 16
+
+
+class PluginConfig(Section):
+    """One plugin: `[plugins.NAME]`, by the name of its entry point. What is not named here is not loaded."""
+
+    enabled: bool = Field(default=True, description="False: it is not loaded, and its settings are kept.")
+    conversation_access: bool = Field(
+        default=False, description="May it see what is said? Else it sees ids, times, counts, usage and states."
+    )
+    deadline_ms: int = Field(
+        default=500, ge=1, le=10_000, description="Longest time that `before_turn` may hold a turn up."
+    )
+    background_deadline_ms: int = Field(
+        default=30_000, ge=1, le=600_000, description="Longest time of the other hooks, for which nobody waits."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict[str, Any], description="Its own settings; it checks them.")
+
+
 class Config(BaseSettings):
     """All settings of one home."""
 
@@ -333,7 +392,9 @@ class Config(BaseSettings):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
+    plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""

@@ -14,15 +14,18 @@
     │   ├── UnknownModelError       no such model or agent
     │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
+    │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
     ├── UpstreamError               the model did not answer as it should
     │   ├── UpstreamUnreachableError  no connection
     │   │   └── UpstreamClosedError   a connection that was closed before an answer began
+    │   ├── ModelBusyError          too many model calls wait already
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
-    │   └── UpstreamMalformedError  it answered something that is not the protocol
+    │   ├── UpstreamMalformedError  it answered something that is not the protocol
+    │   └── ToolLoopError           after a compaction it repeated the same tool call without end
     ├── EmbedderError               a text could not be embedded
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
@@ -129,6 +132,16 @@ class ContextTooLongError(RequestError):
     """The new message alone exceeds the model's context window."""
 
 
+class NothingToCompactError(RequestError):
+    """There is nothing before the newest turn of the conversation that a summary could stand for."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="nothing_to_compact")
+
+
 class QueueFullError(RequestError):
     """Too many turns wait in this session."""
 
@@ -181,6 +194,13 @@ class UpstreamClosedError(UpstreamUnreachableError):
     """The model's server closed the connection before it answered."""
 
 
+class ModelBusyError(UpstreamError):
+    """Too many model calls wait for a place already; this one was not made."""
+
+    status = 503
+    code = "model_busy"
+
+
 class UpstreamTimeoutError(UpstreamError):
     """The model's server did not answer in time."""
 
@@ -206,6 +226,12 @@ class UpstreamMalformedError(UpstreamError):
     """The model's server answered something that is not the chat-completions protocol."""
 
     code = "upstream_malformed"
+
+
+class ToolLoopError(UpstreamError):
+    """After a compaction the model repeated one tool call, with the same result each time."""
+
+    code = "compaction_loop_persisted"
 
 
 class EmbedderError(ReverieError):

@@ -128,13 +128,14 @@ class TurnRequest:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A durable turn: the request as accepted, and where it stands."""
+    """A durable turn: the request as accepted, and where it stands. `carries` are the turns collected with it."""
 
     id: str
     session_id: str
     request: TurnRequest
     state: TurnState
     accepted_at_ms: int
+    carries: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +211,20 @@ class PromptContext:
     recalled: tuple[SearchHit, ...] = ()
 
     def messages(self) -> tuple[Message, ...]:
-        """What is sent to the model: joined pieces become one message."""
+        """What is sent to the model: joined pieces become one message, with the images of all of them."""
         sent: list[Message] = []
-        before: list[str] = []
+        parts: list[Message] = []
         for piece in self.pieces:
-            if piece.joined:
-                before.append(piece.message.text)
-            elif before:
-                sent.append(replace(piece.message, text="\n\n".join([*before, piece.message.text])))
-                before = []
-            else:
-                sent.append(piece.message)
+            parts.append(piece.message)
+            if not piece.joined:
+                sent.append(parts[0] if len(parts) == 1 else _as_one(parts))
+                parts = []
         return tuple(sent)
+
+
+def _as_one(parts: list[Message]) -> Message:
+    images = tuple(image for part in parts for image in part.images)
+    return replace(parts[-1], text="\n\n".join(part.text for part in parts), images=images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +241,13 @@ class LoggedMessage:
     said_on: str
     created_at_ms: int
     origin: Literal["live", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A current figure for `/metrics`: `reverie_<name>`, with one value for each set of labels."""
+
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()

@@ -313,6 +313,66 @@ def upstream_for(server: Server, plan: Plan) -> Generator[WithUpstream]:
         yield WithUpstream(server, upstream)
 
 
+SUPERVISOR = """
+import os, sys
+import reverie.cli.commands.serve
+from reverie.cli.main import main
+while True:
+    child = os.fork()
+    if not child:
+        main()
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status))
+"""
+"""Starts the server again whenever it is killed. It has loaded the program once, so that a start takes no second."""
+
+
+@dataclass
+class Supervised(Server):
+    """A server that is started again as soon as it is killed. `pid` is the process that serves now."""
+
+    serving_pid: int = 0
+
+    @property
+    def pid(self) -> int:
+        """The process that serves, not the supervisor."""
+        return self.serving_pid
+
+    def command(self, *arguments: str) -> list[str]:
+        """The supervisor, with the arguments of its child."""
+        return [sys.executable, "-c", SUPERVISOR, *arguments]
+
+    def wait_for_next(self, *, ready: bool = True) -> None:
+        """Wait until another process than the last one serves; with `ready` False until it is about to."""
+        until(lambda: self._is_next(ready=ready), f"the server runs again:\n{self.log[-5_000:]}")
+
+    def _is_next(self, *, ready: bool) -> bool:
+        try:
+            announced = json.loads((self.home / "server.json").read_text(encoding="utf-8"))
+            if announced["pid"] == self.serving_pid:
+                return False
+            self.url = announced["url"]
+            answers = not ready or self.get("/readyz").status == 200
+        except (OSError, ValueError):
+            return False
+        if answers:
+            self.serving_pid = announced["pid"]
+        return answers
+
+
+@contextmanager
+def supervised(server: Server) -> Generator[Supervised]:
+    """The same server under a supervisor; both are gone at the end."""
+    made = Supervised(server.home, server.arguments, server.environment)
+    made.spawn()
+    try:
+        made.wait_for_next()
+        yield made
+    finally:
+        made.destroy()
+
+
 @contextmanager
 def server_at(home: Path) -> Generator[Server]:
     """A server that answers offline, not started yet; whatever runs of it at the end is killed."""

@@ -7,11 +7,10 @@ import json
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,10 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from reverie.testing.fake_upstream import Plan
-from tests.acceptance.servers import WAIT_S_MAX, WITHOUT_MEMORY, Server, said_by_user, until, upstream_for
+from tests.acceptance.servers import WAIT_S_MAX, WITHOUT_MEMORY, Server, said_by_user, supervised, until, upstream_for
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.acceptance.servers import WithUpstream
@@ -86,65 +85,6 @@ def test_killed_while_turns_wait(talking: WithUpstream) -> None:
 
 
 # -- thirty kills ----------------------------------------------------------------------------------------------------
-
-SUPERVISOR = """
-import os, sys
-import reverie.cli.commands.serve
-from reverie.cli.main import main
-while True:
-    child = os.fork()
-    if not child:
-        main()
-    status = os.waitpid(child, 0)[1]
-    if os.WIFEXITED(status):
-        sys.exit(os.WEXITSTATUS(status))
-"""
-"""Starts the server again whenever it is killed. It has loaded the program once, so that a start takes no second."""
-
-
-@dataclass
-class Supervised(Server):
-    """A server that is started again as soon as it is killed. `pid` is the process that serves now."""
-
-    serving_pid: int = 0
-
-    @property
-    def pid(self) -> int:
-        """The process that serves, not the supervisor."""
-        return self.serving_pid
-
-    def command(self, *arguments: str) -> list[str]:
-        """The supervisor, with the arguments of its child."""
-        return [sys.executable, "-c", SUPERVISOR, *arguments]
-
-    def wait_for_next(self) -> None:
-        """Wait until another process than the last one serves."""
-        until(self._is_next, f"the server runs again:\n{self.log}")
-
-    def _is_next(self) -> bool:
-        try:
-            announced = json.loads((self.home / "server.json").read_text(encoding="utf-8"))
-            if announced["pid"] == self.serving_pid:
-                return False
-            self.url = announced["url"]
-            ready = self.get("/readyz").status == 200
-        except (OSError, ValueError):
-            return False
-        if ready:
-            self.serving_pid = announced["pid"]
-        return ready
-
-
-@contextmanager
-def supervised(server: Server) -> Generator[Supervised]:
-    """The same server under a supervisor; both are gone at the end."""
-    made = Supervised(server.home, server.arguments, server.environment)
-    made.spawn()
-    try:
-        made.wait_for_next()
-        yield made
-    finally:
-        made.destroy()
 
 
 @dataclass

@@ -3,38 +3,58 @@
 read        the body, within bounds
 understand  which model, which session, which tools, what is said; whatever is wrong ends here
 submit      the turn is durable from here on, and no longer ours
-answer      the turn's events as they come, or its result as one object
+answer      the turn's events as they come, its result as one object, or that it is queued
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import anyio
+import structlog
 from starlette.responses import Response
 
 from reverie.errors import ReverieError
-from reverie.gateway.body import decode_object, read_body, run_sized
+from reverie.gateway.arrival import arrival_of, decide, inbox_headers, read_arrival
+from reverie.gateway.body import ClientGoneError, decode_object, read_body, run_sized
+from reverie.gateway.directives import Stripped, settings_sentence, strip_directives
 from reverie.gateway.endpoint import echo
+from reverie.gateway.hanging_up import unless_left
 from reverie.gateway.images import ImageLimits
-from reverie.gateway.replies import Envelope
+from reverie.gateway.replies import NEXT_TURN, QUEUED, Envelope
 from reverie.gateway.routing import RoutingRules, dialect_of, header_value, route, routing_headers
-from reverie.gateway.sse import StreamTimes, TurnStream
+from reverie.gateway.sse import EventStream, StreamTimes, TurnStream, queued_frames, said_frames
 from reverie.gateway.wire import read_conversation, read_head, read_tools
 from reverie.sessions.events import TurnFailed, TurnFinished
 from reverie.types import TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
     from starlette.types import ASGIApp, Scope
 
+    from reverie.gateway.arrival import Asked, Choice
     from reverie.gateway.metrics import Metrics, TurnTimer
     from reverie.gateway.ports import Feed, GatewayApp
     from reverie.gateway.routing import Route
     from reverie.gateway.wire import Head
+    from reverie.sessions.inbox import QueueSettings
     from reverie.types import JsonObject
+
+log = structlog.get_logger(__name__)
+
+HUNG_UP = "the caller hung up, and had asked for the turn to end then (x-reverie-on-disconnect)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """What a request says but for its conversation: how to answer, where it goes, how it came in."""
+
+    body: JsonObject
+    head: Head
+    where: Route
+    asked: Asked
 
 
 class ChatCompletions:
@@ -53,44 +73,58 @@ class ChatCompletions:
         Raises:
             RequestError: the request cannot be served; nothing was accepted.
             ReverieError: the turn was accepted and failed.
+            ClientGoneError: the caller hung up.
         """
         scope, timer = request.scope, self._metrics.turn_arrives()
         config = self._config
         raw = await read_body(scope, request.receive, bytes_max=config.body_bytes_max, read_s=config.body_read_s)
         request_id = str(uuid4())
-        headers = routing_headers(scope["headers"])
-        body, head, where = await run_sized(len(raw), self._locate, raw, headers, request_id)
+        located = await run_sized(len(raw), self._locate, raw, scope, request_id)
+        head, where = located.head, located.where
         echo(scope, "x-reverie-session-key", header_value(where.session.value))
-        turn = await run_sized(len(raw), self._turn_request, body, head, where, request_id)
-        feed = await self._app.submit(turn)
+        turn, said = await run_sized(len(raw), self._turn_request, located, request_id)
+        if said.directive is not None:
+            await self._app.change_queue_settings(where.session, said.directive.changes)
+        settings = await self._app.queue_settings(where.session, where.channel)
+        if said.directive is not None and not said.says_more:
+            return self._settings_answer(turn.turn_id, head, settings)
+        feed = await self._submit(turn, located, settings)
         timer.accepted()
-        echo(scope, "x-reverie-session-id", feed.session_id)
-        echo(scope, "x-reverie-turn-id", feed.turn_id)
-        envelope = Envelope(feed.turn_id, self._app.clock.now_ms() // 1000, head.model, dialect_of(head.model))
-        if head.stream:
-            return TurnStream(feed, envelope, include_usage=head.include_usage, timer=timer, times=self._times)
-        finished = await _result(feed, timer, scope)
-        return Response(envelope.completion(finished), media_type="application/json")
+        _echo_place(scope, feed)
+        envelope = await self._envelope(feed, head)
+        choice = decide(located.asked, settings, busy=await _still_waits(feed))
+        if choice.wait_ms == 0:
+            timer.queued()
+            return self._next_turn_answer(scope, envelope, head)
+        return await self._answer(request, feed, envelope, located, choice, timer)
 
-    def _locate(self, raw: bytes, headers: Mapping[str, str], request_id: str) -> tuple[JsonObject, Head, Route]:
-        """How the answer is to be made, and for which session."""
+    # -- understand ----------------------------------------------------------------------------------------------
+
+    def _locate(self, raw: bytes, scope: Scope, request_id: str) -> _Located:
+        """How the answer is to be made, for which session, and how the message came in."""
+        headers = routing_headers(scope["headers"])
         body = decode_object(raw)
         head = read_head(body)
         rules = RoutingRules.of(self._app.agents(), self._app.config.sessions)
         where = route(headers, model=head.model, user=head.user, rules=rules, request_id=request_id)
-        return body, head, where
+        asked = read_arrival(inbox_headers(scope["headers"]), channel=where.channel, user=head.user)
+        return _Located(body, head, where, asked)
 
-    def _turn_request(self, body: JsonObject, head: Head, where: Route, request_id: str) -> TurnRequest:
-        """The whole request as the session's queue takes it."""
+    def _turn_request(self, located: _Located, request_id: str) -> tuple[TurnRequest, Stripped]:
+        """The whole request as the session's queue takes it, and what of it was meant for the queue."""
+        body, head, where = located.body, located.head, located.where
         tools = read_tools(body)
         conversation = read_conversation(body, self._images)
+        said = Stripped(conversation.messages, None, says_more=True)
+        if self._app.config.queue.directives:
+            said = strip_directives(conversation.messages)
         sampling = head.sampling
         if head.user and self._app.config.sessions.user_field == "metadata":
             sampling = {**sampling, "user": head.user}
-        return TurnRequest(
+        turn = TurnRequest(
             turn_id=f"chatcmpl_{request_id}",
             session=where.session,
-            messages=conversation.messages,
+            messages=said.messages,
             instructions=conversation.instructions,
             stream=head.stream,
             model_override=where.model_override,
@@ -98,6 +132,108 @@ class ChatCompletions:
             tool_choice=tools.choice,
             sampling=sampling,
         )
+        return turn, said
+
+    # -- submit --------------------------------------------------------------------------------------------------
+
+    async def _submit(self, turn: TurnRequest, located: _Located, settings: QueueSettings) -> Feed:
+        """Make the turn durable, with what is to become of it if its session is busy by then."""
+        if_busy = decide(located.asked, settings, busy=True)
+        arrival = arrival_of(
+            located.asked,
+            if_busy,
+            client_model=located.head.model,
+            waits=if_busy.wait_ms != 0 or not self._app.busy(turn.session),
+            now_ms=self._app.clock.now_ms(),
+            ttl_s=self._app.config.queue.ttl_s,
+        )
+        return await self._app.submit(replace(turn, arrival=arrival), refuse_busy=if_busy.refuse)
+
+    # -- answer --------------------------------------------------------------------------------------------------
+
+    async def _envelope(self, feed: Feed, head: Head) -> Envelope:
+        """What every piece of the answer repeats; a message sent again is answered as it was the first time."""
+        entry = await self._app.inbox_entry(feed.turn_id) if feed.attached else None
+        if entry is None:
+            return self._envelope_now(feed.turn_id, head)
+        model = entry.client_model or head.model
+        return Envelope(feed.turn_id, entry.accepted_at_ms // 1000, model, dialect_of(model))
+
+    def _envelope_now(self, turn_id: str, head: Head) -> Envelope:
+        return Envelope(turn_id, self._app.clock.now_ms() // 1000, head.model, dialect_of(head.model))
+
+    async def _answer(
+        self, request: Request, feed: Feed, envelope: Envelope, located: _Located, choice: Choice, timer: TurnTimer
+    ) -> ASGIApp:
+        """The reply, or the next-turn answer if the turn does not begin in time."""
+        head, wait_s = located.head, None if choice.wait_ms is None else choice.wait_ms / 1000
+
+        async def cancel() -> None:
+            await self._cancel(feed.turn_id)
+
+        if head.stream:
+            left = cancel if located.asked.cancels else None
+            return TurnStream(
+                feed, envelope, include_usage=head.include_usage, timer=timer, times=self._times, wait_s=wait_s,
+                left=left,
+            )  # fmt: skip
+
+        async def result() -> TurnFinished | None:
+            if wait_s is not None and not await feed.begun(wait_s):
+                return None
+            return await _result(feed, timer, request.scope)
+
+        try:
+            finished = await (unless_left(request.receive, result) if located.asked.cancels else result())
+        except ClientGoneError:
+            timer.left()
+            await cancel()
+            raise
+        if finished is None:
+            timer.queued()
+            return self._next_turn_answer(request.scope, envelope, head)
+        return Response(envelope.completion(finished), media_type="application/json")
+
+    async def _cancel(self, turn_id: str) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._app.cancel(turn_id, HUNG_UP)
+            except ReverieError as error:
+                log.warning("a turn whose caller hung up could not be cancelled", action="cancel_failed",
+                            turn_id=turn_id, error=type(error).__name__)  # fmt: skip
+
+    def _next_turn_answer(self, scope: Scope, envelope: Envelope, head: Head) -> ASGIApp:
+        """The message is kept and will be answered later."""
+        echo(scope, "x-openclaw-queued", NEXT_TURN)
+        echo(scope, "x-reverie-queued", NEXT_TURN)
+        if head.stream:
+            return EventStream(queued_frames(envelope), self._times, about={"turn_id": envelope.id})
+        return Response(envelope.said(QUEUED), media_type="application/json")
+
+    def _settings_answer(self, answer_id: str, head: Head, settings: QueueSettings) -> ASGIApp:
+        """A message that only sets the queue is answered at once; it is no turn."""
+        envelope, text = self._envelope_now(answer_id, head), settings_sentence(settings)
+        if head.stream:
+            return EventStream(said_frames(envelope, text), self._times, about={"answer_id": answer_id})
+        return Response(envelope.said(text), media_type="application/json")
+
+
+def _echo_place(scope: Scope, feed: Feed) -> None:
+    """Which turn it is, and where it stood when it was accepted."""
+    echo(scope, "x-reverie-session-id", feed.session_id)
+    echo(scope, "x-reverie-turn-id", feed.turn_id)
+    echo(scope, "x-reverie-queue-id", feed.turn_id)
+    echo(scope, "x-reverie-queue-position", str(feed.place.position))
+    echo(scope, "x-reverie-queue-depth", str(feed.place.depth))
+    if feed.attached:
+        echo(scope, "x-reverie-attached", "true")
+
+
+async def _still_waits(feed: Feed) -> bool:
+    """Whether a turn has not begun yet. One that was accepted earlier may have begun since."""
+    if feed.attached:
+        return not await feed.begun(0)
+    return feed.place.position > 0
 
 
 async def _result(feed: Feed, timer: TurnTimer, scope: Scope) -> TurnFinished:

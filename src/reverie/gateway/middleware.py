@@ -28,6 +28,12 @@ SECURITY_HEADERS = (
     (b"permissions-policy", b"camera=(), microphone=(self), geolocation=()"),
 )
 CLIENT_GONE = 499
+LABELS = (
+    ("/v1/models/", "/v1/models/{id}"),
+    ("/v1/queue/", "/v1/queue/{id}"),
+    ("/v1/sessions/", "/v1/sessions/{key}"),
+)
+"""How paths with a part of the caller's own are counted."""
 FRAMES_MAX = 20
 
 
@@ -68,7 +74,7 @@ class Edge:
     def _label(self, path: str) -> str:
         if path in self._endpoints:
             return path
-        return "/v1/models/{id}" if path.startswith("/v1/models/") else "other"
+        return next((label for start, label in LABELS if path.startswith(start)), "other")
 
 
 def _log_defect(scope: Scope, error: Exception) -> None:

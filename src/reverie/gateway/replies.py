@@ -27,13 +27,14 @@ from reverie.errors import (
     UpstreamError,
     UpstreamRefusedError,
 )
+from reverie.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from reverie.gateway.routing import Dialect
     from reverie.sessions.events import TurnFinished
-    from reverie.types import FinishReason, JsonObject, ToolCall, Usage
+    from reverie.types import FinishReason, JsonObject, ToolCall
 
 ARGUMENTS_SLICE = 256
 DONE: Final = b"data: [DONE]\n\n"
@@ -43,6 +44,12 @@ TOO_MANY_ATTEMPTS: Final = (
     b'{"error":{"message":"Too many failed authentication attempts. Please try again later.","type":"rate_limited"}}'
 )
 INTERNAL_ERROR: Final = b'{"error":{"message":"internal error","type":"api_error"}}'
+QUEUED: Final = "[queued] Delivered to the agent's next-turn queue."
+"""What a caller reads whose message will be answered later, in OpenClaw's words."""
+NEXT_TURN: Final = "next-turn"
+"""The value of `x-openclaw-queued`, and of its twin, that goes with it."""
+QUEUED_COMMENT: Final = b": x-openclaw-queued: next-turn\n\n"
+"""What stands in a stream whose headers were out before it was known."""
 
 _EMPTY_REPLY: dict[Dialect, str] = {
     "reverie": "No response from Reverie.",
@@ -70,17 +77,28 @@ class Envelope:
 
     def completion(self, finished: TurnFinished) -> bytes:
         """The whole answer of a turn."""
+        return render(self.completion_object(finished))
+
+    def completion_object(self, finished: TurnFinished) -> JsonObject:
+        """The whole answer of a turn, before it is rendered."""
         message: JsonObject = {"role": "assistant", "content": self.text_of(finished)}
         if finished.tool_calls:
             message["tool_calls"] = [_tool_call(call) for call in finished.tool_calls]
-        return render({
+        return self._completion(message, finished.finish_reason, finished.usage)
+
+    def said(self, text: str) -> bytes:
+        """An answer that no model gave: ours, at no cost."""
+        return render(self._completion({"role": "assistant", "content": text}, "stop", Usage()))
+
+    def _completion(self, message: JsonObject, reason: FinishReason, counted: Usage) -> JsonObject:
+        return {
             "id": self.id,
             "object": "chat.completion",
             "created": self.created_s,
             "model": self.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": finished.finish_reason}],
-            "usage": usage(finished.usage),
-        })  # fmt: skip
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "usage": usage(counted),
+        }
 
     def text_of(self, finished: TurnFinished) -> str:
         """What the assistant says at the end; a sentence of ours when it says and asks nothing."""
@@ -127,6 +145,14 @@ class Frames:
     def role(self) -> bytes:
         """The first chunk: who speaks."""
         return self._delta + b'{"role":"assistant"},"finish_reason":null}]}\n\n'
+
+    def bare_role(self) -> bytes:
+        """The first chunk of OpenClaw's next-turn answer, which has no `finish_reason` at all."""
+        return self._delta + b'{"role":"assistant"}}]}\n\n'
+
+    def last_content(self, text: str) -> bytes:
+        """A reply's only chunk, which also ends it."""
+        return self._content + render(text) + b'},"finish_reason":"stop"}]}\n\n'
 
     def content(self, text: str) -> bytes:
         """More of the reply."""

@@ -1,15 +1,17 @@
-"""A turn as a stream of server-sent events.
+"""Streams of server-sent events: the frames of a turn, and of whatever else happens, as they come.
 
-The role chunk goes out with the headers, so that a caller knows at once that its turn was accepted. Then each event
-of the turn is written as it comes; nothing is coalesced. A turn that fails after that ends its stream with an error
-object and `[DONE]`; no reply is made up. While nothing comes, a comment keeps the connection open.
+The role chunk of a turn goes out with the headers, so that a caller knows at once that its turn was accepted. Then each
+event of the turn is written as it comes; nothing is coalesced. A turn that fails after that ends its stream with an
+error object and `[DONE]`; no reply is made up. While nothing comes, a comment keeps the connection open.
 
-Bounds: a caller who hangs up, or does not take a frame for `StreamTimes.stall_s`, is left. Its turn goes on.
+Bounds: a caller who hangs up, or does not take a frame for `StreamTimes.stall_s`, is left. Its turn goes on unless it
+asked otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -17,7 +19,7 @@ import anyio
 import structlog
 
 from reverie.errors import ReverieError
-from reverie.gateway.replies import DONE, INTERNAL_ERROR, PING, Frames, error_answer
+from reverie.gateway.replies import DONE, INTERNAL_ERROR, PING, QUEUED, QUEUED_COMMENT, Frames, error_answer
 from reverie.sessions.events import (
     ContextAssembled,
     ReasoningDelta,
@@ -30,14 +32,13 @@ from reverie.sessions.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
     from reverie.gateway.metrics import TurnTimer
     from reverie.gateway.ports import Feed
     from reverie.gateway.replies import Envelope
-    from reverie.sessions.events import TurnEvent
 
 log = structlog.get_logger(__name__)
 
@@ -57,78 +58,52 @@ class StreamTimes:
     stall_s: float = 60.0
 
 
-class TurnStream:
-    """The answer to one streaming request: an ASGI application that writes the turn's events."""
+class EventStream:
+    """An ASGI application that writes frames as they come; one that ends with `[DONE]` is the last.
+
+    `left` is called when the caller has gone before the end. `about` names the stream in the log.
+    """
 
     def __init__(
-        self, feed: Feed, envelope: Envelope, *, include_usage: bool, timer: TurnTimer, times: StreamTimes
+        self,
+        frames: AsyncGenerator[bytes],
+        times: StreamTimes,
+        *,
+        about: Mapping[str, str],
+        left: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._feed = feed
-        self._envelope = envelope
-        self._frames = Frames(envelope)
-        self._include_usage = include_usage
-        self._timer = timer
+        self._frames = frames
         self._times = times
-        self._said_something = False
-        self._sending = self._complete = False
+        self._about = about
+        self._on_leaving = left
+        self._sending = self._complete = self._left = False
         self._wrote_at_s = anyio.current_time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
         """Write the stream; return when it is complete or nobody takes it any more."""
-        await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, receive, send, tasks.cancel_scope)
             await self._pump(send)
             tasks.cancel_scope.cancel()
+        if self._left:
+            log.debug("caller left a stream", action="stream_left", **self._about)
+            if self._on_leaving is not None:
+                await self._on_leaving()
 
     async def _pump(self, send: Send) -> None:
-        await self._write(send, self._frames.role())
-        events = self._feed.follow()
-        try:
-            await self._write_events(events, send)
-        except OSError:
-            self._timer.left()  # the server says so in this way when the connection is gone
-        except Exception as error:  # noqa: BLE001 (border: a begun answer can only end in an error frame)
-            log.error("stream failed", action="stream_failed", turn_id=self._feed.turn_id, error=type(error).__name__)  # noqa: TRY400 (a trace may quote the conversation)
-            await self._write(send, Frames.error(INTERNAL_ERROR) + DONE, last=True)
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-
-    async def _write_events(self, events: AsyncIterator[TurnEvent], send: Send) -> None:
-        async for event in events:
-            self._timer.saw(event)
-            match event:
-                case ReplyDelta(text):
-                    if text:
-                        self._said_something = True
-                        await self._write(send, self._frames.content(text))
-                case ReasoningDelta(text):
-                    if text:
-                        await self._write(send, self._frames.reasoning(text))
-                case TurnFinished():
-                    await self._write(send, self._ending(event), last=True)
-                    return
-                case TurnFailed():
-                    await self._write(send, Frames.error(error_answer(event.error).body) + DONE, last=True)
-                    return
-                case TurnStarted() | ContextAssembled() | ToolStarted() | ToolFinished():
-                    pass
-                case _:
-                    assert_never(event)
-        raise ReverieError("the turn's events ended without a terminal one")
-
-    def _ending(self, finished: TurnFinished) -> bytes:
-        """Everything after the last delta: tool calls, the reason, token counts, the end mark."""
-        frames: list[bytes] = []
-        if not self._said_something and (text := self._envelope.text_of(finished)):
-            frames.append(self._frames.content(text))
-        frames.extend(self._frames.tool_calls(finished.tool_calls))
-        frames.append(self._frames.finish(finished.finish_reason))
-        if self._include_usage:
-            frames.append(self._frames.usage(finished.usage))
-        frames.append(DONE)
-        return b"".join(frames)
+        async with aclosing(self._frames) as frames:
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+                async for frame in frames:
+                    await self._write(send, frame, last=frame.endswith(DONE))
+                if not self._complete:
+                    await self._write(send, b"", last=True)
+            except OSError:
+                self._left = True  # the server says so in this way when the connection is gone
+            except Exception as error:  # noqa: BLE001 (border: a begun answer can only end in an error frame)
+                log.error("stream failed", action="stream_failed", error=type(error).__name__, **self._about)  # noqa: TRY400 (a trace may quote the conversation)
+                told = error_answer(error).body if isinstance(error, ReverieError) else INTERNAL_ERROR
+                await self._write(send, Frames.error(told) + DONE, last=True)
 
     async def _write(self, send: Send, frame: bytes, *, last: bool = False) -> None:
         self._sending, self._wrote_at_s = True, anyio.current_time()
@@ -150,6 +125,120 @@ class TurnStream:
                 break
             if silence.cancelled_caught and not self._sending and idle_s >= self._times.ping_s:
                 await self._write(send, PING)
-        log.debug("caller left a stream", action="stream_left", turn_id=self._feed.turn_id)
-        self._timer.left()
+        self._left = True
         scope.cancel()
+
+
+class TurnStream(EventStream):
+    """The answer to one streaming request.
+
+    With `wait_s` the turn has so long to begin; then the stream ends with the next-turn answer. `left` is called when
+    the caller has gone before the end.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        envelope: Envelope,
+        *,
+        include_usage: bool,
+        timer: TurnTimer,
+        times: StreamTimes,
+        wait_s: float | None = None,
+        left: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        async def leave() -> None:
+            timer.left()
+            if left is not None:
+                await left()
+
+        frames = _answer_frames(feed, envelope, include_usage=include_usage, timer=timer, wait_s=wait_s)
+        super().__init__(frames, times, about={"turn_id": feed.turn_id}, left=leave)
+
+
+async def queued_frames(envelope: Envelope) -> AsyncGenerator[bytes]:
+    """The next-turn answer as a stream, to the byte as OpenClaw's: role, the text with its end, the mark."""
+    frames = Frames(envelope)
+    yield frames.bare_role() + frames.last_content(QUEUED) + DONE
+
+
+async def said_frames(envelope: Envelope, text: str) -> AsyncGenerator[bytes]:
+    """An answer that no model gave, as a stream."""
+    frames = Frames(envelope)
+    yield frames.role() + frames.content(text) + frames.finish("stop") + DONE
+
+
+async def _answer_frames(
+    feed: Feed, envelope: Envelope, *, include_usage: bool, timer: TurnTimer, wait_s: float | None
+) -> AsyncGenerator[bytes]:
+    frames = Frames(envelope)
+    yield frames.role()
+    if wait_s is not None and not await feed.begun(wait_s):
+        timer.queued()
+        yield QUEUED_COMMENT + frames.last_content(QUEUED) + DONE
+        return
+    async with aclosing(reply_frames(feed, envelope, frames, include_usage=include_usage, timer=timer)) as reply:
+        async for frame in reply:
+            yield frame
+
+
+async def reply_frames(
+    feed: Feed,
+    envelope: Envelope,
+    frames: Frames,
+    *,
+    include_usage: bool = False,
+    timer: TurnTimer | None = None,
+    closing: Callable[[], Awaitable[bytes]] | None = None,
+) -> AsyncGenerator[bytes]:
+    """The frames of a turn from its first delta to `[DONE]`; `closing` gives what stands right before that.
+
+    Raises:
+        ReverieError: the turn's events ended without a terminal one.
+    """
+    said_something = False
+    events = feed.follow()
+    try:
+        async for event in events:
+            if timer is not None:
+                timer.saw(event)
+            match event:
+                case ReplyDelta(text) | ReasoningDelta(text) if text:
+                    is_reply = isinstance(event, ReplyDelta)
+                    said_something = said_something or is_reply
+                    yield frames.content(text) if is_reply else frames.reasoning(text)
+                case TurnFinished() | TurnFailed():
+                    told = _ending(event, envelope, frames, said_something=said_something, include_usage=include_usage)
+                    yield told + (await closing() if closing is not None else b"") + DONE
+                    return
+                case ReplyDelta() | ReasoningDelta() | TurnStarted() | ContextAssembled():
+                    pass
+                case ToolStarted() | ToolFinished():
+                    pass
+                case _:
+                    assert_never(event)
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
+    raise ReverieError("the turn's events ended without a terminal one")
+
+
+def _ending(
+    finished: TurnFinished | TurnFailed,
+    envelope: Envelope,
+    frames: Frames,
+    *,
+    said_something: bool,
+    include_usage: bool,
+) -> bytes:
+    """Everything after the last delta but the end mark: tool calls, the reason, token counts; or the error."""
+    if isinstance(finished, TurnFailed):
+        return Frames.error(error_answer(finished.error).body)
+    told: list[bytes] = []
+    if not said_something and (text := envelope.text_of(finished)):
+        told.append(frames.content(text))
+    told.extend(frames.tool_calls(finished.tool_calls))
+    told.append(frames.finish(finished.finish_reason))
+    if include_usage:
+        told.append(frames.usage(finished.usage))
+    return b"".join(told)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from reverie.errors import RequestError
 from reverie.gateway.images import read_images
+from reverie.gateway.replies import QUEUED
 from reverie.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -336,9 +337,9 @@ def _read_user(reading: _Reading, entry: JsonObject, text: str, index: int) -> N
 
 
 def _assistant(entry: JsonObject, text: str, index: int) -> Message | None:
-    """What the assistant said or asked for; None when it is nothing, or only says that a turn had failed."""
+    """What the assistant said or asked for; None when it is nothing, or only says that a turn had failed or waits."""
     calls = _tool_calls(entry, index)
-    if not calls and (not text.strip() or text.strip() == FAILED_TURN):
+    if not calls and (not text.strip() or text.strip() in {FAILED_TURN, QUEUED}):
         return None
     return Message("assistant", text, tool_calls=calls, name=_name(entry, index))
 

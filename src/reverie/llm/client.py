@@ -7,12 +7,16 @@ from memory when none is connected. Tests use `reverie.testing.ScriptedModel`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from reverie.types import FinishReason, JsonObject, Message, SearchHit, ToolCall, Usage
+
+
+Lane = Literal["foreground", "background"]
+"""Whether somebody waits for the answer of a model call: `llm/lanes.py` lets those go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class ModelRequest:
 
     `sampling` is merged into the request body as the client sent it. `stream` says how to ask the server; the
     events are the same either way. `found` is what memory holds on the input, whether it is quoted in `messages` or
-    stands in the history anyway: for a model that answers from memory alone.
+    stands in the history anyway: for a model that answers from memory alone. `lane` says whether somebody waits.
     """
 
     messages: tuple[Message, ...]
@@ -31,6 +35,7 @@ class ModelRequest:
     model_override: str | None = None
     stream: bool = True
     found: tuple[SearchHit, ...] = ()
+    lane: Lane = "foreground"
 
 
 @dataclass(frozen=True, slots=True)

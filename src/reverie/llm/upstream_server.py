@@ -1,13 +1,14 @@
-"""One HTTP server of models: its connections, how many calls it gets at once, and when a call is tried again.
+"""One HTTP server of models: its connections, and when a call is tried again.
 
-A call is retried only while no answer with status 2xx has arrived. Between tries its place among `calls_max` is
-free for others. What a response holds is read by the caller, in pieces or through `read_body`, which is bounded.
+A call is retried only while no answer with status 2xx has arrived. Each try holds a place in the lanes
+(`llm/lanes.py`), which bound the calls at once; between tries it is free for others. What a response holds is read by
+the caller, in pieces or through `read_body`, which is bounded.
 
 The clients are made on first use: for https that loads certificates, which takes tens of milliseconds, so it happens
 in a thread. A server on this machine is reached without the proxy of the environment.
 
-Connections are kept in several small pools, because the HTTP library looks at every idle connection of a pool at the
-beginning and the end of each call: with 32 callers on one pool that was 8 % of all the work of a turn.
+Each connection is kept in a pool of its own, because the HTTP library looks at every idle connection of a pool at the
+beginning and the end of each call, and each look lets other threads in and waits for them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from reverie.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from reverie.llm.lanes import ModelLanes
 from reverie.llm.upstream_failures import CalledServer, Refusal, refused, retry_wait
 
 if TYPE_CHECKING:
@@ -41,13 +43,14 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.errors import UpstreamRefusedError
+    from reverie.llm.client import Lane
 
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 REFUSAL_BYTES_MAX = 64 * 1024
 RETRY_WAIT_S_FIRST = 0.25
 RETRY_JITTER_S_MAX = 0.25
 KEEP_IDLE_S_MAX = 30.0
-POOL_CONNECTIONS = 8
+POOL_CONNECTIONS = 1
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -82,34 +85,39 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What a call is for, so that a refusal can be understood: the model asked, and whether tools were offered."""
+    """What a call is for: the model asked and whether tools were offered explain a refusal, the lane its place."""
 
     model: str = ""
     with_tools: bool = False
+    lane: Lane = "foreground"
 
 
 @dataclass(slots=True)
 class _Pool:
-    """A few connections, and how many calls use them."""
+    """A connection or a few, and how many calls use them."""
 
     client: httpx2.AsyncClient
     busy: int = 0
 
 
 class UpstreamServer:
-    """Calls one server, a bounded number of times at once, and tries again where that can help."""
+    """Calls one server, a bounded number of times at once, and tries again where that can help.
+
+    `lanes` are the places that it shares with others; without them it has `calls_max` of its own.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
+        lanes: ModelLanes | None = None,
     ) -> None:
         self.called = settings.called()
         self._settings = settings
         self._transport = transport
         self._clock = clock or SystemClock()
-        self._places = anyio.CapacityLimiter(settings.calls_max)
+        self._lanes = lanes or ModelLanes(settings.calls_max, clock=self._clock)
         self._opening = anyio.Lock()
         self._pools: list[_Pool] = []
 
@@ -125,6 +133,7 @@ class UpstreamServer:
             UpstreamUnreachableError: no connection, or one that was closed, after the configured tries.
             UpstreamTimeoutError: connected, but no answer in time; not tried again.
             UpstreamRefusedError: an answer with another status, after the configured tries where they can help.
+            ModelBusyError: too many calls wait for a place already.
         """
         response, held = await self._answered(method, path, body, purpose or Purpose())
         async with held:
@@ -167,9 +176,7 @@ class UpstreamServer:
     ) -> tuple[httpx2.Response, AsyncExitStack]:
         """One request. The stack returned holds the response and the call's place; closing it gives both back."""
         async with AsyncExitStack() as held:
-            place = object()  # not the task: one task may read two replies side by side
-            await self._places.acquire_on_behalf_of(place)
-            held.callback(self._places.release_on_behalf_of, place)
+            await held.enter_async_context(self._lanes.hold(purpose.lane))
             pool = await self._free_pool()
             pool.busy += 1
             held.callback(_leave, pool)

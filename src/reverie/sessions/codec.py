@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from reverie.types import ImagePart, Message, SessionKey, ToolCall, TurnRequest
+from reverie.types import Arrival, ImagePart, Message, SessionKey, ToolCall, TurnRequest
 
 if TYPE_CHECKING:
     from reverie.types import JsonObject
@@ -28,6 +28,7 @@ def decode_request(text: str) -> TurnRequest:
     data["session"] = SessionKey(**data["session"])
     data["messages"] = tuple(_message(message) for message in data["messages"])
     data["client_tools"] = tuple(data["client_tools"])
+    data["arrival"] = Arrival(**data.get("arrival", {}))
     return TurnRequest(**data)
 
 
@@ -37,9 +38,9 @@ def _message(data: JsonObject) -> Message:
     return Message(**data)
 
 
-def encode_extra(message: Message) -> str:
-    """What a message has besides role and text, as JSON; `{}` for most."""
-    extra: dict[str, Any] = {}
+def encode_extra(message: Message, lead: str = "") -> str:
+    """What a message has besides role and text, as JSON; `{}` for most. `lead` is sent before its text."""
+    extra: dict[str, Any] = {"lead": lead} if lead else {}
     if message.tool_calls:
         extra["tool_calls"] = [asdict(call) for call in message.tool_calls]
     if message.images:
@@ -52,13 +53,13 @@ def encode_extra(message: Message) -> str:
 
 
 def decode_message(role: Any, text: str, extra_json: str) -> Message:
-    """A transcript row as a message."""
+    """A transcript row as the message that a model is sent."""
     if extra_json == "{}":
         return Message(role=role, text=text)
     extra: JsonObject = json.loads(extra_json)
     return Message(
         role=role,
-        text=text,
+        text=f"{extra.get('lead', '')}{text}",
         images=tuple(ImagePart(**image) for image in extra.get("images", ())),
         tool_calls=tuple(ToolCall(**call) for call in extra.get("tool_calls", ())),
         tool_call_id=extra.get("tool_call_id"),

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.config import DROP_POLICY_ALIASES, QUEUE_MODE_ALIASES
+from reverie.types import SessionKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.config import DropPolicy, QueueConfig, QueueMode
-    from reverie.types import Delivery, JsonObject, TurnState
+    from reverie.types import Delivery, JsonObject, Turn, TurnRequest, TurnState
 
 DROP_LINE_CHARACTERS_MAX = 160
 DEBOUNCES_MAX = 10
@@ -85,6 +86,11 @@ class InboxEntry:
     carrier_id: str | None
     client_model: str
     error: JsonObject | None
+    agent: str = "main"
+
+    def session(self) -> SessionKey:
+        """The session it belongs to."""
+        return SessionKey(self.agent, self.session_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,22 @@ def steerable(waiting: Sequence[Waiting]) -> list[Waiting]:
         else:
             blocked.add(entry.source)
     return taken
+
+
+def fits_together(one: TurnRequest, other: TurnRequest) -> bool:
+    """True when one model call can serve both messages: same instructions, tools, model and sampling."""
+    return (
+        one.instructions == other.instructions
+        and one.client_tools == other.client_tools
+        and one.tool_choice == other.tool_choice
+        and one.model_override == other.model_override
+        and one.sampling == other.sampling
+    )
+
+
+def combined(turns: Sequence[Turn]) -> Turn:
+    """Several turns as one: the last runs and carries those before it."""
+    return replace(turns[-1], carries=tuple(turns[:-1]))
 
 
 @dataclass(frozen=True, slots=True)

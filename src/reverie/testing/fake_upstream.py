@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,9 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results. A call for the vectors of more than `embedding_inputs_max` texts, or of a text that holds the words
-    `embedding_refuses`, is refused with 400; one with the words `embedding_fails_over` ends in a 500.
+    results. `efforts` are the levels of `reasoning_effort` it takes; any other is refused. A call for the vectors of
+    more than `embedding_inputs_max` texts, or of a text that holds the words `embedding_refuses`, is refused with 400;
+    one with the words `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -71,6 +72,7 @@ class Plan:
     refuse_tools: bool = False
     refuse_stream_options: bool = False
     refuse_stream: bool = False
+    efforts: tuple[str, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     models: tuple[str, ...] = ("fake-model",)
     api_key: str | None = None
@@ -91,6 +93,10 @@ class ReceivedRequest:
 
 class _ConnectionCutError(Exception):
     """Raised inside the server to make it drop the connection."""
+
+
+class _ClientLeftError(Exception):
+    """The client closed its connection before its request was there."""
 
 
 class FakeUpstream:
@@ -138,7 +144,7 @@ class FakeUpstream:
         if refusal is not None:
             await exchange.answer(*refusal)
             return
-        calls = plan.tool_calls if body.get("tools") and body["messages"][-1]["role"] != "tool" else ()
+        calls = plan.tool_calls if body.get("tools") and not _brings_results(body) else ()
         text = _last_user_text(body) if plan.echo else plan.text
         if body.get("stream") and not plan.refuse_stream:
             await self._stream(exchange, body, text, calls)
@@ -224,6 +230,11 @@ class FakeUpstream:
             return plan.fail_status, _error(plan.fail_message, "server_error", plan.fail_code), plan.retry_after
         if plan.refuse_tools and body.get("tools"):
             return 400, _error("fake-model does not support tools", "api_error", None), None
+        effort = body.get("reasoning_effort")
+        if plan.efforts is not None and effort is not None and effort not in plan.efforts:
+            listed = ", ".join(f"'{level}'" for level in plan.efforts)
+            message = f"Unsupported value: 'reasoning_effort' does not support '{effort}'. Supported values: {listed}."
+            return 400, _error(message, "invalid_request_error", "unsupported_value"), None
         if plan.refuse_stream_options and "stream_options" in body:
             return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
         return None
@@ -301,6 +312,12 @@ def _pieces(text: str, count: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def _brings_results(body: JsonObject) -> bool:
+    """Whether the results of tools came in since the model last spoke; the user may have said something since, too."""
+    spoke = [message["role"] for message in body["messages"] if message["role"] != "user"]
+    return bool(spoke) and spoke[-1] == "tool"
+
+
 def _last_user_text(body: JsonObject) -> str:
     for message in reversed(body["messages"]):
         if message["role"] == "user":
@@ -331,6 +348,8 @@ class _Exchange:
         pieces: list[bytes] = []
         while True:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
             pieces.append(message.get("body", b""))
             if not message.get("more_body"):
                 return b"".join(pieces)
@@ -364,7 +383,8 @@ class _Endpoint:
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handle(_Exchange(scope, receive, send))
+        with suppress(_ClientLeftError):
+            await self._handle(_Exchange(scope, receive, send))
 
 
 class _QuietServer(uvicorn.Server):

@@ -12,7 +12,7 @@ from reverie.context.fence import fenced_recall, quoted
 from reverie.context.fragments import Fragment, text_fingerprint
 from reverie.errors import ContextTooLongError
 from reverie.llm.tokens import TokenEstimator
-from reverie.sessions.store import HistoryEntry
+from reverie.sessions.transcript import HistoryEntry
 from reverie.types import ImagePart, Message, PromptContext, SearchHit
 
 NEW = PrefixState(epoch=0, epoch_reason="", fingerprints={}, history_start=1)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import httpx2
 
 from reverie.config import Config
+from reverie.errors import SessionBusyError
 from reverie.gateway.server import create_gateway
+from reverie.llm.circuit import UpstreamCircuit
+from reverie.readiness import Condition
+from reverie.sessions.compactions import Expanded
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.sessions.figures import InboxFigures
+from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
-from reverie.types import PromptContext, ToolCall, Usage
+from reverie.types import Gauge, Message, PromptContext, SessionKey, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 
     from reverie.errors import ReverieError
     from reverie.memory.tool_contracts import Asker
+    from reverie.sessions.compactions import Compaction
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, JsonObject, SessionKey, TurnRequest
+    from reverie.sessions.store import SessionEvent
+    from reverie.types import FinishReason, JsonObject, TurnRequest
 
 TURN_ID = "chatcmpl_1"
 STARTED = TurnStarted(TURN_ID)
@@ -57,6 +66,24 @@ class ScriptedFeed:
     session_key: SessionKey
     steps: Sequence[TurnEvent | anyio.Event | Exception]
     left: anyio.Event = field(default_factory=anyio.Event)
+    place: Place = field(default_factory=lambda: Place(0, 0))
+    attached: bool = False
+    begins: anyio.Event | None = None
+    waited_s: list[float] = field(default_factory=list[float])
+
+    @property
+    def ended(self) -> bool:
+        """True when the script is nothing but an end."""
+        return len(self.steps) == 1 and isinstance(self.steps[0], TurnFinished | TurnFailed)
+
+    async def begun(self, within_s: float) -> bool:
+        """At once, or when the event `begins` says so."""
+        self.waited_s.append(within_s)
+        if self.begins is None:
+            return True
+        with anyio.move_on_after(within_s):
+            await self.begins.wait()
+        return self.begins.is_set()
 
     async def follow(self) -> AsyncIterator[TurnEvent]:
         """The events of the script; `left` is set when nobody follows any more."""
@@ -72,11 +99,20 @@ class ScriptedFeed:
             self.left.set()
 
 
+async def no_gauges() -> list[Gauge]:
+    """No figures of an application."""
+    return []
+
+
 @dataclass
 class ScriptedReadiness:
     """What is in the way, as the test says."""
 
     reasons: set[str] = field(default_factory=set[str])
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each reason."""
+        return tuple(Condition("Scripted", "False", "required", reason, "why") for reason in sorted(self.reasons))
 
 
 @dataclass
@@ -125,8 +161,26 @@ class ScriptedTools:
 
 
 @dataclass
+class ScriptedWatch:
+    """Tells what a test puts into it; then silence."""
+
+    happening: list[TurnEvent | Literal["recorded"]]
+
+    async def next(self, within_s: float) -> TurnEvent | Literal["recorded"] | None:
+        """The next of the script."""
+        if self.happening:
+            return self.happening.pop(0)
+        await anyio.sleep(min(within_s, 0.01))
+        return None
+
+
+@dataclass
 class ScriptedApp:
-    """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one."""
+    """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one.
+
+    Its only session is busy when `is_busy`: a turn then stands at `place`, and begins when `begins` is set. A turn is
+    `attached` when it was accepted before. `inbox` holds what `/v1/queue` knows, `recorded` the events of the session.
+    """
 
     config: Config = field(default_factory=Config)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -138,28 +192,134 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
-    figures: dict[str, float] = field(default_factory=dict[str, float])
+    figures: list[Gauge] = field(default_factory=list[Gauge])
+    inbox_figures: InboxFigures = field(default_factory=lambda: InboxFigures({}, {}, ()))
+    compactions: list[Compaction] = field(default_factory=list["Compaction"])
+    compaction_asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    is_busy: bool = False
+    place: Place = field(default_factory=lambda: Place(1, 1))
+    begins: anyio.Event | None = None
+    attached: bool = False
+    settings: QueueSettings = field(default_factory=QueueSettings)
+    changes: list[JsonObject | None] = field(default_factory=list["JsonObject | None"])
+    channels: list[str] = field(default_factory=list[str])
+    inbox: dict[str, InboxEntry] = field(default_factory=dict[str, InboxEntry])
+    cancelled: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    recorded: list[SessionEvent] = field(default_factory=list["SessionEvent"])
+    oldest: int = 1
+    happening: list[TurnEvent | Literal["recorded"]] = field(default_factory=list["TurnEvent | Literal['recorded']"])
 
     def agents(self) -> tuple[str, ...]:
         """Those of the configuration."""
         return self.config.agent_names()
 
-    async def submit(self, request: TurnRequest) -> ScriptedFeed:
+    async def submit(self, request: TurnRequest, *, refuse_busy: bool = False) -> ScriptedFeed:
         """Take a turn and replay the script for it."""
         if self.refusal is not None:
             raise self.refusal
+        if refuse_busy and self.is_busy and not self.attached:
+            raise SessionBusyError("The session is busy.", retry_after_s=3)
         self.requests.append(request)
-        self.feeds.append(ScriptedFeed(TURN_ID, "session-1", request.session, self.steps))
+        self.feeds.append(self._feed(request.session))
         return self.feeds[-1]
+
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """The first one of the test."""
+        self.compaction_asked.append((key, focus))
+        if self.refusal is not None:
+            raise self.refusal
+        return self.compactions[0]
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """Those of the test that belong to the key."""
+        return [each for each in self.compactions if each.key == key]
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """The one of the test with that id."""
+        return next((each for each in self.compactions if each.id == compaction_id), None)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """Two messages of which those after a number are given."""
+        call = ToolCall("c1", "look", "{}")
+        said = ((1, Message("user", "Where?"), 5), (2, Message("assistant", "", tool_calls=(call,)), 6))
+        return Expanded(tuple(each for each in said if each[0] > after_seq), more=compaction.last_seq > len(said))
+
+    def _feed(self, session: SessionKey) -> ScriptedFeed:
+        place, begins = (self.place, self.begins) if self.is_busy else (Place(0, 0), None)
+        return ScriptedFeed(
+            TURN_ID, "session-1", session, self.steps, place=place, begins=begins, attached=self.attached
+        )
+
+    def busy(self, key: SessionKey) -> bool:
+        """What the test says."""
+        return self.is_busy
+
+    async def queue_settings(self, key: SessionKey, channel: str) -> QueueSettings:
+        """Those of the test, with the session's own changes."""
+        self.channels.append(channel)
+        settings = self.settings
+        for changes in self.changes:
+            settings = self.settings if changes is None else replace(settings, **changes)
+        return settings
+
+    async def change_queue_settings(self, key: SessionKey, changes: JsonObject | None) -> None:
+        """Remember them."""
+        self.changes.append(changes)
+
+    async def inbox_entry(self, turn_id: str) -> InboxEntry | None:
+        """What the test put there."""
+        return self.inbox.get(turn_id)
+
+    def place_of(self, turn_id: str) -> Place:
+        """What the test says, for a message that waits."""
+        entry = self.inbox.get(turn_id)
+        return self.place if entry is not None and entry.state == "queued" else Place(0, 0)
+
+    async def attach(self, turn_id: str) -> ScriptedFeed | None:
+        """The script, for a message that is there."""
+        if turn_id not in self.inbox:
+            return None
+        self.feeds.append(self._feed(SessionKey("main", self.inbox[turn_id].session_key)))
+        return self.feeds[-1]
+
+    async def queue_of(self, key: str, limit: int) -> list[InboxEntry]:
+        """The messages of the session that have not ended."""
+        live = {"accepted", "queued", "running"}
+        return [entry for entry in self.inbox.values() if entry.session_key == key and entry.state in live][:limit]
+
+    async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
+        """The message is cancelled if it has not ended."""
+        self.cancelled.append((turn_id, reason))
+        entry = self.inbox.get(turn_id)
+        if entry is not None and entry.state in {"accepted", "queued", "running"}:
+            self.inbox[turn_id] = entry = replace(entry, state="cancelled")
+        return entry
+
+    async def events_after(self, key: str, after: int, limit: int) -> list[SessionEvent]:
+        """Those of the session."""
+        return [event for event in self.recorded if event.session_key == key and event.seq > after][:limit]
+
+    async def oldest_event(self) -> int:
+        """What the test says."""
+        return self.oldest
+
+    @contextmanager
+    def watch(self, key: str) -> Generator[ScriptedWatch]:
+        """What the test lets happen."""
+        yield ScriptedWatch(self.happening)
 
     def ask_for_rebuild(self) -> bool:
         """A rebuild starts when none runs."""
         self.rebuilds += 1
         return self.rebuilds == 1
 
-    def gauges(self) -> dict[str, float]:
+    async def gauges(self) -> list[Gauge]:
         """The figures of the test."""
         return self.figures
+
+    async def status(self) -> AppStatus:
+        """An inbox as the test says, and a server that nobody has called."""
+        return AppStatus(self.inbox_figures, UpstreamCircuit(self.clock).statistics())
 
 
 @asynccontextmanager

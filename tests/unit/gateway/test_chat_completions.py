@@ -20,7 +20,7 @@ from reverie.errors import (
     UpstreamUnreachableError,
 )
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
-from reverie.types import ImagePart, Message, SessionKey, ToolCall, TurnRequest, Usage
+from reverie.types import Arrival, ImagePart, Message, SessionKey, ToolCall, TurnRequest, Usage
 from tests.unit.gateway.scripted_app import STARTED, ScriptedApp, client_of, config, failed, finished, says
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ async def test_an_answer() -> None:
             "x-reverie-session-key": "agent:main:main",
             "x-reverie-session-id": "session-1",
             "x-reverie-turn-id": "chatcmpl_1",
+            "x-reverie-queue-id": "chatcmpl_1",
+            "x-reverie-queue-position": "0",
+            "x-reverie-queue-depth": "0",
         },
     )
 
@@ -167,6 +170,9 @@ async def test_a_stream() -> None:
             "x-reverie-session-key": response.headers["x-reverie-session-key"],
             "x-reverie-session-id": "session-1",
             "x-reverie-turn-id": "chatcmpl_1",
+            "x-reverie-queue-id": "chatcmpl_1",
+            "x-reverie-queue-position": "0",
+            "x-reverie-queue-depth": "0",
         },
     )
 
@@ -471,6 +477,7 @@ async def test_everything_a_request_says_reaches_the_turn() -> None:
                 "stop": ["\n"],
                 "response_format": {"type": "json_object"},
             },
+            arrival=Arrival(source="webchat:Alice", client_model="openclaw:beta"),
         )
     ]
 

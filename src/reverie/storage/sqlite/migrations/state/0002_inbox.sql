@@ -33,7 +33,7 @@ SELECT id, session_id, position, state, request, accepted_at, started_at, finish
 FROM turns ORDER BY rowid;
 DROP TABLE turns;
 ALTER TABLE turns_of_today RENAME TO turns;
-CREATE INDEX turns_unfinished ON turns (accepted_at) WHERE state IN ('accepted', 'queued', 'running');
+CREATE INDEX turns_unended ON turns (session_id, position) WHERE state IN ('accepted', 'queued', 'running');
 CREATE UNIQUE INDEX turns_by_message_key ON turns (source, message_key) WHERE message_key IS NOT NULL;
 CREATE INDEX turns_by_carrier ON turns (carrier_id) WHERE carrier_id IS NOT NULL;
 CREATE INDEX turns_dropped_untold ON turns (session_id, position) WHERE state = 'dropped' AND drop_line IS NOT NULL;
@@ -91,10 +91,11 @@ CREATE TABLE session_events (
   session_key TEXT NOT NULL,
   turn_id TEXT,
   at INTEGER NOT NULL,
-  kind TEXT NOT NULL,                     -- turn.<state>, compaction.<state>, session.<what>
+  kind TEXT NOT NULL,                     -- turn.<state>, compaction.<state>, session.<what>, plugin.failed, a plugin's
   data TEXT NOT NULL DEFAULT '{}'         -- JSON
 ) STRICT;
 CREATE INDEX session_events_by_key ON session_events (session_key, id);
+CREATE INDEX session_events_of_failed_plugins ON session_events (id) WHERE kind = 'plugin.failed';
 
 -- How many rows stand where, so that a status never counts a table.
 CREATE TABLE tally (name TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -136,12 +137,18 @@ CREATE TRIGGER message_leaves AFTER DELETE ON messages BEGIN
   UPDATE sessions SET transcript_bytes = transcript_bytes - octet_length(OLD.text) WHERE id = OLD.session_id;
 END;
 CREATE TRIGGER compaction_enters AFTER INSERT ON compactions BEGIN
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, NEW.created_at, 'compaction.' || NEW.state,
          json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq)
   FROM sessions WHERE id = NEW.session_id;
 END;
+CREATE TRIGGER compaction_leaves AFTER DELETE ON compactions BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+END;
 CREATE TRIGGER compaction_moves AFTER UPDATE OF state ON compactions WHEN OLD.state <> NEW.state BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, coalesce(NEW.adopted_at, NEW.created_at), 'compaction.' || NEW.state,
          json_patch('{}', json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq,
