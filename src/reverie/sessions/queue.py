@@ -24,6 +24,7 @@ import structlog
 from reverie.errors import (
     MessageKeyReusedError,
     QueueFullError,
+    RequestError,
     ReverieError,
     SessionBusyError,
     TurnCancelledError,
@@ -123,6 +124,7 @@ class _Lane:
     session: SessionKey
     settings: QueueSettings
     first: asyncio.Future[Accepted]
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: dict[str, _Entry] = field(default_factory=dict[str, _Entry])
     running: _Running | None = None
     round: int = 0
@@ -219,45 +221,44 @@ class TurnQueue:
             MessageKeyReusedError: its key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
         """
-        self._refuse_when_stopping()
-        if request.arrival.message_key is not None:
-            told_before = await self._told_before(request)  # asked first: a retry must not be refused for lack of room
-            if told_before is not None:
-                return told_before
-        if refuse_busy and self.busy(request.session):
-            raise SessionBusyError(
-                f"The session {request.session.value} is busy; try again when its turn has ended.",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        while (lane := self._lanes.get(request.session.value)) is not None and not lane.first.done():
-            await asyncio.wait([lane.first])  # what its cap is stands with the session
-        self._refuse_when_stopping()
-        dropped = self._admit(lane)
-        entry, lane = self._enter(request)
-        self._tasks.start(
-            self._accept(entry, lane, request, dropped), name="accept"
-        )  # a caller who leaves undoes nothing
+        while True:
+            tasks = self._open_tasks()
+            known = self._known(request)
+            if known is not None:
+                accepted = await asyncio.shield(known.accepted)
+                return await self._attached(accepted) if accepted.attached else self._feed(known, attached=True)
+            lane = self._lanes.get(request.session.value)
+            if lane is None:
+                entry = self._come_in(tasks, request, self._admit(None))
+                break
+            async with lane.door:  # one by one, in the order in which they came
+                if not lane.first.done():
+                    await asyncio.wait([lane.first])  # the session's cap is known from then on
+                if self._lanes.get(request.session.value) is not lane or self._known(request) is not None:
+                    continue
+                tasks = self._open_tasks()
+                try:
+                    dropped = self._admit(lane, refuse_busy=refuse_busy)
+                except RequestError:
+                    recorded = await self._turns.find_key(request)  # a message sent again is not refused
+                    if recorded is None:
+                        raise
+                    return await self._attached(recorded)
+                entry = self._come_in(tasks, request, dropped)
+                break
         accepted = await asyncio.shield(entry.accepted)
-        if accepted.attached:
-            return await self._attached(accepted, request)
-        return self._feed(entry)
+        return await self._attached(accepted) if accepted.attached else self._feed(entry)
 
-    def _refuse_when_stopping(self) -> None:
+    def _open_tasks(self) -> OwnedTasks:
         if self._draining or self._tasks is None:
             raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+        return self._tasks
 
-    async def _told_before(self, request: TurnRequest) -> TurnFeed | None:
-        """The feed of the turn that a message's key stands for; None when it is new as far as can be seen."""
-        known = self._known(request)
-        if known is None and self.busy(request.session):
-            recorded = await self._turns.find_key(request)
-            if recorded is not None:
-                return await self._attached(recorded, request)
-            known = self._known(request)  # the same message may have come in meanwhile
-        if known is None:
-            return None
-        accepted = await asyncio.shield(known.accepted)
-        return await self._attached(accepted, request) if accepted.attached else self._feed(known, attached=True)
+    def _come_in(self, tasks: OwnedTasks, request: TurnRequest, dropped: tuple[str, ...]) -> _Entry:
+        """Take a place, and be made durable; a caller who leaves meanwhile undoes nothing."""
+        entry, lane = self._enter(request)
+        tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        return entry
 
     def _known(self, request: TurnRequest) -> _Entry | None:
         """The turn that has not ended yet and was accepted under the same key."""
@@ -268,18 +269,24 @@ class TurnQueue:
             raise MessageKeyReusedError(message)
         return entry
 
-    async def _attached(self, accepted: Accepted, request: TurnRequest) -> TurnFeed:
+    async def _attached(self, accepted: Accepted) -> TurnFeed:
         feed = await self.attach(accepted.turn.id)
         assert feed is not None, "it was just found"
-        feed.session_id, feed.attached, feed.session_key = accepted.turn.session_id, True, request.session
+        feed.session_id, feed.attached = accepted.turn.session_id, True
         return feed
 
-    def _admit(self, lane: _Lane | None) -> tuple[str, ...]:
+    def _admit(self, lane: _Lane | None, *, refuse_busy: bool = False) -> tuple[str, ...]:
         """The turns that give way to one more message in a lane.
 
         Raises:
+            SessionBusyError: its caller does not want to wait.
             QueueFullError: there is no room, and none gives way.
         """
+        if lane is not None and refuse_busy:
+            raise SessionBusyError(
+                f"The session {lane.session.value} is busy; try again when its turn has ended.",
+                retry_after_s=RETRY_AFTER_S,
+            )
         if self._waiting >= self._config.waiting_max:
             message = f"{self._waiting} messages wait in all sessions (queue.waiting_max); try later."
             raise QueueFullError(message, retry_after_s=RETRY_AFTER_S)
