@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import filelock
 import structlog
 
+from reverie.agent.compaction import CompactionSettings, Compactor
 from reverie.agent.runtimes.chat import ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
-from reverie.background import Background
+from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
-from reverie.errors import HomeInUseError, HomeReadOnlyError
+from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
+from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
 from reverie.llm.lanes import ModelLanes
@@ -35,13 +37,18 @@ from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
 from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.runtime import Plugins, open_plugins
+from reverie.readiness import DRAINING, STARTING, Readiness, WritabilityProbe
+from reverie.sessions.compactions import Compactions
+from reverie.sessions.figures import read_inbox_figures
 from reverie.sessions.queue import TurnQueue
 from reverie.sessions.reset import zone_named
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
+from reverie.status import AppStatus, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
 
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.feed import SessionWatch, TurnFeed
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.store import SessionEvent
@@ -87,21 +95,13 @@ class OpenMemory:
     tools: MemoryTools
 
 
-@dataclass(slots=True)
-class Readiness:
-    """Whether turns can be served, and what is in the way; each reason is a word for machines."""
-
-    reasons: set[str] = field(default_factory=lambda: {"starting"})
-
-    @property
-    def ready(self) -> bool:
-        """True when nothing is in the way."""
-        return not self.reasons
-
-
 @dataclass(frozen=True, slots=True)
 class App:
-    """A running Reverie without its HTTP edge."""
+    """A running Reverie without its HTTP edge.
+
+    Whoever serves callers leaves word in `edge` how to stop that: it is closed when the queue has drained, while the
+    stores are still open, so that callers are answered to the end.
+    """
 
     open: OpenMemory
     model: Model
@@ -110,6 +110,10 @@ class App:
     readiness: Readiness
     lanes: ModelLanes
     plugins: Plugins
+    compactor: Compactor
+    compactions: Compactions
+    circuit: UpstreamCircuit
+    edge: AsyncExitStack
 
     @property
     def config(self) -> Config:
@@ -187,28 +191,61 @@ class App:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
 
-    def gauges(self) -> dict[str, float]:
-        """Current figures by name, for metrics."""
-        queue, index = self.queue.statistics(), self.open.memory.statistics()
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or is under way.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        return await self.compactor.request(key, focus)
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first."""
+        return await self.compactions.listed(key)
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id."""
+        return await self.compactions.find(compaction_id)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for."""
+        return await self.compactions.expand(compaction, after_seq)
+
+    async def status(self) -> AppStatus:
+        """What runs and waits now; without the inbox if the database cannot be read."""
+        try:
+            inbox = await read_inbox_figures(self.open.state, self.clock.now_ms())
+        except StorageError as error:
+            log.warning("the inbox could not be counted", action="status_incomplete", cause=str(error))
+            inbox = None
         lanes = self.lanes.statistics()
+        failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
+        loads = {"foreground": lanes.foreground, "background": lanes.background}
+        return AppStatus(inbox, self.circuit.statistics(), loads, failures)
+
+    async def gauges(self) -> list[Gauge]:
+        """Current figures for metrics."""
+        queue, index = self.queue.statistics(), self.open.memory.statistics()
         databases = (self.open.state, self.open.memory.database, self.open.embeddings_db)
-        return {
-            "running_turns": queue.running,
-            "waiting_turns": queue.waiting,
-            "answered_turns": queue.answered,
-            "failed_turns": queue.failed,
-            "oldest_wait_seconds": queue.oldest_wait_ms / 1000,
-            "model_calls_running_foreground": lanes.foreground.running,
-            "model_calls_running_background": lanes.background.running,
-            "model_calls_waiting_foreground": lanes.foreground.waiting,
-            "model_calls_waiting_background": lanes.background.waiting,
-            "indexed_chunks": index.chunks,
-            "vectors": index.vectors,
-            "embedding_cache_hits": index.cache.hits,
-            "embedding_cache_misses": index.cache.misses,
-            **self.plugins.gauges(),
-            **{f"waiting_writes_{d.schema.name}": d.statistics().waiting_writes for d in databases},
-        }
+        return [
+            Gauge("ready", "1 when turns can be served.", float(self.readiness.ready)),
+            Gauge("running_turns", "Turns that run.", queue.running),
+            Gauge("waiting_turns", "Turns that wait in all sessions.", queue.waiting),
+            Gauge("answered_turns", "Turns answered since the start.", queue.answered),
+            Gauge("failed_turns", "Turns failed since the start.", queue.failed),
+            Gauge("oldest_wait_seconds", "Longest wait of a turn that waits now.", queue.oldest_wait_ms / 1000),
+            Gauge("indexed_chunks", "Passages that can be found.", index.chunks),
+            Gauge("vectors", "Passages that can be found by meaning.", index.vectors),
+            Gauge("embedding_cache_hits", "Texts found in the embedding cache.", index.cache.hits),
+            Gauge("embedding_cache_misses", "Texts not found in the embedding cache.", index.cache.misses),
+            *(
+                Gauge(f"waiting_writes_{d.schema.name}", "Writes that wait.", d.statistics().waiting_writes)
+                for d in databases
+            ),
+            *self.plugins.gauges(),
+            *self.compactor.gauges(),
+            *(await self.status()).gauges(),
+        ]
 
 
 @asynccontextmanager
@@ -291,12 +328,18 @@ async def open_app(
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
+        circuit = UpstreamCircuit(opened.clock)
         lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
-        model = model or choose_model(config, lanes)
+        model = model or choose_model(config, lanes, circuit)
         stack.push_async_callback(model.aclose)
         tasks = await stack.enter_async_context(OwnedTasks())
-        readiness = Readiness()
+        readiness = Readiness(advisory=(lambda: upstream_condition(circuit.statistics()),))
+        probe = WritabilityProbe(readiness, opened.state, opened.workspaces.values())
         queue: TurnQueue
+        event_log = PluginEventLog(opened.state)
+        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+        compactions, bell = Compactions(opened.state, opened.clock), Wake()
+        compactor = _compactor(opened, model, compactions, bell, plugins)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -305,10 +348,11 @@ async def open_app(
             watch_debounce_ms=config.memory.watch_debounce_ms,
             reconcile_s=config.memory.reconcile_s,
             foreground_busy=lambda: queue.statistics().running > 0,
+            compactor=compactor,
+            compactions=bell,
+            probe=probe.run,
         )
-        event_log = PluginEventLog(opened.state)
-        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
-        runner = _turn_runner(opened, model, background, plugins)
+        runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -317,14 +361,27 @@ async def open_app(
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
         )
+        edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
         background.start(tasks)
         await background.caught_up(CATCH_UP_S_MAX)
-        readiness.reasons.discard("starting")
+        readiness.discard(STARTING)
         try:
-            yield App(opened, model, queue, background, readiness, lanes, plugins)
+            yield App(
+                open=opened,
+                model=model,
+                queue=queue,
+                background=background,
+                readiness=readiness,
+                lanes=lanes,
+                plugins=plugins,
+                compactor=compactor,
+                compactions=compactions,
+                circuit=circuit,
+                edge=edge,
+            )
         finally:
-            readiness.reasons.add("draining")
+            readiness.add(DRAINING, "running turns may finish; new ones are refused")
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:
@@ -342,18 +399,39 @@ def choose_embedder(config: MemoryConfig) -> Embedder | None:
             return BundledEmbedder()
 
 
-def choose_model(config: Config, lanes: ModelLanes | None = None) -> Model:
+def choose_model(config: Config, lanes: ModelLanes | None = None, circuit: UpstreamCircuit | None = None) -> Model:
     """The model of the configuration: the upstream if there is one, else the offline responder.
 
-    `lanes` are the places for its calls; without them it has its own.
+    `lanes` are the places for its calls; without them it has its own. `circuit` is told how its calls end.
     """
     upstream = config.upstream
     if upstream.base_url is None:
         return OfflineModel()
-    return OpenAICompatibleModel(upstream, read_secret(upstream.api_key_env, upstream.api_key_file), lanes=lanes)
+    key = read_secret(upstream.api_key_env, upstream.api_key_file)
+    return OpenAICompatibleModel(upstream, key, lanes=lanes, circuit=circuit)
 
 
-def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugins: Plugins) -> TurnRunner:
+def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake, plugins: Plugins) -> Compactor:
+    config = opened.config
+    return Compactor(
+        record=compactions,
+        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        workspace=opened.workspaces.__getitem__,
+        clock=opened.clock,
+        settings=CompactionSettings(
+            config.compaction,
+            config.upstream.context_tokens,
+            config.sessions.history_messages_max,
+            config.memory.file_bytes_max,
+        ),
+        wake=bell.ring,
+        told=plugins.on_compaction,
+    )
+
+
+def _turn_runner(
+    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
@@ -376,6 +454,7 @@ def _turn_runner(opened: OpenMemory, model: Model, background: Background, plugi
         ),
         follow_up=background.transcripts.ring,
         plugins=plugins,
+        compactor=compactor,
     )
 
 

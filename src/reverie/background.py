@@ -8,6 +8,8 @@
                   every `memory.reconcile_s`       the workspaces are compared with the index
     start         once                             the workspaces are compared with the index
     rebuild       when it is asked for             the index is built anew beside the live one
+    compactions   a turn has ended, a request      summaries of long conversations are prepared
+    probe         every 5 seconds                  whether the home can be written is tried out
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
 each time. Embedding gives way to turns: while one runs, it rests as long as it works. An embedder that fails is asked
@@ -19,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
     from reverie.memory.index import MemoryIndex
     from reverie.tasks import OwnedTasks
@@ -38,8 +42,10 @@ log = structlog.get_logger(__name__)
 
 TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
+COMPACTIONS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
+PROBE_S = 5.0
 VECTORS_BATCH = 16
 REBUILD_PATIENCE = 20
 """Failures of the embedder in a row that a rebuild outlasts: with growing pauses about a quarter of an hour."""
@@ -80,8 +86,11 @@ class Background:
     watch_debounce_ms: int
     reconcile_s: float
     foreground_busy: Callable[[], bool]
+    probe: Callable[[float], Awaitable[None]] | None = None
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
+    compactor: Compactor | None = None
+    compactions: Wake = field(default_factory=Wake)
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,6 +106,10 @@ class Background:
         ]
         if self.watch:
             loops.append(("files", self._watch_files))
+        if self.compactor is not None:
+            loops.append(("compactions", partial(self._compact, self.compactor)))
+        if self.probe is not None:
+            loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 
@@ -163,6 +176,11 @@ class Background:
             again_s = self.memory.statistics().embedder_pause_s
             log.warning("the embedder failed", action="embedder_failed", reason=str(error), asked_again_in_s=again_s)
             return 0
+
+    async def _compact(self, compactor: Compactor) -> None:
+        while True:
+            again_s = await compactor.work()
+            await self.compactions.heard(COMPACTIONS_POLL_S if again_s is None else max(0.0, again_s))
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

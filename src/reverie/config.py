@@ -12,7 +12,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -23,6 +23,7 @@ from reverie.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
     from pydantic_settings import PydanticBaseSettingsSource
 
@@ -58,6 +59,12 @@ class GatewayConfig(Section):
         default=20 * MIB, ge=1, le=1024 * MIB, description="All images of a request, decoded."
     )
     drain_s: float = Field(default=10.0, ge=0, le=600, description="How long running turns may finish after SIGTERM.")
+    probe_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of `/livez`, answered by a thread of its own; 0: none."
+    )
+    stall_s_max: float = Field(
+        default=60.0, gt=0, le=3_600, description="`/livez` fails when the event loop has not moved for so long."
+    )
 
     @property
     def is_loopback(self) -> bool:
@@ -313,6 +320,36 @@ class QueueConfig(Section):
     directives: bool = Field(default=True, description="Let `/queue …` in a message change its session's settings.")
 
 
+class CompactionConfig(Section):
+    """When the beginning of a long conversation is replaced by a summary in the prompt. Transcripts stay whole."""
+
+    enabled: bool = Field(default=True, description="False: what no longer fits is left out of the prompt.")
+    reserve_tokens: int = Field(
+        default=16_384, ge=0, le=10_000_000, description="Part of the window above which a conversation is compacted."
+    )
+    reserve_tokens_floor: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="`reserve_tokens` counts as at least this; 0: as it is."
+    )
+    keep_recent_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Newest part that stays word for word; half the threshold at "
+        "most."
+    )  # fmt: skip
+    recent_turns_kept: int = Field(
+        default=3, ge=0, le=12, description="Last turns of what is summarised that the summary quotes, shortened."
+    )
+    transcript_bytes_max: int = Field(
+        default=0, ge=0, le=1024**4, description="A transcript of this size is compacted whatever its tokens; 0: never."
+    )
+    timeout_s: float = Field(default=180.0, gt=0, le=3_600, description="Longest time one try may take.")
+    quality_retries: int = Field(
+        default=1, ge=0, le=3, description="Further answers asked for when a summary lacks something."
+    )
+    identifiers: Literal["strict", "off"] = Field(
+        default="strict", description="`strict`: paths, URLs, ids of the last messages must stand in the summary."
+    )
+    model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
@@ -356,6 +393,7 @@ class Config(BaseSettings):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
@@ -471,19 +509,29 @@ def _allowed(error: ErrorDetails) -> str:
     return f"{message} (allowed: {bounds})" if bounds else message
 
 
+def section_of(info: FieldInfo) -> type[BaseModel] | None:
+    """The table, or the tables with names of their own (`[agents.NAME]`), that a field holds; None for a setting."""
+    kind: Any = get_args(info.annotation)[-1] if get_origin(info.annotation) is dict else info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def field_range(location: tuple[int | str, ...]) -> str:
     """The range of a setting in words, for example `0 ≤ gateway.port ≤ 65535`; empty when it has none."""
     model: type[BaseModel] = Config
     bounds: dict[str, Any] = {}
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         info = model.model_fields.get(str(part))
         if info is None:
             return ""
         bounds = {
             name: getattr(m, name) for m in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)
         }
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            model = info.annotation
+        inner = section_of(info)
+        if inner is not None:
+            model = inner
+            if get_origin(info.annotation) is dict:
+                next(parts, None)  # the table's own name
     low = f"{bounds['ge']} ≤ " if "ge" in bounds else f"{bounds['gt']} < " if "gt" in bounds else ""
     high = f" ≤ {bounds['le']}" if "le" in bounds else f" < {bounds['lt']}" if "lt" in bounds else ""
     return f"{low}{'.'.join(str(p) for p in location)}{high}" if bounds else ""

@@ -13,6 +13,7 @@
     ├── RequestError                what the caller sent cannot be served (HTTP 4xx)
     │   ├── UnknownModelError       no such model or agent
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
+    │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -22,7 +23,8 @@
     │   ├── ModelBusyError          too many model calls wait already
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
-    │   └── UpstreamMalformedError  it answered something that is not the protocol
+    │   ├── UpstreamMalformedError  it answered something that is not the protocol
+    │   └── ToolLoopError           after a compaction it repeated the same tool call without end
     ├── EmbedderError               a text could not be embedded
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
@@ -31,6 +33,8 @@
     ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
+    ├── PluginError                 a plugin did what it may not do
+    │   └── PluginBusyError         it has not ended its earlier calls
     └── TurnEndedError              the turn ended without an answer
         ├── TurnCancelledError      it was stopped before it finished
         ├── TurnDroppedError        it gave way to newer messages
@@ -120,6 +124,16 @@ class ContextTooLongError(RequestError):
     """The new message alone exceeds the model's context window."""
 
 
+class NothingToCompactError(RequestError):
+    """There is nothing before the newest turn of the conversation that a summary could stand for."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="nothing_to_compact")
+
+
 class QueueFullError(RequestError):
     """Too many turns wait in this session."""
 
@@ -206,6 +220,12 @@ class UpstreamMalformedError(UpstreamError):
     code = "upstream_malformed"
 
 
+class ToolLoopError(UpstreamError):
+    """After a compaction the model repeated one tool call, with the same result each time."""
+
+    code = "compaction_loop_persisted"
+
+
 class EmbedderError(ReverieError):
     """A text could not be embedded. Search goes on with full text alone.
 
@@ -248,6 +268,14 @@ class ServerRefusedError(ReverieError):
 
 class ListenError(ReverieError):
     """The server's address cannot be taken, for example because the port is in use."""
+
+
+class PluginError(ReverieError):
+    """A plugin did what it may not do. Plugins may raise it, too, when they cannot work as they are set up."""
+
+
+class PluginBusyError(PluginError):
+    """A plugin has not ended its earlier calls; this one was not made."""
 
 
 class TurnEndedError(ReverieError):

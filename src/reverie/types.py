@@ -241,3 +241,13 @@ class LoggedMessage:
     said_on: str
     created_at_ms: int
     origin: Literal["live", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A current figure for `/metrics`: `reverie_<name>`, with one value for each set of labels."""
+
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from reverie.cli.main import app
-from reverie.config import AgentConfig, Config, field_range
+from reverie.config import Config, field_range, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +58,8 @@ def config_page() -> str:
         "",
     ]
     for name, info in Config.model_fields.items():
-        section: Any = AgentConfig if name == "agents" else info.annotation
-        lines += _table("agents.NAME" if name == "agents" else name, section)
+        section: Any = section_of(info)
+        lines += _table(name if section is info.annotation else f"{name}.NAME", section)
     return "\n".join(lines)
 
 
@@ -91,7 +91,8 @@ def _type(setting: FieldInfo) -> str:
     choices = get_args(setting.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f"`{choice}`" for choice in choices)
-    shape = {dict: "table", tuple: "list"}.get(get_origin(setting.annotation) or str)
+    shapes: dict[object, str] = {dict: "table", tuple: "list"}
+    shape = shapes.get(get_origin(setting.annotation))
     if shape is not None:
         return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}

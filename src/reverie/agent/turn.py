@@ -1,8 +1,8 @@
 """One turn, from its durable request to its recorded answer.
 
 begin        its input joins the transcript          (meanwhile memory is searched)
-assemble     stable prefix, history, recall, input
-respond      the model, and our tools when it asks
+assemble     stable prefix, history, recall, input; a summary for what has no room
+respond      the model, and our tools when it asks; a prompt that it refuses as too large is made smaller
 finish       the answer joins the transcript, in one commit
 follow up    the index is told; nobody waits for it
 """
@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.agent.fitting import Fitting
+from reverie.agent.loop_guard import LoopGuard
+from reverie.agent.overflow import OverflowRecovery
 from reverie.context.budget import prompt_budget
-from reverie.context.engine import Inputs, Limits, PrefixState, assemble
+from reverie.context.engine import Inputs, Limits
 from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from reverie.agent.compaction import Compactor
     from reverie.agent.runtimes.chat import ChatRuntime, Reply
     from reverie.context.fragments import Fragment, FragmentReader
     from reverie.llm.tokens import TokenEstimator
@@ -47,6 +51,9 @@ RECALL_CANDIDATES = 50
 """Half of what a search asked for by a person or a tool looks through: each turn pays for it."""
 FRAGMENTS_SHARE = 0.4
 """The part of the prompt that workspace files may take, however long they grow."""
+
+WINDOW_TOKENS_MIN = 1_024
+"""A smaller figure in a refusal is not the model's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class TurnRunner:
         settings: TurnSettings,
         follow_up: Callable[[], None],
         plugins: Plugins,
+        compactor: Compactor | None = None,
     ) -> None:
         self._turns = turns
         self._memory = memory
@@ -91,6 +99,8 @@ class TurnRunner:
         self._settings = settings
         self._follow_up = follow_up
         self._plugins = plugins
+        self._compactor = compactor
+        self._window_tokens = settings.window_tokens
 
     async def run_turn(
         self, turn: Turn, emit: Callable[[TurnEvent], None], steered: Callable[[], Awaitable[Sequence[Turn]]]
@@ -100,18 +110,29 @@ class TurnRunner:
         Raises:
             TurnEndedError: it was cancelled or has expired before it could begin.
             RequestError: it cannot be served, for example because it exceeds the model's window.
-            UpstreamError: the model did not answer.
+            UpstreamError: the model did not answer, or repeated one tool call without end.
             StorageError: its answer could not be recorded.
         """
         begun, found, fragments = await self._begin(turn)
         turn = begun.turn
         emit(TurnStarted(turn.id))
-        context = await self._assemble(turn, begun, found, fragments)
+        if begun.compacted and begun.summary is not None and self._compactor is not None:
+            self._compactor.adopted(begun.summary.id)
+        guard = LoopGuard(armed=begun.compacted)
+        fitting = await self._fitting(turn, begun, found, fragments, guard)
+        context = await fitting.assemble()
         emit(ContextAssembled(context))
+        recovery = OverflowRecovery(
+            context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
+        )
         tools = self._tool_runner(turn, begun)
-        reply = await self._runtime.respond(turn.request, context, found, emit, tools, steered)
-        finished = await self._finish(turn, context, found, reply)
+        reply = await self._runtime.respond(
+            turn.request, context, found, emit, tools, steered, shrink=recovery, guard=guard
+        )
+        finished = await self._finish(turn, context, found, reply, calibrate=not recovery.attempts)
         self._follow_up()
+        if self._compactor is not None:
+            self._compactor.turn_ended(turn.session_id)
         return finished
 
     # -- begin ---------------------------------------------------------------------------------------------------
@@ -152,13 +173,19 @@ class TurnRunner:
 
     # -- assemble ------------------------------------------------------------------------------------------------
 
-    async def _assemble(
-        self, turn: Turn, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
-    ) -> PromptContext:
-        request, session = turn.request, begun.session
+    async def _fitting(
+        self,
+        turn: Turn,
+        begun: BegunTurn,
+        found: tuple[SearchHit, ...],
+        fragments: tuple[Fragment, ...],
+        guard: LoopGuard,
+    ) -> Fitting:
+        """What the prompt is made of."""
+        request = turn.request
         notes = await self._plugins.turn_starts(turn, history_messages=begun.input_seq - 1)
         settings = self._settings
-        room = int(prompt_budget(settings.window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
+        room = int(prompt_budget(self._window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
         fragments = fit(fragments, room)
         unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
@@ -167,22 +194,34 @@ class TurnRunner:
             tools=(*self._runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
-            recalled=tuple(unseen[: self._settings.recall_hits]),
+            recalled=tuple(unseen[: settings.recall_hits]),
             continuity=begun.continuity,
             notes=notes,
+            summary=begun.summary,
         )
-        state = PrefixState(session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start)
-        limits = Limits(settings.window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
-        context = assemble(inputs, state, limits, self._estimator)
-        if context.epoch != session.epoch:
-            await self._turns.record_epoch(
-                session.id,
-                epoch=context.epoch,
-                reason=context.epoch_reason,
-                fingerprints=context.fingerprints,
-                history_start=context.history_start,
-            )
-        return context
+
+        def limits() -> Limits:
+            return Limits(self._window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
+
+        return Fitting(
+            begun.session,
+            inputs,
+            turns=self._turns,
+            compactor=self._compactor,
+            estimator=self._estimator,
+            limits=limits,
+            guard=guard,
+        )
+
+    def _learn_window(self, tokens: int) -> None:
+        """A server said how much its model takes: less than configured is believed until the next start."""
+        if not WINDOW_TOKENS_MIN <= tokens < self._window_tokens:
+            return
+        log.warning("the model takes less than upstream.context_tokens says: set it", action="window_learned",
+                    configured=self._settings.window_tokens, takes=tokens)  # fmt: skip
+        self._window_tokens = tokens
+        if self._compactor is not None:
+            self._compactor.learn_window(tokens)
 
     # -- respond -------------------------------------------------------------------------------------------------
 
@@ -198,13 +237,16 @@ class TurnRunner:
     # -- finish --------------------------------------------------------------------------------------------------
 
     async def _finish(
-        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
+        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply, *, calibrate: bool
     ) -> TurnFinished:
-        """Record the answer and what was found for it, then learn how this model counts tokens."""
+        """Record the answer and what was found for it, then learn how this model counts tokens.
+
+        `calibrate` is false when another prompt than the assembled one was answered: nothing is learned from that.
+        """
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
-        finish = self._turns.finish(turn, reply.records, finished)
+        finish = self._turns.finish(turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last)
         await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
-        if reply.prompt_tokens_first:
+        if calibrate and reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         self._plugins.turn_ends(turn, _result(reply, context))
         return finished

@@ -1,10 +1,11 @@
 """Running the server: from an address that is taken to a last answer that is sent.
 
     open the home → listen → announce → wait for a signal
-    stop listening, and at the same time let running turns finish (`gateway.drain_s`) → close the home → exit
+    refuse new turns and let running ones finish → stop listening → close the home → exit
 
-The first SIGTERM or Ctrl-C stops in this order, a second one ends the process at once. Both are safe: what was
-accepted is in the database.
+The first SIGTERM or Ctrl-C stops in this order, within `gateway.drain_s` and a second for the last bytes; meanwhile the
+probes say that it drains. A second signal ends the process at once with exit code 1. Both are safe: what was accepted
+is in the database.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import gc
 import math
 import os
 import signal
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ import uvicorn
 
 from reverie.app import open_app
 from reverie.cli.running import announced
+from reverie.gateway.loop_lag import Heartbeat
+from reverie.gateway.probe_listener import probes_answered
 from reverie.gateway.server import create_gateway
 from reverie.mcp_server.http import open_streamable_http
 
@@ -47,13 +51,14 @@ GC_ALLOCATIONS, GC_YOUNG, GC_OLD = 10_000, 10, 10
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """What is served, where, and with which token."""
+    """What is served, where, and with which token. `probe_port`: where a thread of its own answers probes."""
 
     home: Home
     config: Config
     token: str | None
     url: str
     port: socket.socket
+    probe_port: socket.socket | None = None
 
 
 async def serve_until_stopped(plan: ServerPlan, listening: Callable[[App], Awaitable[None]]) -> None:
@@ -63,25 +68,23 @@ async def serve_until_stopped(plan: ServerPlan, listening: Callable[[App], Await
         HomeInUseError, HomeReadOnlyError, StorageError: the home cannot be opened.
     """
     stop = asyncio.Event()
-    serving: asyncio.Task[None] | None = None
-    with stopped_by_signals(stop):
-        try:
-            async with open_app(plan.home, plan.config) as app:
-                gateway = create_gateway(app, token=plan.token, opens_mcp=open_streamable_http)
-                server = _Server(_settings(gateway, plan.config))
-                serving = asyncio.create_task(server.serve([plan.port]), name="http")
-                try:
-                    await _either(server.listening.wait(), serving)
-                    spare_the_collector()
-                    with announced(plan.home, plan.url):
-                        await listening(app)
-                        await _either(stop.wait(), serving)
-                finally:
-                    server.should_exit = True  # from here on nobody new is let in, while the queue drains
-                log.info("stopping: running turns may finish", action="server_stopping")
-        finally:
-            if serving is not None:
-                await serving
+    heartbeat = Heartbeat(time.monotonic())
+    with stopped_by_signals(stop), ExitStack() as probes:
+        async with open_app(plan.home, plan.config) as app:
+            gateway = create_gateway(app, token=plan.token, opens_mcp=open_streamable_http, heartbeat=heartbeat)
+            server = _Server(_settings(gateway))
+            serving = asyncio.create_task(server.serve([plan.port]), name="http")
+            app.edge.push_async_callback(server.stopped, serving)
+            await _either(server.listening.wait(), serving)
+            if plan.probe_port is not None:
+                stall_s_max = plan.config.gateway.stall_s_max
+                probes.enter_context(probes_answered(plan.probe_port, heartbeat, app.clock, stall_s_max))
+            spare_the_collector()
+            with announced(plan.home, plan.url):
+                await listening(app)
+                await _either(stop.wait(), serving)
+            log.info("stopping: running turns may finish", action="server_stopping")
+            server.stop_by_s = time.monotonic() + plan.config.gateway.drain_s
     log.info("stopped", action="server_stopped")
 
 
@@ -116,6 +119,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.stop_by_s = 0.0
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -127,8 +131,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.listening.set()
 
+    async def stopped(self, serving: asyncio.Task[None]) -> None:
+        """Let nobody new in, and let answers under way end by `stop_by_s`."""
+        left_s = max(0.0, self.stop_by_s - time.monotonic())
+        self.config.timeout_graceful_shutdown = math.ceil(left_s) + LAST_BYTES_S
+        self.should_exit = True
+        if not serving.done():
+            await serving
 
-def _settings(gateway: Starlette, config: Config) -> uvicorn.Config:
+
+def _settings(gateway: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
         http="httptools",
@@ -139,7 +151,6 @@ def _settings(gateway: Starlette, config: Config) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(config.gateway.drain_s) + LAST_BYTES_S,
     )
 
 

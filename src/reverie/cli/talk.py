@@ -19,6 +19,7 @@ import httpx2
 
 from reverie.app import open_app
 from reverie.errors import ReverieError
+from reverie.gateway.replies import QUEUED
 from reverie.gateway.routing import RoutingRules, header_value, route
 from reverie.llm.event_stream import EventStreamParser
 from reverie.sessions.events import ReplyDelta, TurnFailed, TurnFinished
@@ -40,6 +41,9 @@ EVENTS_SEEN = 200
 CONNECT_S = 10.0
 SILENCE_S_MAX = 120.0
 """A server that works says so much more often, even while the model is silent."""
+
+WAITS = "(queued: this session is busy; the reply follows)\n"
+"""What a person reads whose message waits. It is no part of the reply."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ERROR_BYTES_MAX = 64 * 1024
@@ -144,13 +148,29 @@ class HttpTalk:
             async with self.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
                 if not response.is_success:
                     raise ReverieError(await _refusal(response))
+                turn_id = response.headers.get("x-reverie-turn-id", "")
                 async for piece in _pieces(response):
+                    if piece == QUEUED and not pieces:
+                        said(WAITS)
+                        break
                     pieces.append(piece)
                     said(piece)
-                turn_id = response.headers.get("x-reverie-turn-id", "")
+            if not pieces:
+                async for piece in self._later(turn_id):
+                    pieces.append(piece)
+                    said(piece)
         except httpx2.HTTPError as error:
             raise ReverieError(f"{self.where} broke off ({error or type(error).__name__})") from error
         return Answer("".join(pieces), await self._memories(turn_id, "".join(pieces)))
+
+    async def _later(self, turn_id: str) -> AsyncIterator[str]:
+        """The reply to a message that was queued, as it comes."""
+        headers = {"accept": "text/event-stream"}
+        async with self.client.stream("GET", f"/v1/queue/{turn_id}", headers=headers) as response:
+            if not response.is_success:
+                raise ReverieError(await _refusal(response))
+            async for piece in _pieces(response):
+                yield piece
 
     async def _memories(self, turn_id: str, reply: str) -> tuple[UsedMemory, ...]:
         if self.state is not None:
@@ -185,7 +205,7 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[str]:
     parser = EventStreamParser()
     async for data in response.aiter_bytes():
         for chunk in parser.feed(data):
-            if "error" in chunk:
+            if chunk.get("error"):
                 raise ReverieError(_error_message(chunk))
             text = _find(chunk, "choices", 0, "delta", "content")
             if isinstance(text, str):

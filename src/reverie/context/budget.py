@@ -8,7 +8,7 @@ the prefix then stays the same for many turns instead of moving with each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import ContextTooLongError
 
@@ -52,9 +52,8 @@ def divide(*, window: int, output: int, fixed: int, recall: int) -> Budget:
     return Budget(prompt, max(0, prompt - fixed - recall))
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntryCost:
-    """What the choice needs of a history entry."""
+class HistoryEntryCost(NamedTuple):
+    """What the choice needs of a history entry. One is made for each message of a history, with every turn."""
 
     seq: int
     role: Role

@@ -1,7 +1,7 @@
 """Assemble a prompt: a stable prefix, the history in view, what was recalled, the new message.
 
     stable prefix   instructions of ours · AGENTS.md · USER.md · MEMORY.md · the session before this one, summed up ·
-                    the client's own instructions
+                    the client's own instructions · a summary of what came before the history
     history         the transcript from `history_start` on
     tail            recalled memories and notes of plugins, fenced as data, joined with the new message
 
@@ -13,11 +13,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
-from reverie.context.fence import fenced_continuity, fenced_file, fenced_memory, fenced_note, fenced_recall
+from reverie.context.fence import (
+    fenced_continuity,
+    fenced_file,
+    fenced_memory,
+    fenced_note,
+    fenced_recall,
+    fenced_summary,
+)
 from reverie.context.fragments import text_fingerprint
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
+    from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.transcript import HistoryEntry
     from reverie.types import JsonObject
 
@@ -38,6 +47,8 @@ person is right.
 - Before you say that you do not know something about earlier work, decisions, dates, people or preferences, search \
 with memory_search where that tool is offered.
 - Say so when memory does not hold the answer; do not invent one."""
+
+KEPT_FINGERPRINTS, KEPT_FINGERPRINT_CHARACTERS_MAX = 16, 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class Inputs:
 
     `continuity` is what is known of the session that this one follows; empty when it follows none.
     `notes` are texts of plugins for this turn, each with the plugin's name.
+    `summary` stands for what came before the history: what it covers of `history` is left out.
     """
 
     fragments: tuple[Fragment, ...]
@@ -75,6 +87,7 @@ class Inputs:
     recalled: tuple[SearchHit, ...]
     continuity: str = ""
     notes: tuple[tuple[str, str], ...] = ()
+    summary: StandingSummary | None = None
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
@@ -84,19 +97,21 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
         ContextTooLongError: the prefix and the new message alone exceed the model's window.
     """
     prefix = _prefix(inputs, estimator)
-    old = _history([entry for entry in inputs.history if entry.seq < inputs.input_seq], estimator)
+    tools_text = _tools_text(inputs.tools)
+    tools_tokens = estimator.text(tools_text)
+    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], estimator)
     new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
     notes = _notes(inputs.notes if answers_user else (), estimator)
-    fixed = _total(prefix) + _total(new) + estimator.text(_tools_text(inputs.tools))
+    fixed = _total(prefix) + _total(new) + tools_tokens
     budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total([*recall, *notes]))
     if fixed + _total([*recall, *notes]) > budget.prompt:  # the new message needs the room more than memory does
         recalled, recall, notes = (), [], []
     costs = [HistoryEntryCost(seq, piece.message.role, piece.estimated_tokens) for seq, piece in old]
     start = choose_history_start(costs, state.history_start, budget.history)
     history = [piece for seq, piece in old if seq >= start.seq]
-    fingerprints = _fingerprints(inputs)
+    fingerprints = _fingerprints(inputs, tools_text)
     reason = _epoch_reason(state, fingerprints, start.reason)
     pieces = _with_user_messages_joined((*prefix, *history, *recall, *notes, *new))
     return PromptContext(
@@ -107,7 +122,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
         epoch_reason=reason or state.epoch_reason,
         history_start=start.seq,
         budget_tokens=budget.prompt,
-        estimated_tokens=_total(pieces) + estimator.text(_tools_text(inputs.tools)),
+        estimated_tokens=_total(pieces) + tools_tokens,
         recalled=recalled,
     )
 
@@ -120,6 +135,8 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
         parts.append(("continuity", fenced_continuity(inputs.continuity)))
     if inputs.client_instructions:
         parts.append(("client", inputs.client_instructions))
+    if inputs.summary is not None:
+        parts.append(("summary", fenced_summary(inputs.summary.text, inputs.summary.last_seq)))
     return [
         PromptPiece(origin, Message("system", text), estimator.text(text), joined=number < len(parts))
         for number, (origin, text) in enumerate(parts, start=1)
@@ -135,12 +152,20 @@ def _with_user_messages_joined(pieces: Sequence[PromptPiece]) -> tuple[PromptPie
     )
 
 
+def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
+    """Whether an entry is history that no summary stands for."""
+    if entry.seq >= inputs.input_seq:
+        return False
+    summary = inputs.summary
+    return summary is None or (entry.seq > summary.last_seq and entry.seq not in summary.hidden)
+
+
 def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
     """The transcript in view, with its numbers. A message that failed and was said again stands once."""
     repeated = {
         entry.seq
         for entry, after in pairwise(entries)
-        if entry.message.role == "user" and entry.message == after.message
+        if entry.message.role == after.message.role == "user" and entry.message == after.message
     }
     return [
         (entry.seq, _piece(f"history:{entry.seq}", _without_images(entry.message), estimator))
@@ -195,17 +220,26 @@ def _tools_text(tools: Sequence[JsonObject]) -> str:
     return json.dumps(tools, ensure_ascii=False, sort_keys=True) if tools else ""
 
 
-def _fingerprints(inputs: Inputs) -> dict[str, str]:
+def _fingerprints(inputs: Inputs, tools_text: str) -> dict[str, str]:
     """A digest of each part of the prefix, so that a change can be named."""
-    prints = {"instructions": text_fingerprint(BASE_INSTRUCTIONS)}
+    prints = {"instructions": _kept_fingerprint(BASE_INSTRUCTIONS)}
     prints |= {fragment.name: fragment.fingerprint for fragment in inputs.fragments}
     if inputs.continuity:
         prints["continuity"] = text_fingerprint(inputs.continuity)
     if inputs.client_instructions:
         prints["client instructions"] = text_fingerprint(inputs.client_instructions)
+    if inputs.summary is not None:
+        prints["compaction"] = text_fingerprint(inputs.summary.id)
     if inputs.tools:
-        prints["tools"] = text_fingerprint(_tools_text(inputs.tools))
+        short = len(tools_text) <= KEPT_FINGERPRINT_CHARACTERS_MAX
+        prints["tools"] = _kept_fingerprint(tools_text) if short else text_fingerprint(tools_text)
     return prints
+
+
+@lru_cache(maxsize=KEPT_FINGERPRINTS)
+def _kept_fingerprint(text: str) -> str:
+    """A digest of what is the same in nearly every turn. Computing it lets other threads in, and waits for them."""
+    return text_fingerprint(text)
 
 
 def _epoch_reason(state: PrefixState, prints: dict[str, str], history_reason: str) -> str:

@@ -6,6 +6,7 @@ others own, such as how many turns wait, are asked for at the scrape.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -17,13 +18,14 @@ from starlette.responses import Response
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
     from starlette.requests import Request
 
     from reverie.clock import Clock
     from reverie.sessions.events import TurnEvent
+    from reverie.types import Gauge
 
 _TURN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ADDED_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -33,8 +35,9 @@ _LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 class Metrics:
     """The gateway's own figures, and the way to read them."""
 
-    def __init__(self, clock: Clock, gauges: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, clock: Clock, gauges: Callable[[], Awaitable[Sequence[Gauge]]]) -> None:
         self._clock = clock
+        self._gauges = gauges
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "reverie_requests", "Answered requests.", ("endpoint", "status"), registry=registry
@@ -53,7 +56,6 @@ class Metrics:
         self._lag = Histogram(
             "reverie_loop_lag_seconds", "How late the event loop was.", buckets=_LAG_S, registry=registry
         )
-        registry.register(_Gauges(gauges))
 
     def count_request(self, endpoint: str, status: int) -> None:
         """One more answered request."""
@@ -69,7 +71,10 @@ class Metrics:
 
     async def scrape(self, request: Request) -> Response:  # noqa: ARG002 (an endpoint's signature)
         """`GET /metrics` in Prometheus' text format."""
-        return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        current = CollectorRegistry()
+        current.register(_Gauges(await self._gauges()))
+        text = generate_latest(self._registry) + generate_latest(current)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class TurnTimer:
@@ -117,16 +122,21 @@ class TurnTimer:
 
 
 class _Gauges(Collector):
-    """The application's own current figures."""
+    """The application's own figures at one moment."""
 
-    def __init__(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, gauges: Sequence[Gauge]) -> None:
         self._gauges = gauges
 
-    def describe(self) -> list[Metric]:
-        """Nothing in advance: what there is shows at the scrape."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
-        """Each figure as a gauge."""
-        for name, value in sorted(self._gauges().items()):
-            yield GaugeMetricFamily(f"reverie_{name}", f"Now: {name.replace('_', ' ')}.", value=value)
+        """Each name as one family of gauges."""
+        for name, named in groupby(sorted(self._gauges, key=_name), key=_name):
+            values = list(named)
+            labels = [label for label, _ in values[0].labels]
+            family = GaugeMetricFamily(f"reverie_{name}", values[0].help, labels=labels)
+            for gauge in values:
+                family.add_metric([value for _, value in gauge.labels], gauge.value)
+            yield family
+
+
+def _name(gauge: Gauge) -> str:
+    return gauge.name

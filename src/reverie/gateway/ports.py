@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.config import Config
     from reverie.memory.tool_contracts import Asker
+    from reverie.readiness import Condition
+    from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.store import SessionEvent
-    from reverie.types import JsonObject, SessionKey, TurnRequest
+    from reverie.status import AppStatus
+    from reverie.types import Gauge, JsonObject, SessionKey, TurnRequest
 
 
 class Feed(Protocol):
@@ -173,6 +176,10 @@ class Readiness(Protocol):
         """
         ...
 
+    def conditions(self) -> Sequence[Condition]:
+        """What readiness rests on, and advisory conditions beside it. From memory."""
+        ...
+
 
 class GatewayApp(Protocol):
     """The application, as the gateway sees it."""
@@ -261,10 +268,34 @@ class GatewayApp(Protocol):
         """What happens in a session from now on, as it happens."""
         ...
 
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """Have a session compacted in the background; what is asked for, or under way already.
+
+        Raises:
+            NothingToCompactError: nothing stands before its last turn.
+        """
+        ...
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """The compactions of a session key, the newest first; bounded."""
+        ...
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """A compaction by its id; None for an unknown one."""
+        ...
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """A page of the messages that a summary stands for, after a number."""
+        ...
+
     def ask_for_rebuild(self) -> bool:
         """Have the memory index built anew in the background; False when that is under way already."""
         ...
 
-    def gauges(self) -> Mapping[str, float]:
-        """Current figures for `/metrics` by name, for example `waiting_turns`. Read at each scrape from memory."""
+    async def gauges(self) -> Sequence[Gauge]:
+        """Current figures for `/metrics`, those of a name in a row. Read at each scrape; costs one bounded query."""
+        ...
+
+    async def status(self) -> AppStatus:
+        """What runs and waits now. Costs one bounded query."""
         ...

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from reverie.gateway.auth import Guard, OwnHostGuard, check_exposure
 from reverie.gateway.chat_completions import ChatCompletions
+from reverie.gateway.compaction_api import CompactionApi
 from reverie.gateway.embeddings import Embeddings
 from reverie.gateway.endpoint import Endpoint
 from reverie.gateway.health import Health
@@ -34,17 +35,25 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from reverie.gateway.loop_lag import Heartbeat
     from reverie.gateway.mcp_mount import OpenMcp
     from reverie.gateway.ports import GatewayApp
 
 URL_CHARACTERS_SHOWN = 200
 
 
-def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: OpenMcp | None = None) -> Starlette:
+def create_gateway(
+    app: GatewayApp,
+    *,
+    token: str | None = None,
+    opens_mcp: OpenMcp | None = None,
+    heartbeat: Heartbeat | None = None,
+) -> Starlette:
     """The HTTP interface of an application, as an ASGI application.
 
     `token` is the bearer token of mode `token`; in mode `none` it is not used. `opens_mcp` makes what answers at
-    `/mcp`, with the first request for it. Its lifespan measures the event loop and neither opens nor closes `app`.
+    `/mcp`, with the first request for it. Its lifespan measures the event loop, which keeps `heartbeat` going, and
+    neither opens nor closes `app`.
 
     Raises:
         ConfigError: strangers could use it; see `check_exposure`.
@@ -53,11 +62,12 @@ def create_gateway(app: GatewayApp, *, token: str | None = None, opens_mcp: Open
     check_exposure(config, token)
     guard = Guard(token if config.auth == "token" else None, app.clock)
     metrics = Metrics(app.clock, app.gauges)
-    lag = LoopLag(app.clock, metrics)
+    lag = LoopLag(app.clock, metrics, heartbeat)
     mcp = McpMount(app, opens_mcp)
-    memory = _memory_routes(app, mcp, OwnHostGuard(guard, config.host))
-    queue = _queue_routes(app, guard, OwnHostGuard(guard, config.host))
-    routes = [*memory, *queue, *_routes(app, guard, metrics, lag)]
+    own_host = OwnHostGuard(guard, config.host)
+    memory = _memory_routes(app, mcp, own_host)
+    queue = _queue_routes(app, guard, own_host)
+    routes = [*memory, *queue, *_compaction_routes(app, own_host), *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -86,6 +96,7 @@ def _routes(app: GatewayApp, guard: Guard, metrics: Metrics, lag: LoopLag) -> li
         Route("/v1/models", Endpoint(models.list_all, "GET", guard=guard)),
         Route("/v1/models/{model_id:path}", Endpoint(models.retrieve, "GET", guard=guard)),
         Route("/v1/embeddings", Endpoint(Embeddings(app).create, "POST", guard=guard)),
+        Route("/v1/status", Endpoint(health.status, "GET", guard=guard)),
         Route("/metrics", Endpoint(metrics.scrape, "GET", "HEAD", guard=guard)),
         Route("/{path:path}", _not_found_endpoint),
     ]
@@ -101,6 +112,16 @@ def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[
         Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
         Route("/v1/memory/rebuild", Endpoint(memory.rebuild, "POST", guard=guard)),
         Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
+    ]
+
+
+def _compaction_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
+    compactions = CompactionApi(app)
+    session = "/v1/sessions/{key:path}"
+    return [
+        Route(f"{session}/compact", Endpoint(compactions.compact, "POST", guard=guard)),
+        Route(f"{session}/compactions", Endpoint(compactions.listed, "GET", guard=guard)),
+        Route(f"{session}/compactions/{{id}}", Endpoint(compactions.one, "GET", guard=guard)),
     ]
 
 

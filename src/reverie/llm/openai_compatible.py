@@ -5,22 +5,26 @@ answer in one piece gives the same events. The last event comes after the connec
 reading at `Completed` holds nothing.
 
 What is learned about a server is remembered for the life of the object: its first model, when none is configured,
-and whether it refuses `stream_options`.
+whether it refuses `stream_options`, and which level of reasoning stands for one that a model refuses.
 """
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 
+from reverie.clock import SystemClock
 from reverie.errors import ConfigError, UpstreamMalformedError, UpstreamRefusedError, UpstreamTimeoutError
 from reverie.llm.chat_request import body_size_estimate, request_body
+from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.event_stream import EventStreamParser
 from reverie.llm.lanes import ModelLanes
+from reverie.llm.reasoning_effort import effort_of, nearest_effort, with_effort
 from reverie.llm.reply import ReplyAssembler
 from reverie.llm.upstream_failures import may_be_about_request_form, reported
 from reverie.llm.upstream_server import (
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
 LARGE_JSON_BYTES = 256 * 1024
 """From this size on, JSON is rendered and parsed in a thread: it would hold the event loop for milliseconds."""
 
+EFFORTS_MAX = 256
+"""Pairs of a model and a refused level that are remembered; the oldest give way."""
 MODELS_BYTES_MAX = 4 * 1024 * 1024
 LINGER_S_MAX = 0.05
 """How long a stream may stay open after `[DONE]`. Read to its end, the connection can be used again."""
@@ -55,6 +61,7 @@ class OpenAICompatibleModel:
     """Calls a chat-completions server. Safe for any number of concurrent calls; `lanes` bound those that run at a time.
 
     `transport` replaces the network, for tests. Without `lanes` the model has those of its configuration to itself.
+    `circuit` is told how each call ended.
 
     Raises:
         ConfigError: `base_url` is not set, or the key holds characters that cannot be sent.
@@ -67,15 +74,18 @@ class OpenAICompatibleModel:
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         lanes: ModelLanes | None = None,
+        circuit: UpstreamCircuit | None = None,
     ) -> None:
         if config.base_url is None:
             raise ConfigError("upstream.base_url", None, "the URL of an OpenAI-compatible API")
         self._config = config
         lanes = lanes or ModelLanes(config.calls_max, config.background_calls_max, clock=clock)
         self._server = UpstreamServer(_server_settings(config, config.base_url, api_key), transport, clock, lanes)
+        self._circuit = circuit or UpstreamCircuit(clock or SystemClock())
         self._first_listed: str | None = None
         self._listing = anyio.Lock()
         self._takes_stream_options: bool | None = None
+        self._efforts: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -93,19 +103,22 @@ class OpenAICompatibleModel:
             UpstreamMalformedError: its answer is not a chat completion, too long, or ended early. What had arrived
                 was already given out as events.
         """
-        model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
-        purpose = Purpose(model, with_tools=bool(request.tools), lane=request.lane)
-        reply = ReplyAssembler(model)
-        async with AsyncExitStack() as held:
-            response = await self._open(held, request, purpose)
-            if _is_event_stream(response):
-                async with aclosing(self._streamed(response, purpose, reply)) as events:
-                    async for event in events:
+        with self._circuit.judging():
+            model = request.model_override or self._config.model or self._first_listed or await self._listed_model()
+            purpose = Purpose(model, with_tools=bool(request.tools), lane=request.lane)
+            reply = ReplyAssembler(model)
+            async with AsyncExitStack() as held:
+                response = await self._open(held, request, purpose)
+                if _is_event_stream(response):
+                    async with aclosing(self._streamed(response, purpose, reply)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    for event in await self._at_once(response, purpose, reply):
                         yield event
-            else:
-                for event in await self._at_once(response, purpose, reply):
-                    yield event
-        yield reply.completed()
+            completed = reply.completed()
+        self._circuit.worked()
+        yield completed
 
     async def list_models(self) -> list[str]:
         """The ids of the models that the server offers, in its order.
@@ -134,6 +147,32 @@ class OpenAICompatibleModel:
     # -- one call ------------------------------------------------------------------------------------------------
 
     async def _open(self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose) -> httpx2.Response:
+        """The server's answer. A level of reasoning that it refuses becomes the nearest one it takes.
+
+        That is learned once for a model and a level.
+        """
+        asked = effort_of(request)
+        if asked is None:
+            return await self._open_as_asked(held, request, purpose)
+        known = self._efforts.get((purpose.model, asked))
+        if known is not None:
+            return await self._open_as_asked(held, with_effort(request, known), purpose)
+        try:
+            return await self._open_as_asked(held, request, purpose)
+        except UpstreamRefusedError as refusal:
+            nearest = nearest_effort(asked, refusal)
+            if nearest is None:
+                raise
+            try:
+                response = await self._open_as_asked(held, with_effort(request, nearest), purpose)
+            except UpstreamRefusedError:
+                raise refusal from None
+        self._efforts[purpose.model, asked] = nearest
+        while len(self._efforts) > EFFORTS_MAX:
+            self._efforts.popitem(last=False)
+        return response
+
+    async def _open_as_asked(self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose) -> httpx2.Response:
         """The server's answer, status 2xx, held open by `held`. Asked once more if it may refuse `stream_options`."""
         stream = request.stream and self._config.streaming
         with_usage = stream and self._takes_stream_options is not False

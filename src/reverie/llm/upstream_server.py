@@ -7,8 +7,8 @@ the caller, in pieces or through `read_body`, which is bounded.
 The clients are made on first use: for https that loads certificates, which takes tens of milliseconds, so it happens
 in a thread. A server on this machine is reached without the proxy of the environment.
 
-Connections are kept in several small pools, because the HTTP library looks at every idle connection of a pool at the
-beginning and the end of each call: with 32 callers on one pool that was 8 % of all the work of a turn.
+Each connection is kept in a pool of its own, because the HTTP library looks at every idle connection of a pool at the
+beginning and the end of each call, and each look lets other threads in and waits for them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ REFUSAL_BYTES_MAX = 64 * 1024
 RETRY_WAIT_S_FIRST = 0.25
 RETRY_JITTER_S_MAX = 0.25
 KEEP_IDLE_S_MAX = 30.0
-POOL_CONNECTIONS = 8
+POOL_CONNECTIONS = 1
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -94,7 +94,7 @@ class Purpose:
 
 @dataclass(slots=True)
 class _Pool:
-    """A few connections, and how many calls use them."""
+    """A connection or a few, and how many calls use them."""
 
     client: httpx2.AsyncClient
     busy: int = 0

@@ -93,13 +93,15 @@ def append_note(
     date: str,
     path: str | None = None,
     *,
+    marker: str | None = None,
     file_bytes_max: int = NOTE_FILE_BYTES_MAX,
     lock_s_max: float = LOCK_S_MAX,
 ) -> AppendedNote:
     """Add a note to the file of a day, or to `path`, as a paragraph of its own; the file is made when missing.
 
     Notes appended at the same time all arrive, also from several processes. When a person saves the file meanwhile,
-    their version is read again.
+    their version is read again. A `marker` is a line of the note: where it stands in the file already, the note has
+    been written, however a person changed it since.
 
     Raises:
         HomeReadOnlyError: the workspace cannot be written.
@@ -117,7 +119,7 @@ def append_note(
         for _ in range(NOTE_RETRIES_MAX):
             before = _identity(file)
             held = _held(workspace, name, file_bytes_max)
-            if (known := find_note(held.text, note) if held is not None else None) is not None:
+            if (known := _find(held.text, note, marker) if held is not None else None) is not None:
                 return AppendedNote(name, *known, appended=False)
             joined, appended = _joined(name, held, note)
             if len(joined) > file_bytes_max:
@@ -138,6 +140,15 @@ def find_note(text: str, note: str) -> tuple[int, int] | None:
         if digests[start] == wanted[0] and digests[start : start + len(wanted)] == wanted:
             return held[start][0], held[start + len(wanted) - 1][1]
     return None
+
+
+def _find(text: str, note: str, marker: str | None) -> tuple[int, int] | None:
+    """The lines of a note that was written before: where its marker stands, else where its words do."""
+    if marker is not None and marker in text:
+        line = next((number for number, line in enumerate(split_lines(text), 1) if line.strip() == marker), None)
+        if line is not None:
+            return line, line
+    return find_note(text, note)
 
 
 def _paragraphs(text: str) -> list[tuple[int, int, bytes]]:

@@ -20,21 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reverie.errors import StorageError
+from reverie.errors import PluginBusyError, StorageError, TurnCancelledError, TurnDroppedError, TurnExpiredError
 from reverie.plugins.contract import NOTE_CHARACTERS_MAX, AddedEvent, Plugin, PluginContext, TurnNote
 from reverie.plugins.event_log import FAILED
-from reverie.plugins.events import turn_ended, turn_starting, withheld
+from reverie.plugins.events import TurnResult, turn_ended, turn_starting, withheld
 from reverie.plugins.found import chosen_plugins, hooks_of, make_plugin
 from reverie.plugins.pauses import Standing, after_failure
-from reverie.plugins.threads import PluginThreads, Raised, TooManyCallsError
+from reverie.plugins.threads import PluginThreads, Raised
 from reverie.plugins.waiting import WaitingEvents
 from reverie.tasks import OwnedTasks
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from reverie.clock import Clock
     from reverie.config import PluginConfig
+    from reverie.errors import ReverieError
     from reverie.plugins.contract import Transcripts
     from reverie.plugins.event_log import PluginEventLog
     from reverie.plugins.events import (
@@ -42,11 +44,10 @@ if TYPE_CHECKING:
         PluginEvent,
         SessionReset,
         TurnEnded,
-        TurnResult,
         TurnStarting,
     )
     from reverie.plugins.found import OfferedPlugin
-    from reverie.types import Turn
+    from reverie.types import Turn, TurnState
 
 log = structlog.get_logger(__name__)
 
@@ -140,6 +141,10 @@ class Plugins:
         if self.wanted("after_turn"):
             self.after_turn(turn_ended(turn, result, self._clock.now_ms()))
 
+    def turn_fails(self, turn: Turn, error: ReverieError, said: str = "") -> None:
+        """`after_turn` for a turn that ended without an answer; to be called once that is on disk."""
+        self.turn_ends(turn, TurnResult(end_state(error), said, error=error))
+
     async def before_turn(self, event: TurnStarting) -> tuple[tuple[str, str], ...]:
         """Call `before_turn` of every plugin; the notes for the prompt, each with its plugin's name. Never raises."""
         asked = [hosted for hosted in self._hosted if "before_turn" in hosted.hooks]
@@ -181,15 +186,14 @@ class Plugins:
             for hosted in self._hosted
         )
 
-    def gauges(self) -> dict[str, float]:
+    def gauges(self) -> list[Gauge]:
         """Figures of all plugins together, for metrics."""
         figures = self.statistics()
-        return {
-            "plugins": len(figures),
-            "plugins_paused": sum(each.paused_s > 0 for each in figures),
-            "plugin_failures": sum(each.failures for each in figures),
-            "plugin_events_dropped": sum(each.dropped for each in figures),
-        }
+        return [
+            Gauge("plugins", "Plugins that are switched on.", len(figures)),
+            Gauge("plugins_paused", "Plugins that rest after failures.", sum(each.paused_s > 0 for each in figures)),
+            Gauge("plugin_events_dropped", "Events plugins were too slow for.", sum(each.dropped for each in figures)),
+        ]
 
     async def settle(self) -> None:
         """Wait until every event that waits has been told and every event of a plugin is written."""
@@ -228,7 +232,7 @@ class Plugins:
         except TimeoutError:
             self._failed(hosted, hook, f"took longer than {deadline_ms} ms", event)
             return None
-        except TooManyCallsError as error:
+        except PluginBusyError as error:
             self._failed(hosted, hook, str(error), event)
             return None
         finally:
@@ -265,7 +269,7 @@ class Plugins:
     def _tell(self, hook: str, event: PluginEvent) -> None:
         for hosted in self._hosted:
             if hook in hosted.hooks:
-                hosted.waiting.add(hook, event)
+                hosted.waiting.add(hook, event if hosted.config.conversation_access else withheld(event))
                 hosted.bell.set()
 
     async def _serve(self, hosted: _Hosted) -> None:
@@ -360,7 +364,7 @@ class Plugins:
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 outcome = await asyncio.wrap_future(hosted.threads.call(hosted.plugin.close))
-        except (TimeoutError, TooManyCallsError):
+        except (TimeoutError, PluginBusyError):
             self._failed(hosted, "close", f"took longer than {CLOSE_S_MAX:g} s", None)
             return
         self._collect(hosted)
@@ -386,6 +390,19 @@ async def _heard(bell: asyncio.Event) -> None:
         return
     finally:
         bell.clear()
+
+
+def end_state(error: ReverieError) -> TurnState:
+    """The state of a turn that ended with this error."""
+    match error:
+        case TurnCancelledError():
+            return "cancelled"
+        case TurnDroppedError():
+            return "dropped"
+        case TurnExpiredError():
+            return "expired"
+        case _:
+            return "failed"
 
 
 @asynccontextmanager

@@ -24,7 +24,6 @@ import structlog
 from reverie.errors import (
     MessageKeyReusedError,
     QueueFullError,
-    RequestError,
     ReverieError,
     SessionBusyError,
     TurnCancelledError,
@@ -222,30 +221,27 @@ class TurnQueue:
             StorageError: it could not be made durable; nothing was accepted.
         """
         while True:
-            tasks = self._open_tasks()
             known = self._known(request)
             if known is not None:
-                accepted = await asyncio.shield(known.accepted)
-                return await self._attached(accepted) if accepted.attached else self._feed(known, attached=True)
+                return await self._join(known)
             lane = self._lanes.get(request.session.value)
-            if lane is None:
-                entry = self._come_in(tasks, request, self._admit(None))
-                break
-            async with lane.door:  # one by one, in the order in which they came
-                if not lane.first.done():
-                    await asyncio.wait([lane.first])  # the session's cap is known from then on
-                if self._lanes.get(request.session.value) is not lane or self._known(request) is not None:
-                    continue
-                tasks = self._open_tasks()
-                try:
+            try:
+                if lane is None:
+                    entry = self._come_in(self._open_tasks(), request, self._admit(None))
+                    break
+                async with lane.door:  # one by one, in the order in which they came
+                    if not lane.first.done():
+                        await asyncio.wait([lane.first])  # what its cap is stands with the session
+                    if self._lanes.get(request.session.value) is not lane or self._known(request) is not None:
+                        continue
                     dropped = self._admit(lane, refuse_busy=refuse_busy)
-                except RequestError:
-                    recorded = await self._turns.find_key(request)  # a message sent again is not refused
-                    if recorded is None:
-                        raise
-                    return await self._attached(recorded)
-                entry = self._come_in(tasks, request, dropped)
-                break
+                    entry = self._come_in(self._open_tasks(), request, dropped)
+                    break
+            except (QueueFullError, SessionBusyError):
+                recorded = await self._turns.find_key(request)  # a message that is here already needs no room
+                if recorded is None:
+                    raise
+                return await self._attached(recorded)
         accepted = await asyncio.shield(entry.accepted)
         return await self._attached(accepted) if accepted.attached else self._feed(entry)
 
@@ -255,10 +251,15 @@ class TurnQueue:
         return self._tasks
 
     def _come_in(self, tasks: OwnedTasks, request: TurnRequest, dropped: tuple[str, ...]) -> _Entry:
-        """Take a place, and be made durable; a caller who leaves meanwhile undoes nothing."""
+        """Take a place and be made durable, in a task of its own: a caller who leaves does not undo it."""
         entry, lane = self._enter(request)
         tasks.start(self._accept(entry, lane, request, dropped), name="accept")
         return entry
+
+    async def _join(self, known: _Entry) -> TurnFeed:
+        """The feed of a turn that was accepted under the same key and has not ended, or is being accepted."""
+        accepted = await asyncio.shield(known.accepted)
+        return await self._attached(accepted) if accepted.attached else self._feed(known, attached=True)
 
     def _known(self, request: TurnRequest) -> _Entry | None:
         """The turn that has not ended yet and was accepted under the same key."""

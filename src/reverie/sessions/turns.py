@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reverie.errors import MessageKeyReusedError, TurnCancelledError, TurnDroppedError, TurnEndedError, TurnExpiredError
 from reverie.sessions.codec import decode_request, dump, encode_request
+from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, standing_summary
 from reverie.sessions.events import TurnFailed, TurnFinished
 from reverie.sessions.failures import decode_failure, encode_failure
 from reverie.sessions.inbox import InboxEntry, collect_leads, drop_line, overflow_note
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.errors import ReverieError
+    from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.rollover import ResetRules, RollOver
     from reverie.sessions.transcript import HistoryEntry, Session
     from reverie.storage import Database, Row, Transaction
@@ -63,7 +65,8 @@ class BegunTurn:
     """A turn that runs: its session, the transcript in view, the number of the first message of the new input.
 
     The input stands last: user messages, or the results of tools that the client ran. `continuity` is what is known
-    of the session before this one, and `rolled` says that this very turn ended that one.
+    of the session before this one, and `rolled` says that this very turn ended that one. `summary` stands for what
+    came before the transcript in view; `compacted` tells that it was adopted just now.
     """
 
     turn: Turn
@@ -73,6 +76,8 @@ class BegunTurn:
     input_reason: str
     continuity: str = ""
     rolled: RollOver | None = None
+    summary: StandingSummary | None = None
+    compacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +198,22 @@ class TurnStore:
                 _end_waiting(tx, turn.id, "expired", TurnExpiredError(EXPIRED), now)
                 return None
             placed = place(tx, turn, self._resets, now)
-            first, new = _start(tx, placed.turn, now)
             session_id = placed.turn.session_id
+            compacted = adopt_ready(tx, session_id, now)
+            first, new = _start(tx, placed.turn, now)
             session = session_of(tx.row("find_session", id=session_id))
             history = in_view(tx, session, self._views.last(session_id), history_max)
-            continuity = continuity_of(tx, session_id)
-            return BegunTurn(placed.turn, session, history, first, new, continuity, placed.rolled)
+            return BegunTurn(
+                turn=placed.turn,
+                session=session,
+                history=history,
+                input_seq=first,
+                input_reason=new,
+                continuity=continuity_of(tx, session_id),
+                rolled=placed.rolled,
+                summary=standing_summary(tx, session_id),
+                compacted=compacted,
+            )
 
         begun = await self._database.write(work)
         if begun is None:
@@ -241,8 +256,13 @@ class TurnStore:
 
         return await self._database.write(work)
 
-    async def finish(self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished) -> None:
-        """The turn is answered, and those it carries with it: their messages and their end, in one commit."""
+    async def finish(
+        self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished, *, prompt_tokens_last: int = 0
+    ) -> None:
+        """The turn is answered, and those it carries with it: their messages and their end, in one commit.
+
+        `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
+        """
         now = self._clock.now_ms()
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
 
@@ -259,6 +279,7 @@ class TurnStore:
             tx.execute("end_turn", id=turn.id, reply=reply, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
             touch(tx, turn.session_id, turn, now)
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last)
 
         await self._database.write(work)
 

@@ -51,8 +51,9 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results. A call for the vectors of more than `embedding_inputs_max` texts, or of a text that holds the words
-    `embedding_refuses`, is refused with 400; one with the words `embedding_fails_over` ends in a 500.
+    results. `efforts` are the levels of `reasoning_effort` it takes; any other is refused. A call for the vectors of
+    more than `embedding_inputs_max` texts, or of a text that holds the words `embedding_refuses`, is refused with 400;
+    one with the words `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -71,6 +72,7 @@ class Plan:
     refuse_tools: bool = False
     refuse_stream_options: bool = False
     refuse_stream: bool = False
+    efforts: tuple[str, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     models: tuple[str, ...] = ("fake-model",)
     api_key: str | None = None
@@ -228,6 +230,11 @@ class FakeUpstream:
             return plan.fail_status, _error(plan.fail_message, "server_error", plan.fail_code), plan.retry_after
         if plan.refuse_tools and body.get("tools"):
             return 400, _error("fake-model does not support tools", "api_error", None), None
+        effort = body.get("reasoning_effort")
+        if plan.efforts is not None and effort is not None and effort not in plan.efforts:
+            listed = ", ".join(f"'{level}'" for level in plan.efforts)
+            message = f"Unsupported value: 'reasoning_effort' does not support '{effort}'. Supported values: {listed}."
+            return 400, _error(message, "invalid_request_error", "unsupported_value"), None
         if plan.refuse_stream_options and "stream_options" in body:
             return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
         return None

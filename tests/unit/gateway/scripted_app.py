@@ -12,16 +12,22 @@ import httpx2
 from reverie.config import Config
 from reverie.errors import SessionBusyError
 from reverie.gateway.server import create_gateway
+from reverie.llm.circuit import UpstreamCircuit
+from reverie.readiness import Condition
+from reverie.sessions.compactions import Expanded
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
+from reverie.sessions.figures import InboxFigures
 from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
-from reverie.types import PromptContext, SessionKey, ToolCall, Usage
+from reverie.types import Gauge, Message, PromptContext, SessionKey, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 
     from reverie.errors import ReverieError
     from reverie.memory.tool_contracts import Asker
+    from reverie.sessions.compactions import Compaction
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.store import SessionEvent
     from reverie.types import FinishReason, JsonObject, TurnRequest
@@ -93,11 +99,20 @@ class ScriptedFeed:
             self.left.set()
 
 
+async def no_gauges() -> list[Gauge]:
+    """No figures of an application."""
+    return []
+
+
 @dataclass
 class ScriptedReadiness:
     """What is in the way, as the test says."""
 
     reasons: set[str] = field(default_factory=set[str])
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each reason."""
+        return tuple(Condition("Scripted", "False", "required", reason, "why") for reason in sorted(self.reasons))
 
 
 @dataclass
@@ -177,7 +192,10 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
-    figures: dict[str, float] = field(default_factory=dict[str, float])
+    figures: list[Gauge] = field(default_factory=list[Gauge])
+    inbox_figures: InboxFigures = field(default_factory=lambda: InboxFigures({}, {}, ()))
+    compactions: list[Compaction] = field(default_factory=list["Compaction"])
+    compaction_asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     is_busy: bool = False
     place: Place = field(default_factory=lambda: Place(1, 1))
     begins: anyio.Event | None = None
@@ -204,6 +222,27 @@ class ScriptedApp:
         self.requests.append(request)
         self.feeds.append(self._feed(request.session))
         return self.feeds[-1]
+
+    async def request_compaction(self, key: str, focus: str = "") -> Compaction:
+        """The first one of the test."""
+        self.compaction_asked.append((key, focus))
+        if self.refusal is not None:
+            raise self.refusal
+        return self.compactions[0]
+
+    async def compactions_of(self, key: str) -> list[Compaction]:
+        """Those of the test that belong to the key."""
+        return [each for each in self.compactions if each.key == key]
+
+    async def find_compaction(self, compaction_id: str) -> Compaction | None:
+        """The one of the test with that id."""
+        return next((each for each in self.compactions if each.id == compaction_id), None)
+
+    async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
+        """Two messages of which those after a number are given."""
+        call = ToolCall("c1", "look", "{}")
+        said = ((1, Message("user", "Where?"), 5), (2, Message("assistant", "", tool_calls=(call,)), 6))
+        return Expanded(tuple(each for each in said if each[0] > after_seq), more=compaction.last_seq > len(said))
 
     def _feed(self, session: SessionKey) -> ScriptedFeed:
         place, begins = (self.place, self.begins) if self.is_busy else (Place(0, 0), None)
@@ -274,9 +313,13 @@ class ScriptedApp:
         self.rebuilds += 1
         return self.rebuilds == 1
 
-    def gauges(self) -> dict[str, float]:
+    async def gauges(self) -> list[Gauge]:
         """The figures of the test."""
         return self.figures
+
+    async def status(self) -> AppStatus:
+        """An inbox as the test says, and a server that nobody has called."""
+        return AppStatus(self.inbox_figures, UpstreamCircuit(self.clock).statistics())
 
 
 @asynccontextmanager

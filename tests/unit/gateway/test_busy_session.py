@@ -237,7 +237,7 @@ class Caller:
             "type": "http", "method": "POST", "path": URL, "query_string": b"",
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
-        chat = ChatCompletions(app, Metrics(app.clock, dict[str, float]), StreamTimes(ping_s=0.01))
+        chat = ChatCompletions(app, Metrics(app.clock, app.gauges), StreamTimes(ping_s=0.01))
         self.endpoint = Endpoint(chat.create, "POST")
 
     async def call(self) -> None:

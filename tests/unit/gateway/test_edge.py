@@ -10,7 +10,7 @@ from reverie.gateway.metrics import Metrics
 from reverie.gateway.middleware import Edge
 from reverie.gateway.server import create_gateway
 from reverie.testing import FakeClock
-from tests.unit.gateway.scripted_app import ScriptedApp, config
+from tests.unit.gateway.scripted_app import ScriptedApp, config, no_gauges
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -81,7 +81,7 @@ async def test_an_answer_that_breaks_after_it_began_is_cut_off() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("secret")
 
-    edge = Edge(breaks, Metrics(FakeClock(), dict[str, float]), frozenset())
+    edge = Edge(breaks, Metrics(FakeClock(), no_gauges), frozenset())
     connection = Connection()
     with pytest.raises(RuntimeError):
         await edge(connection.scope, connection.receive, connection.send)
@@ -100,6 +100,6 @@ async def test_every_answer_has_the_security_headers() -> None:
         sent.append(message)
 
     connection = Connection()
-    await Edge(breaks, Metrics(FakeClock(), dict[str, float]), frozenset())(connection.scope, connection.receive, send)
+    await Edge(breaks, Metrics(FakeClock(), no_gauges), frozenset())(connection.scope, connection.receive, send)
     assert (sent[0]["status"], sent[0]["headers"][-3:]) == (500, SECURITY)
     assert sent[1]["body"] == b'{"error":{"message":"internal error","type":"api_error"}}'

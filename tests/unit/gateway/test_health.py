@@ -8,12 +8,21 @@ import pytest
 
 from reverie.gateway.auth import Guard
 from reverie.gateway.health import Health
-from reverie.gateway.loop_lag import LoopLag, LoopLagStatistics
+from reverie.gateway.loop_lag import Heartbeat, LoopLag, LoopLagStatistics
 from reverie.gateway.metrics import Metrics
+from reverie.sessions.figures import InboxFigures, SessionQueue
 from reverie.testing import FakeClock
-from tests.unit.gateway.scripted_app import ScriptedApp, client_of, config
+from tests.unit.gateway.scripted_app import ScriptedApp, client_of, config, no_gauges
 
 pytestmark = pytest.mark.anyio
+
+NOT_MEASURED = {
+    "type": "EventLoopHealthy",
+    "status": "Unknown",
+    "requirement": "advisory",
+    "reason": "not_measured",
+    "message": "nothing was measured yet",
+}
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
@@ -39,7 +48,10 @@ async def test_ready(path: str) -> None:
         response = await client.get(path)
     assert (response.status_code, response.content, response.headers["cache-control"]) == (
         200,
-        b'{"ready":true,"failing":[],"uptimeMs":2500}',
+        (
+            b'{"ready":true,"failing":[],"uptimeMs":2500,"conditions":[{"type":"EventLoopHealthy","status":"Unknown",'
+            b'"requirement":"advisory","reason":"not_measured","message":"nothing was measured yet"}]}'
+        ),
         "no-store",
     )
 
@@ -49,7 +61,7 @@ async def test_ready(path: str) -> None:
     [
         ({"starting"}, ["startup-sidecars"]),
         ({"draining"}, ["gateway-draining"]),
-        ({"storage-not-writable", "disk-full"}, ["disk-full", "storage-not-writable"]),
+        ({"workspace_not_writable", "storage_not_writable"}, ["storage_not_writable", "workspace_not_writable"]),
     ],
 )
 async def test_not_ready(reasons: set[str], failing: list[str]) -> None:
@@ -58,7 +70,27 @@ async def test_not_ready(reasons: set[str], failing: list[str]) -> None:
     app.readiness.reasons = reasons
     async with client_of(app) as client:
         response = await client.get("/readyz")
-    assert (response.status_code, response.json()) == (503, {"ready": False, "failing": failing, "uptimeMs": 0})
+    assert (response.status_code, response.json()) == (
+        503,
+        {
+            "ready": False,
+            "failing": failing,
+            "uptimeMs": 0,
+            "conditions": [
+                *(
+                    {
+                        "type": "Scripted",
+                        "status": "False",
+                        "requirement": "required",
+                        "reason": reason,
+                        "message": "why",
+                    }
+                    for reason in failing
+                ),
+                NOT_MEASURED,
+            ],
+        },
+    )
 
 
 async def test_a_change_shows_at_once() -> None:
@@ -86,7 +118,8 @@ async def test_details_are_not_for_strangers(address: str, headers: dict[str, st
     app = ScriptedApp(config=config(gateway={"auth": "token"}))
     async with client_of(app, token="t", address=address) as client:
         response = await client.get("/readyz", headers=headers)
-    assert response.json() == ({"ready": True, "failing": [], "uptimeMs": 0} if detailed else {"ready": True})
+    detail = {"ready": True, "failing": [], "uptimeMs": 0, "conditions": [NOT_MEASURED]}
+    assert response.json() == (detail if detailed else {"ready": True})
 
 
 async def test_a_check_that_breaks() -> None:
@@ -101,7 +134,10 @@ async def test_a_check_that_breaks() -> None:
     app.readiness = Broken()
     async with client_of(app) as client:
         response = await client.get("/readyz")
-    assert (response.status_code, response.json()) == (503, {"ready": False, "failing": ["internal"], "uptimeMs": 0})
+    assert (response.status_code, response.json()) == (
+        503,
+        {"ready": False, "failing": ["internal"], "uptimeMs": 0, "conditions": [NOT_MEASURED]},
+    )
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/ready", "/readyz"])
@@ -113,24 +149,107 @@ async def test_methods_of_a_probe(path: str) -> None:
     assert (post.status_code, post.text, post.headers["allow"]) == (405, "Method Not Allowed", "GET, HEAD")
 
 
+def measured(*lags_s: float, every_s: float = 0.1, loop_cpu: float = 0.0, cpu: float = 0.0) -> LoopLag:
+    """A loop that was measured so often, with these shares of a core computed by its thread and by the process."""
+    clock = FakeClock()
+    lag = LoopLag(clock, Metrics(clock, no_gauges))
+    for number, lag_s in enumerate(lags_s, start=1):
+        clock.advance(seconds=every_s)
+        lag.note(lag_s, number * every_s * loop_cpu, number * every_s * cpu)
+    return lag
+
+
+def reasons(lag: LoopLag) -> tuple[str, ...]:
+    """Why a measured loop counts as degraded."""
+    statistics = lag.statistics()
+    assert statistics is not None
+    return statistics.reasons
+
+
 async def test_lateness_of_the_loop() -> None:
     """The last minute's lateness is shown, is not lost by reading it, and never makes the server unready."""
-    clock = FakeClock()
-    lag = LoopLag(clock, Metrics(clock, dict[str, float]))
-    assert lag.statistics() is None
-    for number in range(100):
-        clock.advance(ms=100)
-        lag.note(1.5 if number == 50 else -0.001)
+    lag = measured(*[-0.001] * 50, 1.5, *[-0.001] * 49, loop_cpu=0.125, cpu=0.25)
     found = lag.statistics()
-    assert found is not None
-    assert found == LoopLagStatistics(pytest.approx(9_900), 1_500, 1_500, found.cpu_core_ratio)  # pyright: ignore[reportArgumentType] (a number within its error)
-    assert found == lag.statistics()
-    assert found.reasons == ("event_loop_delay",)
-    app = ScriptedApp(clock=clock)
-    request: Any = type("Request", (), {"scope": {"client": ("127.0.0.1", 1), "headers": []}})
-    answer = await Health(app, Guard(None, clock), lag).ready(request)
-    assert answer.status_code == 200
-    assert bytes(answer.body).startswith(
-        b'{"ready":true,"failing":[],"uptimeMs":0,"eventLoop":{"degraded":true,"reasons":["event_loop_delay"],'
-        b'"intervalMs":9900,"delayP99Ms":1500.0,"delayMaxMs":1500.0,"cpuCoreRatio":'
+    assert found == LoopLagStatistics(
+        pytest.approx(9_900),  # pyright: ignore[reportArgumentType] (a number within its error)
+        1_500,
+        1_500,
+        pytest.approx((98 * 0.0125 + 1.5) / 9.9),  # pyright: ignore[reportArgumentType] (as above)
+        pytest.approx(0.25),  # pyright: ignore[reportArgumentType] (as above)
     )
+    assert found == lag.statistics()
+    app = ScriptedApp()
+    request: Any = type("Request", (), {"scope": {"client": ("127.0.0.1", 1), "headers": []}})
+    answer = await Health(app, Guard(None, app.clock), lag).ready(request)
+    assert answer.status_code == 200
+    assert bytes(answer.body) == (
+        b'{"ready":true,"failing":[],"uptimeMs":0,"conditions":[{"type":"EventLoopHealthy","status":"False",'
+        b'"requirement":"advisory","reason":"event_loop_delay",'
+        b'"message":"at worst 1500 ms late within the last 10 s"}],'
+        b'"eventLoop":{"degraded":true,"reasons":["event_loop_delay"],"intervalMs":9900,"delayP99Ms":1500.0,'
+        b'"delayMaxMs":1500.0,"utilization":0.275,"cpuCoreRatio":0.25}}'
+    )
+
+
+@pytest.mark.parametrize(("lag_s", "expected"), [(0.999, ()), (1.0, ("event_loop_delay",))])
+async def test_how_late_is_too_late(lag_s: float, expected: tuple[str, ...]) -> None:
+    """From a second on."""
+    assert reasons(measured(*[0.0] * 20, lag_s)) == expected
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "loop_cpu", "cpu", "expected"),
+    [
+        (0.025, 0.96, 0.96, ("event_loop_utilization",)),
+        (0.024, 0.96, 0.96, ()),
+        (0.025, 0.94, 0.96, ()),
+        (0.025, 0.96, 0.89, ()),
+        (1.0, 0.96, 0.96, ("event_loop_delay", "event_loop_utilization")),
+    ],
+)
+async def test_how_busy_is_too_busy(lag_s: float, loop_cpu: float, cpu: float, expected: tuple[str, ...]) -> None:
+    """95 % of the loop and 90 % of a core, and only if something was 25 ms late as well."""
+    assert reasons(measured(*[0.0] * 2_000, lag_s, loop_cpu=loop_cpu, cpu=cpu)) == expected
+
+
+async def test_a_summary_stands_for_a_second() -> None:
+    """Nothing is said before a second was measured; then who asks within a second gets the same summary."""
+    clock = FakeClock()
+    lag = LoopLag(clock, Metrics(clock, no_gauges), beat := Heartbeat(0.0))
+    summaries: list[LoopLagStatistics | None] = []
+    for _ in range(25):
+        clock.advance(ms=125)
+        lag.note(0.0, 0.0, 0.0)
+        summaries.append(lag.statistics())
+    assert summaries[:8] == [None] * 8
+    assert [found.interval_ms for found in summaries[8:] if found] == [1_000] * 8 + [2_000] * 8 + [3_000]
+    assert beat.at_s == clock.monotonic_s()
+
+
+async def test_the_status() -> None:
+    """What runs and waits, and how the model's server does, for whoever may ask."""
+    inbox = InboxFigures({"queued": 2, "running": 1}, {"adopted": 3}, (SessionQueue("agent:main:main", 2, 1, 1_500),))
+    app = ScriptedApp(config=config(gateway={"auth": "token"}), inbox_figures=inbox)
+    async with client_of(app, token="t") as client:
+        refused = await client.get("/v1/status")
+        response = await client.get("/v1/status", headers={"authorization": "Bearer t"})
+    assert refused.status_code == 401
+    assert response.json() == {
+        "ready": True,
+        "uptimeMs": 0,
+        "conditions": [NOT_MEASURED],
+        "inbox": {
+            "turns": {"queued": 2, "running": 1},
+            "compactions": {"adopted": 3},
+            "running": 1,
+            "waiting": 2,
+            "oldestWaitMs": 1_500,
+            "sessions": [{"key": "agent:main:main", "waiting": 2, "running": 1, "oldestWaitMs": 1_500}],
+        },
+        "modelCalls": {},
+        "upstream": {
+            "state": "unknown", "sinceMs": app.clock.now_ms(), "failuresInARow": 0, "retryInMs": 0, "cause": "",
+        },
+        "pluginFailures": {},
+        "eventLoop": None,
+    }  # fmt: skip

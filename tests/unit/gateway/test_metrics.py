@@ -9,6 +9,7 @@ import pytest
 
 from reverie.errors import UpstreamUnreachableError
 from reverie.gateway.server import create_gateway
+from reverie.types import Gauge
 from tests.unit.gateway.scripted_app import STARTED, ScriptedApp, client_of, failed
 
 if TYPE_CHECKING:
@@ -59,13 +60,24 @@ async def test_requests_and_turns_are_counted() -> None:
 
 
 async def test_figures_of_the_application() -> None:
-    """They are read at each scrape."""
-    app = ScriptedApp(figures={"waiting_turns": 3})
+    """They are read at each scrape; those of one name stand together, one line for each label."""
+    waiting = Gauge("waiting_turns", "Turns that wait.", 3)
+    lanes = [Gauge("lane", "Calls.", number, (("lane", name),)) for number, name in enumerate(("a", 'b"\n'))]
+    app = ScriptedApp(figures=[lanes[0], waiting, lanes[1]])
     async with client_of(app) as client:
-        before = await figures_of(client)
-        app.figures["waiting_turns"] = 4
+        text = (await client.get("/metrics")).text
+        app.figures = []
         after = await figures_of(client)
-    assert (before["reverie_waiting_turns"], after["reverie_waiting_turns"]) == (3, 4)
+    assert text.endswith(
+        "# HELP reverie_lane Calls.\n"
+        "# TYPE reverie_lane gauge\n"
+        'reverie_lane{lane="a"} 0.0\n'
+        'reverie_lane{lane="b\\"\\n"} 1.0\n'
+        "# HELP reverie_waiting_turns Turns that wait.\n"
+        "# TYPE reverie_waiting_turns gauge\n"
+        "reverie_waiting_turns 3.0\n"
+    )
+    assert "reverie_waiting_turns" not in after
 
 
 async def test_the_loop_is_measured_while_the_server_runs() -> None:

@@ -13,7 +13,7 @@ from reverie.gateway.sse import StreamTimes, TurnStream
 from reverie.sessions.events import ReplyDelta
 from reverie.testing import FakeClock
 from reverie.types import SessionKey
-from tests.unit.gateway.scripted_app import STARTED, TURN_ID, ScriptedFeed, finished
+from tests.unit.gateway.scripted_app import STARTED, TURN_ID, ScriptedFeed, finished, no_gauges
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -27,7 +27,7 @@ def stream_of(feed: ScriptedFeed, *, ping_s: float = 15.0, stall_s: float = 60.0
         feed,
         Envelope(TURN_ID, 0, "reverie", "reverie"),
         include_usage=False,
-        timer=Metrics(FakeClock(), dict[str, float]).turn_arrives(),
+        timer=Metrics(FakeClock(), no_gauges).turn_arrives(),
         times=StreamTimes(ping_s, stall_s),
     )
 

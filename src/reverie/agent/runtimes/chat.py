@@ -1,18 +1,21 @@
 """The chat runtime: call the model, run our own tools when it asks, until it answers or asks the client's tools.
 
 The loop is bounded by `rounds_max`; in the last round our tools are no longer offered, so that the model must
-answer. A server that does not know tools is asked again without ours, and not offered them any more.
+answer. A server that does not know tools is asked again without ours, and not offered them any more. One that finds
+a prompt too large is asked again with a smaller one; what this turn has done so far is not done twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from reverie.context.compaction.estimate import with_short_results
 from reverie.errors import UpstreamRefusedError
 from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
+from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
 from reverie.sessions.replay import input_start
 from reverie.sessions.transcript import RecordedMessage
@@ -21,7 +24,9 @@ from reverie.types import Message, Usage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from reverie.agent.loop_guard import LoopGuard
     from reverie.llm.client import Model
+    from reverie.llm.overflow import Overflow
     from reverie.sessions.events import TurnEvent
     from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
@@ -42,6 +47,27 @@ class Reply:
     usage: Usage
     prompt_tokens_first: int
     model: str
+    prompt_tokens_last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A prompt that was made smaller: its context, and to how many characters tool results are cut (None: whole)."""
+
+    context: PromptContext
+    result_chars_max: int | None = None
+
+
+class Shrink(Protocol):
+    """How a prompt that was too large is made smaller."""
+
+    async def __call__(self, over: Overflow, sent: tuple[Message, ...]) -> Fitted:
+        """A smaller prompt than the one that was sent.
+
+        Raises:
+            ContextTooLongError: it cannot be made smaller, or that was tried too often.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -52,6 +78,7 @@ class _Conversation:
     said: list[str] = field(default_factory=list[str])
     usage: Usage = field(default_factory=Usage)
     prompt_tokens_first: int = 0
+    prompt_tokens_last: int = 0
 
     def gap(self) -> str:
         """What parts a round's text from the one before it, in the client's reply."""
@@ -82,21 +109,36 @@ class ChatRuntime:
         emit: Callable[[TurnEvent], None],
         run_tool: Callable[[ToolCall], Awaitable[str]],
         steered: Callable[[], Awaitable[Sequence[Turn]]],
+        *,
+        shrink: Shrink | None = None,
+        guard: LoopGuard | None = None,
     ) -> Reply:
         """The model's reply, after as many rounds of our tools as it asked for.
 
         Between two calls of the model, messages that arrived meanwhile enter the conversation: `steered` is asked
-        for them once the results of the tools are there.
+        for them once the results of the tools are there. A prompt that its server finds too large is made smaller by
+        `shrink` and sent again, with what this turn has done so far. `guard` watches the tool calls.
 
         Raises:
             UpstreamError: the model did not answer.
+            ContextTooLongError: the prompt stayed too large.
         """
         ours = self.offered_tools(request)
         conversation = _Conversation()
+        fitted = Fitted(context)
         for round_number in range(1, self._rounds_max + 1):
             offered = ours if round_number < self._rounds_max else ()
-            call = _model_request(request, context, found, conversation, offered)
-            done, text = await self._call(call, conversation, emit)
+            while True:
+                call = _model_request(request, fitted, found, conversation, offered)
+                said = len(conversation.said)
+                try:
+                    done, text = await self._call(call, conversation, emit)
+                    break
+                except UpstreamRefusedError as error:
+                    over = overflow(error)
+                    if over is None or shrink is None or len(conversation.said) > said:
+                        raise
+                    fitted = await shrink(over, call.messages)
             mine = [tool for tool in done.tool_calls if tool.name in {_name(own) for own in offered}]
             if not mine:
                 return _reply(conversation, done, text, done.tool_calls)
@@ -111,6 +153,8 @@ class ChatRuntime:
                     RecordedMessage(Message("tool", result, tool_call_id=tool.id, name=tool.name), visible=False)
                 )
                 emit(ToolFinished(tool, result))
+                if guard is not None:
+                    guard.saw(tool, result)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
             for turn in await steered():
@@ -149,6 +193,7 @@ class ChatRuntime:
                 case Completed():
                     usage = event.usage or Usage()
                     conversation.usage += usage
+                    conversation.prompt_tokens_last = usage.prompt_tokens
                     conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
                     return event, "".join(parts)
         raise AssertionError("a model's last event is Completed")
@@ -166,13 +211,16 @@ def _name(tool: JsonObject) -> str:
 
 def _model_request(
     request: TurnRequest,
-    context: PromptContext,
+    fitted: Fitted,
     found: tuple[SearchHit, ...],
     conversation: _Conversation,
     ours: tuple[JsonObject, ...],
 ) -> ModelRequest:
+    messages = (*fitted.context.messages(), *(record.message for record in conversation.records))
+    if fitted.result_chars_max is not None:
+        messages = with_short_results(messages, fitted.result_chars_max)
     return ModelRequest(
-        messages=(*context.messages(), *(record.message for record in conversation.records)),
+        messages=messages,
         tools=(*ours, *request.client_tools),
         tool_choice=request.tool_choice,
         sampling=request.sampling,
@@ -194,6 +242,7 @@ def _reply(conversation: _Conversation, done: Completed, text: str, calls: tuple
         usage=conversation.usage,
         prompt_tokens_first=conversation.prompt_tokens_first,
         model=done.model,
+        prompt_tokens_last=conversation.prompt_tokens_last,
     )
 
 
@@ -217,4 +266,5 @@ def _reply_with_client_calls(conversation: _Conversation, done: Completed, their
         usage=conversation.usage,
         prompt_tokens_first=conversation.prompt_tokens_first,
         model=done.model,
+        prompt_tokens_last=conversation.prompt_tokens_last,
     )

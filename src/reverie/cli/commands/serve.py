@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,12 @@ from reverie.llm.detect import detect_local_upstreams
 from reverie.llm.upstream_server import public_url
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Generator
     from pathlib import Path
 
     from reverie.app import App
-    from reverie.config import Home
+    from reverie.config import GatewayConfig, Home
     from reverie.llm.detect import LocalUpstream
     from reverie.types import JsonObject
 
@@ -70,17 +72,27 @@ def serve_home(flags: ServeFlags) -> None:
     gateway = config.gateway
     token = read_secret(gateway.token_env, gateway.token_file) if gateway.auth == "token" else None
     check_exposure(gateway, token)
-    with closing(take_port(gateway.host, gateway.port)) as port:
+    with closing(take_port(gateway.host, gateway.port)) as port, _probe_port(gateway) as probe_port:
         if flags.sample:
             home.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             copy_sample(home.workspace(config, "main"))
         config = _with_local_upstream(home, config, flags)
-        plan = ServerPlan(home, config, token, address_of(port, gateway.host), port)
+        plan = ServerPlan(home, config, token, address_of(port, gateway.host), port, probe_port)
 
         async def listening(app: App) -> None:
             await _show_listening(plan, app, flags)
 
         run_on_fast_loop(serve_until_stopped(plan, listening))
+
+
+@contextmanager
+def _probe_port(gateway: GatewayConfig) -> Generator[socket.socket | None]:
+    """The port for probes, bound; None when there is none."""
+    if not gateway.probe_port:
+        yield None
+        return
+    with closing(take_port(gateway.host, gateway.probe_port)) as port:
+        yield port
 
 
 # -- the model -------------------------------------------------------------------------------------------------------

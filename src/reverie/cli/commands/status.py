@@ -11,12 +11,16 @@ import anyio
 from reverie.app import open_memory
 from reverie.cli.opening import find_home
 from reverie.cli.output import columns, counted, say, say_json, size_words, warn
-from reverie.cli.running import RunningServer, find_server
+from reverie.cli.running import RunningServer, ask, find_server
 from reverie.config import read_secret
 from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
 from reverie.memory.notices import DAMAGED_REASON
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.found import offered_plugins
+from reverie.plugins.report import FAILURES_MAX, named_plugins
+from reverie.sessions.figures import read_inbox_figures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
     from reverie.app import OpenMemory
     from reverie.config import Config, Home
     from reverie.memory.index import IndexStatistics
+    from reverie.plugins.report import NamedPlugin
+    from reverie.sessions.figures import InboxFigures
     from reverie.sessions.store import SessionTotals
+    from reverie.types import JsonObject
 
 REACH_S_MAX = 3.0
 LOAD_S_MAX = 2.0
@@ -44,7 +51,10 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that is shown. Sizes are in bytes, with the write-ahead log of each database."""
+    """Everything that is shown. Sizes are in bytes, with the write-ahead log of each database.
+
+    `live` is what the running server says of itself (`/v1/status`); None when there is none, or it did not say.
+    """
 
     home: str
     server: RunningServer | None
@@ -52,7 +62,10 @@ class Status:
     databases: dict[str, int]
     agents: dict[str, str]
     totals: SessionTotals
+    inbox: InboxFigures
     index: IndexStatistics
+    live: JsonObject | None
+    plugins: tuple[NamedPlugin, ...]
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -65,14 +78,27 @@ async def show_status(given: Path | None, *, as_json: bool) -> None:
     server, upstream = await asyncio.gather(asyncio.to_thread(find_server, home), reach(config))
     async with open_memory(home, config, exclusive=False) as opened:
         await _vectors_counted(opened)
-        status = await _gather(opened, home, server, upstream)
+        live = await _live(server, config) if server is not None else None
+        status = await _gather(opened, home, server, upstream, live)
     if as_json:
         say_json(asdict(status))
     else:
         _show(status)
 
 
-async def _gather(opened: OpenMemory, home: Home, server: RunningServer | None, upstream: Upstream) -> Status:
+async def _live(server: RunningServer, config: Config) -> JsonObject | None:
+    """What the server says of itself. Not having it must not keep the rest from being shown."""
+    try:
+        token = await asyncio.to_thread(read_secret, config.gateway.token_env, config.gateway.token_file)
+        return await asyncio.to_thread(ask, server, "GET", "/v1/status", token)
+    except ReverieError as error:
+        warn(str(error))
+        return None
+
+
+async def _gather(
+    opened: OpenMemory, home: Home, server: RunningServer | None, upstream: Upstream, live: JsonObject | None
+) -> Status:
     return Status(
         home=str(home.path),
         server=server,
@@ -80,8 +106,20 @@ async def _gather(opened: OpenMemory, home: Home, server: RunningServer | None, 
         databases=await asyncio.to_thread(_sizes, home),
         agents={name: str(workspace) for name, workspace in opened.workspaces.items()},
         totals=await opened.sessions.totals(),
+        inbox=await read_inbox_figures(opened.state, opened.clock.now_ms()),
         index=opened.memory.statistics(),
+        live=live,
+        plugins=await _plugins(opened),
     )
+
+
+async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
+    """The plugins of the configuration; their packages are looked up, not loaded."""
+    if not opened.config.plugins:
+        return ()
+    failures = await PluginEventLog(opened.state).newest_failures(FAILURES_MAX)
+    offered = await asyncio.to_thread(offered_plugins)
+    return named_plugins(opened.config.plugins, offered, failures, opened.clock.now_ms())
 
 
 async def _vectors_counted(opened: OpenMemory) -> None:
@@ -139,18 +177,57 @@ def _show(status: Status) -> None:
         ("agents", ", ".join(status.agents)),
         ("sessions", f"{totals.sessions:,}, with {counted(totals.messages, 'message')}"),
         ("turns", turns or "none"),
+        *queue_rows(status.inbox),
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
         ("passages", f"{index.chunks:,} can be found"),
         ("vectors", vectors),
         ("cache", kept),
         *(("note", note) for note in index.notes),
+        *(("plugin", _plugin_words(plugin)) for plugin in status.plugins),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
+    if status.live is not None:
+        rows += live_rows(status.live)
     if status.server is not None and index.watch:
         rows.append(("changed files", "noticed at once" if index.watch == "system" else f"noticed by {index.watch}"))
     for line in columns(rows, indent=""):
         say(line)
     _show_notices(index)
+
+
+def queue_rows(inbox: InboxFigures) -> list[tuple[str, str]]:
+    """Who waits, and for how long; nothing while nobody does."""
+    rows: list[tuple[str, str]] = []
+    if inbox.waiting or inbox.running:
+        oldest = f", the oldest for {_seconds(inbox.oldest_wait_ms)}" if inbox.waiting else ""
+        rows.append(("queue", f"{inbox.running:,} running, {inbox.waiting:,} waiting{oldest}"))
+    for queue in inbox.queues:
+        if queue.waiting:
+            words = f"{queue.session_key}: {queue.waiting:,} waiting, for up to {_seconds(queue.oldest_wait_ms)}"
+            rows.append(("", words))
+    if inbox.compactions:
+        rows.append(("compactions", ", ".join(f"{count:,} {state}" for state, count in inbox.compactions.items())))
+    return rows
+
+
+def live_rows(live: JsonObject) -> list[tuple[str, str]]:
+    """What only the running server knows, where it is worth a line."""
+    rows = [
+        ("not ready" if held["requirement"] == "required" else "note", f"{held['reason']}: {held['message']}")
+        for held in live["conditions"]
+        if held["status"] == "False"
+    ]
+    for lane, load in live["modelCalls"].items():
+        waits = f", the oldest for {_seconds(load['oldestWaitMs'])}" if load["waiting"] else ""
+        rows.append(("model calls", f"{lane}: {load['running']:,} running, {load['waiting']:,} waiting{waits}"))
+    if (lag := live["eventLoop"]) is not None:
+        rows.append(("event loop", f"late by {lag['delayP99Ms']:g} ms (p99), {lag['delayMaxMs']:g} ms at worst"))
+    rows += [("plugin", f"{name} failed {count:,} times") for name, count in live["pluginFailures"].items() if count]
+    return rows
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1000:,.1f} s"
 
 
 def _show_notices(index: IndexStatistics) -> None:
@@ -161,6 +238,16 @@ def _show_notices(index: IndexStatistics) -> None:
         warn(line)
     if len(lines) > NOTICES_SHOWN:
         warn(f"and {len(lines) - NOTICES_SHOWN:,} more: `reverie status --json` lists them")
+
+
+def _plugin_words(plugin: NamedPlugin) -> str:
+    if not plugin.enabled:
+        return f"{plugin.name}, switched off"
+    if len(plugin.packages) != 1:
+        return f"{plugin.name}, NOT usable: offered by {' and '.join(plugin.packages) or 'no installed package'}"
+    grant = "sees conversations" if plugin.conversation_access else "sees no conversations"
+    failed = f"; failed {counted(plugin.failures, 'time')} within a day, last in {plugin.last_failure}"
+    return f"{plugin.name} ({plugin.packages[0]}), {grant}{failed if plugin.failures else ''}"
 
 
 def _model_words(upstream: Upstream) -> str:

@@ -20,15 +20,15 @@ FROM sessions ORDER BY last_interaction_at DESC, id LIMIT :limit;
 
 -- name: count_sessions
 -- How many sessions there are.
-SELECT count(*) FROM sessions;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'sessions'), 0);
 
 -- name: count_messages
 -- How many messages there are in all transcripts.
-SELECT count(*) FROM messages;
+SELECT coalesce((SELECT total FROM tally WHERE name = 'messages'), 0);
 
 -- name: count_turns_by_state
 -- How many turns stand in each state.
-SELECT state, count(*) AS turns FROM turns GROUP BY state;
+SELECT substr(name, 7) AS state, total AS turns FROM tally WHERE name LIKE 'turns.%' AND total > 0;
 
 -- name: insert_turn
 -- Accept a turn: from here on it is never lost.
@@ -172,7 +172,8 @@ WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'mes
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
        messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
 FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message' ORDER BY messages.seq LIMIT :limit;
+WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message'
+ORDER BY messages.seq LIMIT :limit;
 
 -- name: last_position
 -- The end of the log of all sessions.
@@ -304,8 +305,145 @@ SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS
 FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
 
 
+-- Compaction ---------------------------------------------------------------------------------------------------
+
+-- name: session_load
+-- How full a session is, from its own row and the sizes of what the last count of its prompt did not hold.
+SELECT id, key, agent, ended_at, history_start, message_count, prompt_tokens, prompt_tokens_fresh, transcript_bytes,
+       compaction_id,
+       (SELECT coalesce(sum(size), 0) FROM
+         (SELECT octet_length(text) AS size FROM messages
+          WHERE session_id = sessions.id AND kind = 'message'
+            AND seq > CASE WHEN prompt_tokens_fresh THEN prompt_tokens_seq ELSE history_start - 1 END
+          ORDER BY seq DESC LIMIT :limit)) AS bytes_since
+FROM sessions WHERE id = :id;
+
+-- name: newest_span
+-- The newest messages of a stretch of a transcript, newest first, long texts cut; images are counted, not read.
+SELECT seq, role, substr(text, 1, :chars) AS text, octet_length(text) AS size, remember, created_at,
+       coalesce(json_array_length(extra, '$.images'), 0) AS images,
+       (SELECT json_group_array(value ->> 'name') FROM json_each(extra, '$.tool_calls')) AS calls,
+       (SELECT coalesce(sum(length(value ->> 'arguments')), 0) FROM json_each(extra, '$.tool_calls')) AS arguments
+FROM messages
+WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message'
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: insert_compaction
+-- Ask for a summary of a stretch.
+INSERT INTO compactions (id, session_id, state, cause, base_id, first_seq, last_seq, focus, tokens_before, tokens_after,
+                         summary, audit, flushed_to, created_at, adopted_at)
+VALUES (:id, :session_id, :state, :cause, :base_id, :first_seq, :last_seq, :focus, :tokens_before, :tokens_after,
+        :summary, :audit, :flushed_to, :now, :adopted_at);
+
+-- name: find_compaction
+-- A compaction by its id.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE compactions.id = :id;
+
+-- name: compaction_under_way
+-- The compaction of a session that is being prepared, or is ready to be adopted.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready');
+
+-- name: newest_compaction
+-- The compaction of a session that was asked for last.
+SELECT compactions.*, sessions.key, sessions.agent FROM compactions JOIN sessions ON sessions.id = session_id
+WHERE session_id = :session_id ORDER BY created_at DESC, compactions.rowid DESC LIMIT 1;
+
+-- name: open_compactions
+-- Compactions that a restart finds unprepared, in the order in which they were asked for.
+SELECT id FROM compactions
+WHERE state IN ('preparing', 'flushed', 'ready') AND state <> 'ready' ORDER BY created_at, rowid LIMIT :limit;
+
+-- name: list_compactions
+-- The compactions of the sessions a key led to, the newest first.
+SELECT compactions.*, sessions.key, sessions.agent
+FROM sessions CROSS JOIN compactions ON compactions.session_id = sessions.id
+WHERE sessions.key = :key ORDER BY compactions.created_at DESC, compactions.rowid DESC LIMIT :limit;
+
+-- name: flush_compaction
+-- The extract of the stretch stands in a memory file, durably.
+UPDATE compactions SET state = 'flushed', flushed_to = :flushed_to WHERE id = :id AND state = 'preparing';
+
+-- name: ready_compaction
+-- The summary is there and may be adopted.
+UPDATE compactions SET state = 'ready', summary = :summary, audit = :audit, tokens_after = :tokens_after, error = NULL
+WHERE id = :id AND state = 'flushed' AND flushed_to IS NOT NULL;
+
+-- name: miss_compaction
+-- A try failed; the history is as it was.
+UPDATE compactions SET attempts = attempts + 1, error = :error,
+       state = CASE WHEN attempts + 1 >= :attempts_max THEN 'failed' ELSE state END
+WHERE id = :id AND state IN ('preparing', 'flushed', 'ready') AND state <> 'ready'
+RETURNING state;
+
+-- name: outdate_compactions
+-- What was being prepared for a session is of no use any more.
+UPDATE compactions SET state = 'stale', error = :error
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND id <> :but;
+
+-- name: find_ready_compaction
+-- The summary that waits to be adopted by a session.
+SELECT * FROM compactions WHERE session_id = :session_id AND state = 'ready';
+
+-- name: adopt_summary
+-- The session goes on with a summary, if the one it was made on still stands.
+UPDATE sessions SET compaction_id = :id, history_start = :last_seq + 1, compaction_count = compaction_count + 1,
+       prompt_tokens = :tokens, prompt_tokens_seq = :mark_seq, prompt_tokens_fresh = :tokens IS NOT NULL,
+       updated_at = :now
+WHERE id = :session_id AND ended_at IS NULL AND compaction_id IS :base_id;
+
+-- name: adopted_compaction
+-- The summary stands in the prompt from now on.
+UPDATE compactions SET state = 'adopted', adopted_at = :now WHERE id = :id AND state = 'ready';
+
+-- name: insert_compaction_mark
+-- Where in a transcript a summary was adopted.
+INSERT INTO messages (session_id, seq, role, text, extra, visible, remember, fingerprint, created_at, kind)
+VALUES (:session_id, :seq, 'assistant', '', :extra, 0, 0, x'', :now, 'compaction');
+
+-- name: read_snapshot
+-- What a session knows of its prompt's size, and whether that comes from a compaction.
+SELECT prompt_tokens AS tokens, prompt_tokens_fresh AS fresh,
+       EXISTS (SELECT 1 FROM messages
+               WHERE session_id = sessions.id AND seq = prompt_tokens_seq AND kind = 'compaction') AS compacted
+FROM sessions WHERE id = :id;
+
+-- name: record_snapshot
+-- What a session's last prompt took, and up to which message that counts; NULL leaves the place as it is.
+UPDATE sessions SET prompt_tokens = :tokens, prompt_tokens_fresh = :fresh,
+       prompt_tokens_seq = coalesce(:seq, prompt_tokens_seq)
+WHERE id = :id;
+
+-- name: expand_span
+-- The messages of a stretch of a transcript as they were said, after a number.
+SELECT seq, role, text, extra, created_at FROM messages
+WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message' ORDER BY seq LIMIT :limit;
+
+
 -- Events of a session ------------------------------------------------------------------------------------------
 
 -- name: oldest_session_event
 -- The number of the first event that is kept.
 SELECT coalesce(min(id), 0) FROM session_events;
+
+
+-- Health and status --------------------------------------------------------------------------------------------
+
+-- name: note_probe
+-- A write that means nothing, to learn whether one can be made.
+INSERT INTO tally VALUES ('probes', 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
+
+-- name: tallies
+-- How many rows stand where; a handful of names.
+SELECT name, total FROM tally;
+
+-- name: waiting_by_session
+-- The sessions in which a turn has waited longest, with what waits and runs there. At most `queue.waiting_max` turns
+-- are looked at, through the index of unfinished ones.
+SELECT sessions.key AS session_key, count(*) FILTER (WHERE turns.state <> 'running') AS waiting,
+       count(*) FILTER (WHERE turns.state = 'running') AS running,
+       min(turns.accepted_at) FILTER (WHERE turns.state <> 'running') AS oldest_at
+FROM turns JOIN sessions ON sessions.id = turns.session_id
+WHERE turns.state IN ('accepted', 'queued', 'running')
+GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;

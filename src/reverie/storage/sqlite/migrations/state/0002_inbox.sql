@@ -137,12 +137,18 @@ CREATE TRIGGER message_leaves AFTER DELETE ON messages BEGIN
   UPDATE sessions SET transcript_bytes = transcript_bytes - octet_length(OLD.text) WHERE id = OLD.session_id;
 END;
 CREATE TRIGGER compaction_enters AFTER INSERT ON compactions BEGIN
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, NEW.created_at, 'compaction.' || NEW.state,
          json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq)
   FROM sessions WHERE id = NEW.session_id;
 END;
+CREATE TRIGGER compaction_leaves AFTER DELETE ON compactions BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+END;
 CREATE TRIGGER compaction_moves AFTER UPDATE OF state ON compactions WHEN OLD.state <> NEW.state BEGIN
+  UPDATE tally SET total = total - 1 WHERE name = 'compactions.' || OLD.state;
+  INSERT INTO tally VALUES ('compactions.' || NEW.state, 1) ON CONFLICT (name) DO UPDATE SET total = total + 1;
   INSERT INTO session_events (session_key, at, kind, data)
   SELECT key, coalesce(NEW.adopted_at, NEW.created_at), 'compaction.' || NEW.state,
          json_patch('{}', json_object('id', NEW.id, 'cause', NEW.cause, 'first', NEW.first_seq, 'last', NEW.last_seq,

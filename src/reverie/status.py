@@ -1,0 +1,137 @@
+"""What a running Reverie does at the moment, as one value: for `/v1/status`, `reverie status` and `/metrics`.
+
+Reading it costs one bounded query; everything else is in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from reverie.readiness import Condition
+from reverie.types import Gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reverie.llm.circuit import CircuitStatistics
+    from reverie.sessions.figures import InboxFigures
+    from reverie.types import JsonObject
+
+CIRCUIT_STATES = ("unknown", "closed", "open", "half_open")
+
+
+class LaneLoad(Protocol):
+    """How busy one lane of model calls is."""
+
+    @property
+    def running(self) -> int:
+        """Calls under way."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Calls in line."""
+        ...
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the first in line has waited; 0 when nobody does."""
+        ...
+
+
+def _no_lanes() -> Mapping[str, LaneLoad]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    """The inbox, the model calls by lane, the model's server, and how often each plugin failed.
+
+    `inbox` is None when the database could not be read.
+    """
+
+    inbox: InboxFigures | None
+    circuit: CircuitStatistics
+    lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
+    plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def as_json(self) -> JsonObject:
+        """The status for programs. Durations are in milliseconds."""
+        return {
+            "inbox": _inbox_json(self.inbox),
+            "modelCalls": {
+                lane: {
+                    "running": load.running, "waiting": load.waiting, "oldestWaitMs": round(load.oldest_wait_s * 1000)
+                }
+                for lane, load in self.lanes.items()
+            },
+            "upstream": {
+                "state": self.circuit.state,
+                "sinceMs": self.circuit.since_ms,
+                "failuresInARow": self.circuit.failures,
+                "retryInMs": round(self.circuit.retry_in_s * 1000),
+                "cause": self.circuit.cause,
+            },
+            "pluginFailures": dict(self.plugin_failures),
+        }  # fmt: skip
+
+    def gauges(self) -> Iterator[Gauge]:
+        """The status for `/metrics`."""
+        if self.inbox is not None:
+            yield from _inbox_gauges(self.inbox)
+        for lane, load in self.lanes.items():
+            label = (("lane", lane),)
+            yield Gauge("model_calls_running", "Model calls under way.", load.running, label)
+            yield Gauge("model_calls_waiting", "Model calls in line.", load.waiting, label)
+            yield Gauge("model_calls_oldest_wait_seconds", "Wait of the first in line.", load.oldest_wait_s, label)
+        for state in CIRCUIT_STATES:
+            held = float(self.circuit.state == state)
+            yield Gauge("upstream_circuit", "1 for how the model's server seems to do.", held, (("state", state),))
+        yield Gauge("upstream_failures", "Failures of the model's server in a row.", self.circuit.failures)
+        yield Gauge("upstream_circuit_opened", "Times the circuit has opened since the start.", self.circuit.opened)
+        for plugin, failures in self.plugin_failures.items():
+            yield Gauge("plugin_failures", "Failures of a plugin since the start.", failures, (("plugin", plugin),))
+
+
+def upstream_condition(circuit: CircuitStatistics) -> Condition:
+    """How the model's server does, as a condition that readiness shows and does not rest on."""
+    match circuit.state:
+        case "unknown":
+            return Condition("UpstreamAnswering", "Unknown", "advisory", "not_called", "no model was called yet")
+        case "closed":
+            return Condition("UpstreamAnswering", "True", "advisory", "answering", "")
+        case state:
+            message = f"{circuit.failures} failures in a row; the last: {circuit.cause}"
+            return Condition("UpstreamAnswering", "False", "advisory", f"upstream_circuit_{state}", message)
+
+
+def _inbox_json(inbox: InboxFigures | None) -> JsonObject | None:
+    if inbox is None:
+        return None
+    return {
+        "turns": inbox.turns,
+        "compactions": inbox.compactions,
+        "running": inbox.running,
+        "waiting": inbox.waiting,
+        "oldestWaitMs": inbox.oldest_wait_ms,
+        "sessions": [
+            {
+                "key": queue.session_key, "waiting": queue.waiting, "running": queue.running,
+                "oldestWaitMs": queue.oldest_wait_ms,
+            }
+            for queue in inbox.queues
+        ],
+    }  # fmt: skip
+
+
+def _inbox_gauges(inbox: InboxFigures) -> Iterator[Gauge]:
+    for state, count in inbox.turns.items():
+        yield Gauge("inbox_turns", "Turns in the inbox by state.", count, (("state", state),))
+    for state, count in inbox.compactions.items():
+        yield Gauge("compactions", "Compactions by state.", count, (("state", state),))
+    yield Gauge("queue_oldest_wait_seconds", "Wait of the turn that waits longest.", inbox.oldest_wait_ms / 1000)
+    for queue in inbox.queues:
+        label = (("session", queue.session_key),)
+        yield Gauge("session_waiting_turns", "Turns that wait in a session.", queue.waiting, label)
+        yield Gauge("session_oldest_wait_seconds", "Longest wait in a session now.", queue.oldest_wait_ms / 1000, label)
