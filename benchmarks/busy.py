@@ -210,7 +210,7 @@ async def measure_modes(scale: Scale) -> tuple[list[Pair], Counter[str]]:
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
         home = Path(folder)
         write_config(home)
-        async with serve(upstream.app) as address, reverie_process(home, address) as (target, _):
+        async with serve(upstream.app) as address, reverie_process(home, address, starts=1) as (target, _):
             work = [pair(target, mode, scale, stream=stream) for mode in MODES for stream in (False, True)]
             pairs = await asyncio.gather(*work)
             found: Counter[str] = Counter(wrong=sum(one.wrong for one in pairs))
@@ -336,7 +336,7 @@ async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Cou
         write_config(home)
         async with (
             upstream_process("--echo", "--delay-s", str(scale.load_call_s)) as upstream,
-            reverie_process(home, upstream.url) as (target, _),
+            reverie_process(home, upstream.url, starts=1) as (target, _),
         ):
             rss_idle = process_rss_mib(target.pid)
             probe = asyncio.create_task(probe_health(target))

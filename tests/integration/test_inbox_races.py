@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -210,6 +212,19 @@ def test_whoever_waits_when_the_drain_is_over_is_told(world: World) -> None:
     finish(world)
     finish(world)
     assert [state_of(world, turn_id) for turn_id in ("t1", "t2", "t3")] == ["cancelled", "answered", "answered"]
+
+
+def test_the_record_of_what_happened_is_bounded(world: World, tmp_path: Path) -> None:
+    """Of the events of all sessions the newest hundred thousand are kept, give or take a thousand."""
+    many = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 102500) "
+        "INSERT INTO session_events (session_key, at, kind) SELECT 'k', i, 'session.ended' FROM n"
+    )
+    with closing(apsw.Connection(str(tmp_path / "state.db"))) as connection:
+        connection.execute(many)
+        oldest, newest = next(iter(connection.execute("SELECT min(id), max(id) FROM session_events")))
+
+    assert (oldest, newest) == (2_001, 102_500)
 
 
 # -- anything, all at once --------------------------------------------------------------------------------------------
