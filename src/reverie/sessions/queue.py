@@ -125,6 +125,7 @@ class _Lane:
     session: SessionKey
     settings: QueueSettings
     first: asyncio.Future[Accepted]
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: dict[str, _Entry] = field(default_factory=dict[str, _Entry])
     running: _Running | None = None
     round: int = 0
@@ -222,49 +223,46 @@ class TurnQueue:
             MessageKeyReusedError: its key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
         """
-        self._refuse_when_stopping()
-        known = self._known(request)
-        if known is not None:
-            return await self._join(known, request)
-        try:
-            lane = await self._room(request, refuse_busy=refuse_busy)
-            dropped = self._admit(lane)
-        except (QueueFullError, SessionBusyError):
-            recorded = await self._turns.find_key(request)  # a message that is here already needs no room
-            if recorded is None:
-                raise
-            return await self._attached(recorded, request)
-        entry, lane = self._enter(request)
-        assert self._tasks is not None, "entering needs it too"
-        # A task of its own: a caller who leaves does not undo it.
-        self._tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        while True:
+            known = self._known(request)
+            if known is not None:
+                return await self._join(known)
+            lane = self._lanes.get(request.session.value)
+            try:
+                if lane is None:
+                    entry = self._come_in(self._open_tasks(), request, self._admit(None))
+                    break
+                async with lane.door:  # one by one, in the order in which they came
+                    if not lane.first.done():
+                        await asyncio.wait([lane.first])  # what its cap is stands with the session
+                    if self._lanes.get(request.session.value) is not lane or self._known(request) is not None:
+                        continue
+                    dropped = self._admit(lane, refuse_busy=refuse_busy)
+                    entry = self._come_in(self._open_tasks(), request, dropped)
+                    break
+            except (QueueFullError, SessionBusyError):
+                recorded = await self._turns.find_key(request)  # a message that is here already needs no room
+                if recorded is None:
+                    raise
+                return await self._attached(recorded)
         accepted = await asyncio.shield(entry.accepted)
-        return await self._attached(accepted, request) if accepted.attached else self._feed(entry)
+        return await self._attached(accepted) if accepted.attached else self._feed(entry)
 
-    def _refuse_when_stopping(self) -> None:
+    def _open_tasks(self) -> OwnedTasks:
         if self._draining or self._tasks is None:
             raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+        return self._tasks
 
-    async def _room(self, request: TurnRequest, *, refuse_busy: bool) -> _Lane | None:
-        """The lane that the message is to enter; None when its session is idle.
+    def _come_in(self, tasks: OwnedTasks, request: TurnRequest, dropped: tuple[str, ...]) -> _Entry:
+        """Take a place and be made durable, in a task of its own: a caller who leaves does not undo it."""
+        entry, lane = self._enter(request)
+        tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        return entry
 
-        Raises:
-            SessionBusyError: it is not, and `refuse_busy` is set.
-        """
-        if refuse_busy and self.busy(request.session):
-            raise SessionBusyError(
-                f"The session {request.session.value} is busy; try again when its turn has ended.",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        while (lane := self._lanes.get(request.session.value)) is not None and not lane.first.done():
-            await asyncio.wait([lane.first])  # what its cap is stands with the session
-        self._refuse_when_stopping()
-        return lane
-
-    async def _join(self, known: _Entry, request: TurnRequest) -> TurnFeed:
+    async def _join(self, known: _Entry) -> TurnFeed:
         """The feed of a turn that was accepted under the same key and has not ended, or is being accepted."""
         accepted = await asyncio.shield(known.accepted)
-        return await self._attached(accepted, request) if accepted.attached else self._feed(known, attached=True)
+        return await self._attached(accepted) if accepted.attached else self._feed(known, attached=True)
 
     def _known(self, request: TurnRequest) -> _Entry | None:
         """The turn that has not ended yet and was accepted under the same key."""
@@ -275,18 +273,24 @@ class TurnQueue:
             raise MessageKeyReusedError(message)
         return entry
 
-    async def _attached(self, accepted: Accepted, request: TurnRequest) -> TurnFeed:
+    async def _attached(self, accepted: Accepted) -> TurnFeed:
         feed = await self.attach(accepted.turn.id)
         assert feed is not None, "it was just found"
-        feed.session_id, feed.attached, feed.session_key = accepted.turn.session_id, True, request.session
+        feed.session_id, feed.attached = accepted.turn.session_id, True
         return feed
 
-    def _admit(self, lane: _Lane | None) -> tuple[str, ...]:
+    def _admit(self, lane: _Lane | None, *, refuse_busy: bool = False) -> tuple[str, ...]:
         """The turns that give way to one more message in a lane.
 
         Raises:
+            SessionBusyError: its caller does not want to wait.
             QueueFullError: there is no room, and none gives way.
         """
+        if lane is not None and refuse_busy:
+            raise SessionBusyError(
+                f"The session {lane.session.value} is busy; try again when its turn has ended.",
+                retry_after_s=RETRY_AFTER_S,
+            )
         if self._waiting >= self._config.waiting_max:
             message = f"{self._waiting} messages wait in all sessions (queue.waiting_max); try later."
             raise QueueFullError(message, retry_after_s=RETRY_AFTER_S)
