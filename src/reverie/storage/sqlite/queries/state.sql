@@ -303,7 +303,7 @@ SELECT * FROM sessions WHERE key = :key ORDER BY started_at DESC LIMIT 1;
 
 -- name: unended_turns_of
 -- The turns of a session that have not ended, in order of arrival.
-SELECT id, state, source, mode, position, accepted_at, started_at, deadline_at FROM turns INDEXED BY turns_unfinished
+SELECT id, state, source, mode, position, accepted_at, started_at, deadline_at FROM turns INDEXED BY turns_unended
 WHERE state IN ('accepted', 'queued', 'running') AND session_id = :session_id ORDER BY position LIMIT :limit;
 
 -- name: oversized_sessions
@@ -316,7 +316,7 @@ ORDER BY transcript_bytes DESC LIMIT :limit;
 
 -- name: first_unended_entry
 -- Where in a transcript the turns begin that have not ended.
-SELECT min(messages.seq) FROM turns INDEXED BY turns_unfinished CROSS JOIN messages ON messages.turn_id = turns.id
+SELECT min(messages.seq) FROM turns INDEXED BY turns_unended CROSS JOIN messages ON messages.turn_id = turns.id
 WHERE turns.state IN ('accepted', 'queued', 'running') AND messages.session_id = :session_id;
 
 -- name: settled_compactions
