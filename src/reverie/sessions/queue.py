@@ -14,6 +14,7 @@ refused before anything is written; `turn_s_max` ends a turn that takes too long
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +69,7 @@ SUPERSEDED = "interrupted by a newer message"
 RETRY_AFTER_S = 5
 LANE_RETRY_S = 1.0
 WATCHES_MAX = 1_000
+SETTINGS_KEPT_MAX = 4_096
 
 
 class RunTurn(Protocol):
@@ -187,6 +189,7 @@ class TurnQueue:
         self._entries: dict[str, _Entry] = {}
         self._by_key: dict[tuple[str, str], _Entry] = {}
         self._watches: dict[str, list[SessionWatch]] = {}
+        self._own_settings: OrderedDict[str, JsonObject] = OrderedDict()
         self._tasks: OwnedTasks | None = None
         self._draining = False
         self._lane_ended = asyncio.Event()
@@ -383,12 +386,24 @@ class TurnQueue:
 
     async def settings(self, session: SessionKey, channel: str = "") -> QueueSettings:
         """How this session treats messages that find it busy: its own settings, its channel's, or everybody's."""
-        return QueueSettings.of(self._config, channel, await self._turns.session_settings(session.value))
+        own = self._own_settings.get(session.value)
+        if own is None:
+            own = await self._turns.session_settings(session.value)
+            self._remember_settings(session.value, own)
+        return QueueSettings.of(self._config, channel, own)
+
+    def _remember_settings(self, key: str, own: JsonObject) -> None:
+        """Keep what was read, so that not every message reads it; only this process changes it."""
+        self._own_settings[key] = own
+        self._own_settings.move_to_end(key)
+        while len(self._own_settings) > SETTINGS_KEPT_MAX:
+            self._own_settings.popitem(last=False)
 
     async def change_settings(self, session: SessionKey, changes: JsonObject | None) -> None:
         """Give a session settings of its own, which count for what waits already; None: everybody's."""
         own = {} if changes is None else {**await self._turns.session_settings(session.value), **changes}
         await self._turns.change_session_settings(session, own)
+        self._remember_settings(session.value, own)
         lane = self._lanes.get(session.value)
         if lane is not None:
             lane.settings = QueueSettings.of(self._config, session=own)
