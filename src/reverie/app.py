@@ -457,7 +457,7 @@ def _turn_runner(
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
         ),
-        follow_up=background.transcripts.ring,
+        follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
     )

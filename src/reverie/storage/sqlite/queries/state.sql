@@ -291,6 +291,52 @@ UPDATE sessions SET updated_at = :now,
        message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
 WHERE id = :id;
 
+-- name: session_page
+-- Sessions by last interaction, newest first, from a place in that order on; one that is being imported is not there.
+SELECT * FROM sessions
+WHERE last_interaction_at <= :at AND (last_interaction_at < :at OR id > :after) AND key NOT LIKE 'importing:%'
+ORDER BY last_interaction_at DESC, id LIMIT :limit;
+
+-- name: newest_session_of_key
+-- Of the sessions that a key has led to, the one that began last.
+SELECT * FROM sessions WHERE key = :key ORDER BY started_at DESC LIMIT 1;
+
+-- name: unended_turns_of
+-- The turns of a session that have not ended, in order of arrival.
+SELECT id, state, source, mode, position, accepted_at, started_at, deadline_at FROM turns INDEXED BY turns_unfinished
+WHERE state IN ('accepted', 'queued', 'running') AND session_id = :session_id ORDER BY position LIMIT :limit;
+
+-- name: oversized_sessions
+-- Of the sessions used last, the current ones that are larger than they should be.
+SELECT id, key, message_count AS entries, transcript_bytes AS bytes FROM (
+  SELECT id, key, message_count, transcript_bytes, ended_at FROM sessions
+  ORDER BY last_interaction_at DESC, id LIMIT :sessions
+) WHERE ended_at IS NULL AND (transcript_bytes > :bytes_max OR message_count > :entries_max)
+ORDER BY transcript_bytes DESC LIMIT :limit;
+
+-- name: first_unended_entry
+-- Where in a transcript the turns begin that have not ended.
+SELECT min(messages.seq) FROM turns INDEXED BY turns_unfinished CROSS JOIN messages ON messages.turn_id = turns.id
+WHERE turns.state IN ('accepted', 'queued', 'running') AND messages.session_id = :session_id;
+
+-- name: settled_compactions
+-- Up to which row the summaries of a session are settled.
+SELECT coalesce(min(CASE WHEN state IN ('preparing', 'flushed', 'ready') THEN rowid END) - 1, max(rowid), 0)
+FROM compactions WHERE session_id = :session_id;
+
+-- name: compaction_page
+-- The settled summaries of a session, in the order in which they were made, after a place.
+SELECT rowid AS place, id, state, cause, base_id, first_seq, last_seq, focus, summary, audit, flushed_to,
+       tokens_before, tokens_after, attempts, error, created_at, adopted_at FROM compactions
+WHERE session_id = :session_id AND (created_at, rowid) > (:created_at, :after) AND rowid <= :last
+ORDER BY created_at, rowid LIMIT :limit;
+
+-- name: turn_that_begins
+-- A turn of which an entry is the first one.
+SELECT id, position, state, accepted_at, started_at, finished_at, model, finish_reason, usage, error, source, mode
+FROM turns WHERE id = :turn_id AND session_id = :session_id
+AND :seq = (SELECT min(seq) FROM messages WHERE turn_id = :turn_id AND session_id = :session_id);
+
 
 -- Plugins ------------------------------------------------------------------------------------------------------
 
