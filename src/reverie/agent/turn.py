@@ -131,6 +131,8 @@ class TurnRunner:
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
             begun = await self._turns.begin(turn, history_max=self._settings.history_messages_max)
+            if begun.rolled is not None:
+                self._plugins.session_rolls(begun.turn, begun.rolled, begun.continuity)
             if begun.compacted and begun.summary is not None:
                 self._compactor.adopted(begun.summary.id)
             return begun, _without_questions(await recall), await reading
@@ -278,6 +280,7 @@ def _result(reply: Reply, context: PromptContext) -> TurnResult:
         finish_reason=reply.finish_reason,
         usage=reply.usage,
         recalled=len(context.recalled),
+        steered=tuple(record.message for record in reply.records if record.message.role == "user"),
     )
 
 

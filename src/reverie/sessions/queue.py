@@ -168,7 +168,11 @@ class SessionLoad:
 
 
 class TurnQueue:
-    """Runs turns. Use inside `async with queue.running():`; leaving it drains."""
+    """Runs turns. Use inside `async with queue.running():`; leaving it drains.
+
+    `unanswered` is told of each turn that had begun and that `run_turn` did not bring to its end, once its end is on
+    disk: nearly always a failure.
+    """
 
     def __init__(
         self,
@@ -179,6 +183,7 @@ class TurnQueue:
         *,
         turn_s_max: float,
         drain_s: float,
+        unanswered: Callable[[Turn, TurnFinished | TurnFailed], None] = lambda _turn, _end: None,
     ) -> None:
         self._turns = turns
         self._run_turn = run_turn
@@ -186,6 +191,7 @@ class TurnQueue:
         self._config = config
         self._turn_s_max = turn_s_max
         self._drain_s = drain_s
+        self._unanswered = unanswered
         self._lanes: dict[str, _Lane] = {}
         self._entries: dict[str, _Entry] = {}
         self._by_key: dict[tuple[str, str], _Entry] = {}
@@ -481,6 +487,10 @@ class TurnQueue:
             if not self._watches[key]:
                 del self._watches[key]
 
+    def ring(self, key: str) -> None:
+        """Something that did not happen here was recorded for a session: who watches it looks."""
+        self._recorded(key)
+
     def statistics(self) -> QueueStatistics:
         """How busy the sessions are now."""
         oldest = max((load.oldest_wait_ms for load in self._loads()), default=0)
@@ -674,7 +684,9 @@ class TurnQueue:
                 ended = await self._turns.fail(running.turn, error, partial=said)
             except Exception:  # whoever waits is told all the same
                 log.exception("a failed turn could not be recorded", action="turn_unrecorded", turn=running.turn.id)
-        await self._tell(lane, running, ended if isinstance(ended, TurnFinished) else replace(ended, text=said))
+        ended = ended if isinstance(ended, TurnFinished) else replace(ended, text=said)
+        self._unanswered(running.turn, ended)
+        await self._tell(lane, running, ended)
 
     async def _tell(self, lane: _Lane, running: _Running, ended: TurnFinished | TurnFailed) -> None:
         """Tell each how it ended; one that was to run with the others and did not waits on, or ended by itself."""
@@ -763,7 +775,8 @@ class TurnQueue:
         async for recovered in self._unended():  # first these: what they were told stands before what comes next
             count += 1
             if recovered.state == "running" and not recovered.carried:  # what it carried ends with it
-                await self._turns.fail(await self._turns.turn_of(recovered), TurnEndedError(INTERRUPTED))
+                turn = await self._turns.turn_of(recovered)
+                self._unanswered(turn, await self._turns.fail(turn, TurnEndedError(INTERRUPTED)))
         async for recovered in self._unended():
             if recovered.state != "running":
                 self._take_back(recovered)

@@ -17,7 +17,6 @@ from reverie.config import Config
 from reverie.errors import (
     ConfigError,
     TurnCancelledError,
-    TurnDroppedError,
     TurnExpiredError,
     UpstreamTimeoutError,
 )
@@ -26,6 +25,7 @@ from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.events import TurnResult, turn_ended
 from reverie.plugins.runtime import open_plugins
 from reverie.plugins.threads import CALLS_MAX, FUNCTION_THREADS_MAX
+from reverie.sessions.events import TurnFailed
 from reverie.sessions.turns import TurnStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -381,14 +381,13 @@ async def test_what_happens_in_a_plugins_own_tasks_is_collected(world: World) ->
     [
         (UpstreamTimeoutError("too slow"), "failed"),
         (TurnCancelledError("stop"), "cancelled"),
-        (TurnDroppedError("full"), "dropped"),
         (TurnExpiredError("late"), "expired"),
     ],
 )
 async def test_a_turn_without_an_answer_is_told_too(world: World, error: ReverieError, state: str) -> None:
     """With its state and, for a plugin that may see it, why and what had been said."""
     async with world.plugins(RECORDER, diary={"conversation_access": True}) as plugins:
-        plugins.turn_fails(world.turn, error, "So far")
+        plugins.turn_unanswered(world.turn, TurnFailed("t1", error, "So far"))
         await plugins.settle()
 
     (_, told), _ = world.module.SEEN
