@@ -157,6 +157,7 @@ async def test_a_failed_export_is_reported_and_the_old_file_stands(world: World,
         (figures,) = plugins.statistics()
 
     assert figures.last_failure.startswith("a task of its own: StorageError in test_shipped_plugins.py, line ")
+    assert figures.last_failure.endswith(" (the disk is full)")
     assert await asyncio.to_thread(contents, folder) != before  # tried again at the end
 
 
