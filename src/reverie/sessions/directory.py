@@ -6,29 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reverie.errors import UnknownSessionError
-from reverie.sessions.codec import decode_request, dump
-from reverie.sessions.export import jsonl, markdown
+from reverie.sessions.export import export_jsonl, export_markdown, jsonl, markdown
 from reverie.sessions.rollover import roll_over
-from reverie.sessions.tree import PAGE_ENTRIES_MAX, mark_ended, page_before
+from reverie.sessions.tree import PAGE_ENTRIES_MAX, page_before
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from reverie.clock import Clock
     from reverie.sessions.export import ExportFormat
     from reverie.sessions.rollover import RollOver
     from reverie.sessions.tree import EntryPage
     from reverie.storage import Database, Row, Transaction
-    from reverie.types import Delivery, TurnState
 
 SESSIONS_MAX = 200
 """Sessions on one page of a list."""
-WAITING_MAX = 1_000
 ALARMS_MAX = 20
 ALARMS_SAMPLED = 500
 LAST_SEQ = 2**62
-STAGED = "importing:"
-"""What the key of a session begins with while its import is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +52,6 @@ class SessionPage:
 
     sessions: tuple[SessionRecord, ...]
     more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingTurn:
-    """A turn that has not ended, as the database has it."""
-
-    id: str
-    state: TurnState
-    source: str
-    mode: Delivery
-    position: int
-    accepted_at_ms: int
-    started_at_ms: int | None
-    deadline_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,46 +128,20 @@ class SessionDirectory:
 
         return await self._database.write(work)
 
-    def export(self, session_id: str, form: ExportFormat) -> AsyncIterator[bytes]:
+    def pieces(self, session_id: str, form: ExportFormat) -> AsyncIterator[bytes]:
         """A whole session, piece by piece. Raises `UnknownSessionError` before the first piece."""
         return (jsonl if form == "jsonl" else markdown)(self._database, session_id)
 
-    async def waiting(self, session_id: str) -> list[WaitingTurn]:
-        """The turns of a session that have not ended, in order of arrival; at most `WAITING_MAX`."""
-        rows = await self._database.read(
-            lambda tx: tx.rows("unended_turns_of", session_id=session_id, limit=WAITING_MAX)
-        )
-        return [
-            WaitingTurn(
-                accepted_at_ms=row.pop("accepted_at"),
-                started_at_ms=row.pop("started_at"),
-                deadline_at_ms=row.pop("deadline_at"),
-                **row,
-            )
-            for row in rows
-        ]
+    async def export(
+        self, session_id: str, form: ExportFormat, write: Callable[[bytes], Awaitable[object] | object]
+    ) -> None:
+        """Hand a whole session to `write`, piece by piece; what `write` returns is awaited if it can be.
 
-    async def cancel_waiting(self, turn_id: str, reason: str) -> TurnState | None:
-        """Cancel a turn that has not begun; returns its state afterwards, None for an unknown id.
-
-        Only for a home that nobody serves: a server has its queue in memory too.
+        Raises:
+            UnknownSessionError: there is no such session.
+            StorageError: it cannot be read.
         """
-        now = self._clock.now_ms()
-
-        def work(tx: Transaction) -> TurnState | None:
-            row = tx.row("find_turn", id=turn_id)
-            if row is None or row["state"] not in {"accepted", "queued"}:
-                return None if row is None else row["state"]
-            request = decode_request(row["request"])
-            said = request.messages[-1].text
-            error = dump({"message": reason, "type": "api_error", "code": "turn_cancelled", "status": 503})
-            mark_ended(tx, row["session_id"], turn_id, "cancelled", reason, now, said=said)
-            tx.execute("end_turn", id=turn_id, state="cancelled", now=now, model=None, finish_reason=None, usage=None,
-                       error=error)  # fmt: skip
-            tx.execute("count_entries", id=row["session_id"])
-            return "cancelled"
-
-        return await self._database.write(work)
+        await (export_jsonl if form == "jsonl" else export_markdown)(self._database, session_id, write)
 
     async def oversized(self, bytes_max: int, entries_max: int) -> list[OversizedSession]:
         """Current sessions larger than this, of the `ALARMS_SAMPLED` used last; 0: no limit. At most `ALARMS_MAX`."""
