@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from reverie.errors import PluginError
+from reverie.errors import PluginError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -58,6 +58,8 @@ class ErrorWords:
         place = f"{PurePath(frames[-1][0].f_code.co_filename).name}, line {frames[-1][1]}" if frames else ""
         if isinstance(error, OSError) and error.errno is not None:  # the system's words quote nobody
             place = f"{place} ({os.strerror(error.errno)})"
+        elif isinstance(error, StorageError):  # neither do a database's
+            place = f"{place} ({text})"
         return cls(type(error).__name__, text, place)
 
     def told(self, *, private: bool) -> str:

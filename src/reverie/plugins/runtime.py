@@ -27,6 +27,7 @@ from reverie.plugins.events import ResetText, SessionReset, result_of, turn_ende
 from reverie.plugins.found import chosen_plugins, hooks_of, make_plugin
 from reverie.plugins.pauses import Standing, after_failure
 from reverie.plugins.threads import PluginThreads, Raised
+from reverie.plugins.transcripts import GrantedTranscripts
 from reverie.plugins.waiting import WaitingEvents
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -323,7 +324,7 @@ class Plugins:
         """Load plugins, side by side, each within `LOAD_S_MAX` seconds; one that cannot be is reported and not used."""
         for offered in chosen:
             config = configs[offered.name]
-            granted = transcripts if config.conversation_access else None
+            granted = GrantedTranscripts(transcripts) if transcripts and config.conversation_access else None
             context = PluginContext(offered.name, deepcopy(config.settings), granted)
             threads = await asyncio.to_thread(PluginThreads, offered.name)
             self._hosted.append(_Hosted(offered, config, context, threads))
@@ -409,8 +410,8 @@ async def open_plugins(
     configs: Mapping[str, PluginConfig],
     event_log: PluginEventLog,
     clock: Clock,
-    *,
     transcripts: Transcripts | None = None,
+    *,
     recorded: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Plugins]:
     """The plugins that the configuration names, until the block is left; then they are told the rest and closed.

@@ -167,3 +167,20 @@ async def test_whoever_watches_a_session_sees_a_plugins_events(tmp_path: Path, m
                         kinds = [event.kind for event in await app.events_after(key, 0, 100)]
 
     assert kinds.index("turn.answered") < kinds.index("weather.told")
+
+
+async def test_a_conversation_is_exported_as_it_goes(tmp_path: Path) -> None:
+    """The plugin that comes with Reverie, on the real transcript: both forms hold what was said."""
+    settings = {"folder": str(tmp_path / "out"), "forms": ["markdown", "jsonl"]}
+    plugin = {"session_export": {"conversation_access": True, "settings": settings}}
+    home = Home(tmp_path / "home")
+    config = await asyncio.to_thread(load_config, home, {"plugins": plugin})
+    with ScriptedModel(reply("Hello Ann.")) as model:
+        async with open_app(home, config, model=model, embedder=FakeEmbedder()) as app:
+            await turn(app, "t1", "I am Ann.")
+            (session,) = (await app.directory.page()).sessions
+
+    for suffix in (".md", ".jsonl"):
+        written = tmp_path / "out" / "main" / f"{session.id}{suffix}"
+        text = await asyncio.to_thread(written.read_text, encoding="utf-8")
+        assert text.index("I am Ann.") < text.index("Hello Ann.")

@@ -18,18 +18,16 @@ from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.events import TurnResult
 from reverie.plugins.found import offered_plugins
 from reverie.plugins.runtime import open_plugins
-from reverie.plugins.transcripts import StoredTranscripts
 from reverie.sessions.turns import TurnStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from reverie.types import Message, SessionKey, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from reverie.plugins.runtime import Plugins
-    from reverie.plugins.transcripts import Write
     from reverie.types import Turn
 
 pytestmark = pytest.mark.anyio
@@ -47,13 +45,13 @@ class World:
         self.exports = 0
         self.failures = 0
 
-    async def export(self, reader: Database, session_id: str, write: Write) -> None:
-        """Write each turn of a session as a line, in two pieces."""
+    async def export(self, session_id: str, form: str, write: Callable[[bytes], Any]) -> None:
+        """Write a session's key and the number of the export, in two pieces."""
         self.exports += 1
         if self.failures:
             self.failures -= 1
             raise StorageError("the disk is full")
-        rows = await reader.read(lambda tx: tx.rows("find_session", id=session_id))
+        rows = await self.database.read(lambda tx: tx.rows("find_session", id=session_id))
         for piece in (f"# {rows[0]['key']}\n".encode(), f"{self.exports}\n".encode()):
             done: Any = write(piece)
             await done
@@ -61,10 +59,9 @@ class World:
     @asynccontextmanager
     async def plugins(self, **configs: dict[str, Any]) -> AsyncGenerator[Plugins]:
         """The plugins of a configuration."""
-        transcripts = StoredTranscripts(self.database, {"jsonl": self.export, "markdown": self.export})
         config = Config.model_validate({"plugins": configs}).plugins
         log = PluginEventLog(self.database)
-        async with open_plugins(config, log, FakeClock(), transcripts=transcripts) as plugins:
+        async with open_plugins(config, log, FakeClock(), self) as plugins:
             yield plugins
 
     async def events(self) -> list[tuple[str, dict[str, Any]]]:
@@ -160,6 +157,7 @@ async def test_a_failed_export_is_reported_and_the_old_file_stands(world: World,
         (figures,) = plugins.statistics()
 
     assert figures.last_failure.startswith("a task of its own: StorageError in test_shipped_plugins.py, line ")
+    assert figures.last_failure.endswith(" (the disk is full)")
     assert await asyncio.to_thread(contents, folder) != before  # tried again at the end
 
 
