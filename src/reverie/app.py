@@ -39,9 +39,11 @@ from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.readiness import DRAINING, STARTING, Readiness, WritabilityProbe
 from reverie.sessions.compactions import Compactions
+from reverie.sessions.directory import SessionDirectory
 from reverie.sessions.figures import read_inbox_figures
 from reverie.sessions.queue import TurnQueue
 from reverie.sessions.reset import zone_named
+from reverie.sessions.retention import Retention
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
@@ -93,6 +95,7 @@ class OpenMemory:
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     tools: MemoryTools
+    directory: SessionDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,11 @@ class App:
     async def submit(self, request: TurnRequest, *, refuse_busy: bool = False) -> TurnFeed:
         """Accept a turn; when this returns, it is durable. Raises what `TurnQueue.submit` raises."""
         return await self.queue.submit(request, refuse_busy=refuse_busy)
+
+    @property
+    def directory(self) -> SessionDirectory:
+        """The sessions, for looking at them and ending them."""
+        return self.open.directory
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""
@@ -309,7 +317,19 @@ async def open_memory(
         )
         turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
-            home, config, clock, state, embeddings_db, sessions, turns, memory, evidence, chosen, workspaces, tools
+            home=home,
+            config=config,
+            clock=clock,
+            state=state,
+            embeddings_db=embeddings_db,
+            sessions=sessions,
+            turns=turns,
+            memory=memory,
+            evidence=evidence,
+            embedder=chosen,
+            workspaces=workspaces,
+            tools=tools,
+            directory=SessionDirectory(state, clock, next(iter(workspaces))),
         )
 
 
@@ -337,7 +357,13 @@ async def open_app(
         probe = WritabilityProbe(readiness, opened.state, opened.workspaces.values())
         queue: TurnQueue
         event_log = PluginEventLog(opened.state)
-        plugins = await stack.enter_async_context(open_plugins(config.plugins, event_log, opened.clock))
+
+        def ring(key: str) -> None:
+            queue.ring(key)
+
+        plugins = await stack.enter_async_context(
+            open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory, recorded=ring)
+        )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         compactor = _compactor(opened, model, compactions, bell, plugins)
         background = Background(
@@ -351,6 +377,9 @@ async def open_app(
             compactor=compactor,
             compactions=bell,
             probe=probe.run,
+            retention=Retention(
+                opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
+            ),
         )
         runner = _turn_runner(opened, model, background, plugins, compactor)
         queue = TurnQueue(
@@ -360,6 +389,7 @@ async def open_app(
             config.queue,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
+            unanswered=plugins.turn_unanswered,
         )
         edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
@@ -452,7 +482,7 @@ def _turn_runner(
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
         ),
-        follow_up=background.transcripts.ring,
+        follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
     )

@@ -7,6 +7,7 @@
     files         a change in a workspace;         changed Markdown is indexed again
                   every `memory.reconcile_s`       the workspaces are compared with the index
     start         once                             the workspaces are compared with the index
+    retention     once a day                       sessions that ended long ago are archived and deleted
     rebuild       when it is asked for             the index is built anew beside the live one
     compactions   a turn has ended, a request      summaries of long conversations are prepared
     probe         every 5 seconds                  whether the home can be written is tried out
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
     from reverie.memory.index import MemoryIndex
+    from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,8 @@ COMPACTIONS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
+RETENTION_FIRST_S = 300.0
+RETENTION_S = 86_400.0
 VECTORS_BATCH = 16
 REBUILD_PATIENCE = 20
 """Failures of the embedder in a row that a rebuild outlasts: with growing pauses about a quarter of an hour."""
@@ -90,6 +94,7 @@ class Background:
     transcripts: Wake = field(default_factory=Wake)
     vectors: Wake = field(default_factory=Wake)
     compactor: Compactor | None = None
+    retention: Retention | None = None
     compactions: Wake = field(default_factory=Wake)
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,10 +113,18 @@ class Background:
             loops.append(("files", self._watch_files))
         if self.compactor is not None:
             loops.append(("compactions", partial(self._compact, self.compactor)))
+        if self.retention is not None:
+            loops.append(("retention", partial(self._retire, self.retention)))
         if self.probe is not None:
             loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
+
+    def turn_ended(self, session_id: str) -> None:
+        """A turn is answered: what it said is to be found, and its session may have become too long."""
+        self.transcripts.ring()
+        if self.compactor is not None:
+            self.compactor.turn_ended(session_id)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until what was written and said before the start can be found, at most `within_s` seconds."""
@@ -142,6 +155,14 @@ class Background:
                 await self.memory.rebuild(busy=self.foreground_busy, patience=REBUILD_PATIENCE)
             except (EmbedderError, StorageError) as error:
                 log.warning("the rebuild failed; the index is as it was", action="rebuild_failed", reason=str(error))
+
+    async def _retire(self, retention: Retention) -> None:
+        """A day's sweep waits for a rebuild: what is deleted meanwhile might be read into the new index first."""
+        while True:
+            await asyncio.sleep(RETENTION_FIRST_S)
+            if self.memory.rebuild_progress is None:
+                await retention.sweep()
+                await asyncio.sleep(RETENTION_S)
 
     async def _sync_workspaces(self) -> None:
         for agent in self.workspaces:

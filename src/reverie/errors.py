@@ -12,6 +12,7 @@
     │   └── StorageClosedError      the database was closed while the call waited
     ├── RequestError                what the caller sent cannot be served (HTTP 4xx)
     │   ├── UnknownModelError       no such model or agent
+    │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── QueueFullError          too many turns wait in this session
@@ -118,6 +119,15 @@ class UnknownModelError(RequestError):
     """No such model or agent."""
 
     status = 404
+
+
+class UnknownSessionError(RequestError):
+    """No such session."""
+
+    status = 404
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="session_not_found")
 
 
 class ContextTooLongError(RequestError):

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
     from reverie.sessions.compactions import Compaction, Expanded
+    from reverie.sessions.directory import SessionPage, SessionRecord
     from reverie.sessions.events import TurnEvent
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+    from reverie.sessions.rollover import RollOver
     from reverie.sessions.store import SessionEvent
+    from reverie.sessions.tree import EntryPage
     from reverie.status import AppStatus
     from reverie.types import Gauge, JsonObject, SessionKey, TurnRequest
 
@@ -181,6 +184,46 @@ class Readiness(Protocol):
         ...
 
 
+class SessionDirectory(Protocol):
+    """The sessions, for looking at them and ending them: `sessions.directory.SessionDirectory`."""
+
+    async def page(self, limit: int, after: str | None) -> SessionPage:
+        """The sessions used last, or those after one of them.
+
+        Raises:
+            UnknownSessionError: there is no session `after`.
+        """
+        ...
+
+    async def find(self, name: str) -> SessionRecord:
+        """A session by its key, the rest of a key, or its id.
+
+        Raises:
+            UnknownSessionError: there is none.
+        """
+        ...
+
+    async def entries(self, session_id: str, before: int | None, limit: int) -> EntryPage:
+        """A page of a transcript.
+
+        Raises:
+            UnknownSessionError: there is no such session.
+        """
+        ...
+
+    async def reset(self, name: str) -> RollOver:
+        """End a session; a successor goes on.
+
+        Raises:
+            UnknownSessionError: there is no such session, or it has ended already.
+        """
+        ...
+
+    def pieces(self, session_id: str, form: Literal["jsonl", "markdown"]) -> AsyncIterator[bytes]:
+        """A whole session, piece by piece."""
+        ...
+
+
 class GatewayApp(Protocol):
     """The application, as the gateway sees it."""
 
@@ -202,6 +245,11 @@ class GatewayApp(Protocol):
     @property
     def tools(self) -> MemoryToolset:
         """What answers `/v1/memory/…` and `/mcp`."""
+        ...
+
+    @property
+    def directory(self) -> SessionDirectory:
+        """What answers `/v1/sessions`."""
         ...
 
     @property

@@ -29,6 +29,7 @@ from reverie.gateway.models import Models
 from reverie.gateway.queue_api import QueueApi
 from reverie.gateway.replies import error_body
 from reverie.gateway.session_events import SessionEvents
+from reverie.gateway.sessions_api import SessionsApi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,7 +68,8 @@ def create_gateway(
     own_host = OwnHostGuard(guard, config.host)
     memory = _memory_routes(app, mcp, own_host)
     queue = _queue_routes(app, guard, own_host)
-    routes = [*memory, *queue, *_compaction_routes(app, own_host), *_routes(app, guard, metrics, lag)]
+    sessions = [*_compaction_routes(app, own_host), *_session_routes(app, own_host)]
+    routes = [*memory, *queue, *sessions, *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -122,6 +124,18 @@ def _compaction_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
         Route(f"{session}/compact", Endpoint(compactions.compact, "POST", guard=guard)),
         Route(f"{session}/compactions", Endpoint(compactions.listed, "GET", guard=guard)),
         Route(f"{session}/compactions/{{id}}", Endpoint(compactions.one, "GET", guard=guard)),
+    ]
+
+
+def _session_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
+    """Behind the other paths below `/v1/sessions/`: a key may hold slashes, so the last one takes what is left."""
+    sessions = SessionsApi(app)
+    return [
+        Route("/v1/sessions/{key:path}/messages", Endpoint(sessions.messages, "GET", guard=guard)),
+        Route("/v1/sessions/{key:path}/reset", Endpoint(sessions.reset, "POST", guard=guard)),
+        Route("/v1/sessions/{key:path}/export", Endpoint(sessions.export, "GET", guard=guard)),
+        Route("/v1/sessions", Endpoint(sessions.listed, "GET", guard=guard)),
+        Route("/v1/sessions/{key:path}", Endpoint(sessions.one, "GET", guard=guard)),
     ]
 
 

@@ -50,6 +50,9 @@ log = structlog.get_logger(__name__)
 BACKLOG_CHUNKS = 256
 REMEDY = "`reverie index --rebuild` builds it anew beside this one, and uses every vector that is already paid for"
 
+FORGOTTEN_AT_ONCE = 200
+"""Passages of a transcript that leave the index in one transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class IndexStatistics:
@@ -189,6 +192,21 @@ class IndexGeneration:
         """
         async with self._following:
             return await self._follow_to_the_end()
+
+    async def forget_session(self, agent: str, session_id: str) -> None:
+        """Drop what one transcript holds, a bounded batch at a time; what is not there is no error.
+
+        Raises:
+            StorageError: the index could not be written; the next call goes on where this one stopped.
+        """
+        agent_id = self._figures.agent_id(agent)
+        while agent_id is not None:
+            change = await self._database.write(
+                lambda tx, number=agent_id: store.forget_session(tx, number, session_id, FORGOTTEN_AT_ONCE)
+            )
+            if change is None:
+                return
+            await self._followed(change, "sessions")
 
     async def handed_over(self, successor: IndexGeneration, switch: Callable[[], Awaitable[None]]) -> None:
         """Let a generation built beside this one read what was said meanwhile, then `switch`.

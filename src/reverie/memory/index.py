@@ -192,6 +192,16 @@ class MemoryIndex:
             if self._live is live:
                 return indexed
 
+    async def forget_session(self, agent: str, session_id: str) -> None:
+        """Drop what one transcript holds, also from an index that is being built.
+
+        Raises:
+            StorageError: the index could not be written; the next call goes on where this one stopped.
+        """
+        for generation in [self._live, *([self._building] if self._building is not None else [])]:
+            async with self._using(generation) as used:
+                await used.forget_session(agent, session_id)
+
     async def embed_backlog(self, limit: int | None = None) -> int:
         """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.
 

@@ -234,6 +234,20 @@ def forget_transcripts(tx: Transaction) -> None:
     tx.execute("set_meta", key=LOG_POSITION, value="0")
 
 
+def forget_session(tx: Transaction, agent_id: int, session_id: str, limit: int) -> Change | None:
+    """Drop up to `limit` passages of one transcript, and its document with the last of them; None when it is gone."""
+    document_id = tx.value("find_session_document", agent_id=agent_id, path=session_path(session_id))
+    if document_id is None:
+        return None
+    change = Change()
+    change.removed_ids.extend(row[0] for row in tx.tuples("some_chunks", document_id=document_id, limit=limit))
+    _delete_chunks(tx, change.removed_ids)
+    if len(change.removed_ids) < limit:
+        tx.execute("delete_document", id=document_id)
+        change.documents = -1
+    return change
+
+
 def refusals(tx: Transaction) -> Refusals:
     """What was set aside since the last rebuild."""
     count, reason = (tx.value("get_meta", key=key) for key in (REFUSED_TEXTS, REFUSED_REASON))

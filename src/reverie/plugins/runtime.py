@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reverie.errors import PluginBusyError, StorageError, TurnCancelledError, TurnDroppedError, TurnExpiredError
+from reverie.errors import PluginBusyError, StorageError
 from reverie.plugins.contract import NOTE_CHARACTERS_MAX, AddedEvent, Plugin, PluginContext, TurnNote
 from reverie.plugins.event_log import FAILED
-from reverie.plugins.events import TurnResult, turn_ended, turn_starting, withheld
+from reverie.plugins.events import ResetText, SessionReset, result_of, turn_ended, turn_starting, withheld
 from reverie.plugins.found import chosen_plugins, hooks_of, make_plugin
 from reverie.plugins.pauses import Standing, after_failure
 from reverie.plugins.threads import PluginThreads, Raised
@@ -36,18 +36,19 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import PluginConfig
-    from reverie.errors import ReverieError
     from reverie.plugins.contract import Transcripts
     from reverie.plugins.event_log import PluginEventLog
     from reverie.plugins.events import (
         CompactionStep,
         PluginEvent,
-        SessionReset,
         TurnEnded,
+        TurnResult,
         TurnStarting,
     )
     from reverie.plugins.found import OfferedPlugin
-    from reverie.types import Turn, TurnState
+    from reverie.sessions.events import TurnFailed, TurnFinished
+    from reverie.sessions.rollover import RollOver
+    from reverie.types import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -141,9 +142,20 @@ class Plugins:
         if self.wanted("after_turn"):
             self.after_turn(turn_ended(turn, result, self._clock.now_ms()))
 
-    def turn_fails(self, turn: Turn, error: ReverieError, said: str = "") -> None:
-        """`after_turn` for a turn that ended without an answer; to be called once that is on disk."""
-        self.turn_ends(turn, TurnResult(end_state(error), said, error=error))
+    def turn_unanswered(self, turn: Turn, end: TurnFinished | TurnFailed) -> None:
+        """`after_turn` for a turn that was cut off, failed or cancelled; its end is on disk."""
+        self.turn_ends(turn, result_of(end))
+
+    def session_rolls(self, turn: Turn, rolled: RollOver, continuity: str) -> None:
+        """`on_reset` for the session that a turn found to be over, if a plugin has it."""
+        if not self.wanted("on_reset"):
+            return
+        key = turn.request.session
+        text = ResetText(key.value, continuity)
+        now_ms = self._clock.now_ms()
+        self.on_reset(
+            SessionReset(rolled.ended_id, rolled.session_id, key.agent, now_ms, rolled.reason, rolled.messages, text)
+        )
 
     async def before_turn(self, event: TurnStarting) -> tuple[tuple[str, str], ...]:
         """Call `before_turn` of every plugin; the notes for the prompt, each with its plugin's name. Never raises."""
@@ -390,19 +402,6 @@ async def _heard(bell: asyncio.Event) -> None:
         return
     finally:
         bell.clear()
-
-
-def end_state(error: ReverieError) -> TurnState:
-    """The state of a turn that ended with this error."""
-    match error:
-        case TurnCancelledError():
-            return "cancelled"
-        case TurnDroppedError():
-            return "dropped"
-        case TurnExpiredError():
-            return "expired"
-        case _:
-            return "failed"
 
 
 @asynccontextmanager

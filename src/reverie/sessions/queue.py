@@ -14,6 +14,7 @@ refused before anything is written; `turn_s_max` ends a turn that takes too long
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +69,7 @@ SUPERSEDED = "interrupted by a newer message"
 RETRY_AFTER_S = 5
 LANE_RETRY_S = 1.0
 WATCHES_MAX = 1_000
+SETTINGS_KEPT_MAX = 4_096
 
 
 class RunTurn(Protocol):
@@ -166,7 +168,11 @@ class SessionLoad:
 
 
 class TurnQueue:
-    """Runs turns. Use inside `async with queue.running():`; leaving it drains."""
+    """Runs turns. Use inside `async with queue.running():`; leaving it drains.
+
+    `unanswered` is told of each turn that had begun and that `run_turn` did not bring to its end, once its end is on
+    disk: nearly always a failure.
+    """
 
     def __init__(
         self,
@@ -177,6 +183,7 @@ class TurnQueue:
         *,
         turn_s_max: float,
         drain_s: float,
+        unanswered: Callable[[Turn, TurnFinished | TurnFailed], None] = lambda _turn, _end: None,
     ) -> None:
         self._turns = turns
         self._run_turn = run_turn
@@ -184,10 +191,12 @@ class TurnQueue:
         self._config = config
         self._turn_s_max = turn_s_max
         self._drain_s = drain_s
+        self._unanswered = unanswered
         self._lanes: dict[str, _Lane] = {}
         self._entries: dict[str, _Entry] = {}
         self._by_key: dict[tuple[str, str], _Entry] = {}
         self._watches: dict[str, list[SessionWatch]] = {}
+        self._own_settings: OrderedDict[str, JsonObject] = OrderedDict()
         self._tasks: OwnedTasks | None = None
         self._draining = False
         self._lane_ended = asyncio.Event()
@@ -387,12 +396,24 @@ class TurnQueue:
 
     async def settings(self, session: SessionKey, channel: str = "") -> QueueSettings:
         """How this session treats messages that find it busy: its own settings, its channel's, or everybody's."""
-        return QueueSettings.of(self._config, channel, await self._turns.session_settings(session.value))
+        own = self._own_settings.get(session.value)
+        if own is None:
+            own = await self._turns.session_settings(session.value)
+            self._remember_settings(session.value, own)
+        return QueueSettings.of(self._config, channel, own)
+
+    def _remember_settings(self, key: str, own: JsonObject) -> None:
+        """Keep what was read, so that not every message reads it; only this process changes it."""
+        self._own_settings[key] = own
+        self._own_settings.move_to_end(key)
+        while len(self._own_settings) > SETTINGS_KEPT_MAX:
+            self._own_settings.popitem(last=False)
 
     async def change_settings(self, session: SessionKey, changes: JsonObject | None) -> None:
         """Give a session settings of its own, which count for what waits already; None: everybody's."""
         own = {} if changes is None else {**await self._turns.session_settings(session.value), **changes}
         await self._turns.change_session_settings(session, own)
+        self._remember_settings(session.value, own)
         lane = self._lanes.get(session.value)
         if lane is not None:
             lane.settings = QueueSettings.of(self._config, session=own)
@@ -465,6 +486,10 @@ class TurnQueue:
             self._watches[key].remove(watch)
             if not self._watches[key]:
                 del self._watches[key]
+
+    def ring(self, key: str) -> None:
+        """Something that did not happen here was recorded for a session: who watches it looks."""
+        self._recorded(key)
 
     def statistics(self) -> QueueStatistics:
         """How busy the sessions are now."""
@@ -659,7 +684,9 @@ class TurnQueue:
                 ended = await self._turns.fail(running.turn, error, partial=said)
             except Exception:  # whoever waits is told all the same
                 log.exception("a failed turn could not be recorded", action="turn_unrecorded", turn=running.turn.id)
-        await self._tell(lane, running, ended if isinstance(ended, TurnFinished) else replace(ended, text=said))
+        ended = ended if isinstance(ended, TurnFinished) else replace(ended, text=said)
+        self._unanswered(running.turn, ended)
+        await self._tell(lane, running, ended)
 
     async def _tell(self, lane: _Lane, running: _Running, ended: TurnFinished | TurnFailed) -> None:
         """Tell each how it ended; one that was to run with the others and did not waits on, or ended by itself."""
@@ -748,7 +775,8 @@ class TurnQueue:
         async for recovered in self._unended():  # first these: what they were told stands before what comes next
             count += 1
             if recovered.state == "running" and not recovered.carried:  # what it carried ends with it
-                await self._turns.fail(await self._turns.turn_of(recovered), TurnEndedError(INTERRUPTED))
+                turn = await self._turns.turn_of(recovered)
+                self._unanswered(turn, await self._turns.fail(turn, TurnEndedError(INTERRUPTED)))
         async for recovered in self._unended():
             if recovered.state != "running":
                 self._take_back(recovered)

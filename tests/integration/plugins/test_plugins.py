@@ -17,7 +17,6 @@ from reverie.config import Config
 from reverie.errors import (
     ConfigError,
     TurnCancelledError,
-    TurnDroppedError,
     TurnExpiredError,
     UpstreamTimeoutError,
 )
@@ -26,7 +25,8 @@ from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.events import TurnResult, turn_ended
 from reverie.plugins.runtime import open_plugins
 from reverie.plugins.threads import CALLS_MAX, FUNCTION_THREADS_MAX
-from reverie.sessions.store import SessionStore
+from reverie.sessions.events import TurnFailed
+from reverie.sessions.turns import TurnStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from reverie.types import Message, SessionKey, TurnRequest
@@ -96,7 +96,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerat
     clock = FakeClock()
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=clock.now_ms())
     request = TurnRequest("t1", SessionKey("main", KEY), (Message("user", SECRET),))
-    turn = await SessionStore(database, clock).accept(request)
+    turn = (await TurnStore(database, clock).accept(request, waits=False)).turn
     yield World(site, database, clock, turn)
     await database.aclose()
 
@@ -297,7 +297,7 @@ async def test_a_plugin_that_keeps_failing_is_left_alone_for_a_while(world: Worl
         for _ in range(5):
             await world.before(plugins)
         assert len(world.module.SEEN) == 3
-        assert plugins.gauges()["plugins_paused"] == 1
+        assert {gauge.name: gauge.value for gauge in plugins.gauges()}["plugins_paused"] == 1
         world.clock.advance(seconds=10)
         await world.before(plugins)
         (flaky,) = plugins.statistics()
@@ -381,14 +381,13 @@ async def test_what_happens_in_a_plugins_own_tasks_is_collected(world: World) ->
     [
         (UpstreamTimeoutError("too slow"), "failed"),
         (TurnCancelledError("stop"), "cancelled"),
-        (TurnDroppedError("full"), "dropped"),
         (TurnExpiredError("late"), "expired"),
     ],
 )
 async def test_a_turn_without_an_answer_is_told_too(world: World, error: ReverieError, state: str) -> None:
     """With its state and, for a plugin that may see it, why and what had been said."""
     async with world.plugins(RECORDER, diary={"conversation_access": True}) as plugins:
-        plugins.turn_fails(world.turn, error, "So far")
+        plugins.turn_unanswered(world.turn, TurnFailed("t1", error, "So far"))
         await plugins.settle()
 
     (_, told), _ = world.module.SEEN

@@ -19,7 +19,7 @@ from reverie.plugins.events import TurnResult
 from reverie.plugins.found import offered_plugins
 from reverie.plugins.runtime import open_plugins
 from reverie.plugins.transcripts import StoredTranscripts
-from reverie.sessions.store import SessionStore
+from reverie.sessions.turns import TurnStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from reverie.types import Message, SessionKey, TurnRequest
@@ -85,7 +85,7 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     """One accepted turn."""
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=0)
     request = TurnRequest("t1", SessionKey("main", KEY), (Message("user", "Hello."),))
-    yield World(database, await SessionStore(database, FakeClock()).accept(request))
+    yield World(database, (await TurnStore(database, FakeClock()).accept(request, waits=False)).turn)
     await database.aclose()
 
 

@@ -88,6 +88,10 @@ DELETE FROM documents WHERE source = 'sessions';
 SELECT id, start_line, end_line, unit, part, content_hash FROM chunks
 WHERE document_id = :document_id ORDER BY unit, part, id;
 
+-- name: some_chunks
+-- Chunks of one document, for a batch.
+SELECT id FROM chunks WHERE document_id = :document_id LIMIT :limit;
+
 -- name: last_unit
 -- The number of a document's last unit.
 SELECT coalesce(max(unit), 0) FROM chunks WHERE document_id = :document_id;

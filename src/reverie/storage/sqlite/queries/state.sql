@@ -291,6 +291,47 @@ UPDATE sessions SET updated_at = :now,
        message_count = (SELECT coalesce(max(seq), 0) FROM messages WHERE session_id = :id)
 WHERE id = :id;
 
+-- name: session_page
+-- Sessions by last interaction, newest first, from a place in that order on; one that is being imported is not there.
+SELECT * FROM sessions
+WHERE last_interaction_at <= :at AND (last_interaction_at < :at OR id > :after) AND key NOT LIKE 'importing:%'
+ORDER BY last_interaction_at DESC, id LIMIT :limit;
+
+-- name: newest_session_of_key
+-- Of the sessions that a key has led to, the one that began last.
+SELECT * FROM sessions WHERE key = :key ORDER BY started_at DESC LIMIT 1;
+
+-- name: oversized_sessions
+-- Of the sessions used last, the current ones that are larger than they should be.
+SELECT id, key, message_count AS entries, transcript_bytes AS bytes FROM (
+  SELECT id, key, message_count, transcript_bytes, ended_at FROM sessions
+  ORDER BY last_interaction_at DESC, id LIMIT :sessions
+) WHERE ended_at IS NULL AND (transcript_bytes > :bytes_max OR message_count > :entries_max)
+ORDER BY transcript_bytes DESC LIMIT :limit;
+
+-- name: first_unended_entry
+-- Where in a transcript the turns begin that have not ended.
+SELECT min(messages.seq) FROM turns INDEXED BY turns_unended CROSS JOIN messages ON messages.turn_id = turns.id
+WHERE turns.state IN ('accepted', 'queued', 'running') AND messages.session_id = :session_id;
+
+-- name: settled_compactions
+-- Up to which row the summaries of a session are settled.
+SELECT coalesce(min(CASE WHEN state IN ('preparing', 'flushed', 'ready') THEN rowid END) - 1, max(rowid), 0)
+FROM compactions WHERE session_id = :session_id;
+
+-- name: compaction_page
+-- The settled summaries of a session, in the order in which they were made, after a place.
+SELECT rowid AS place, id, state, cause, base_id, first_seq, last_seq, focus, summary, audit, flushed_to,
+       tokens_before, tokens_after, attempts, error, created_at, adopted_at FROM compactions
+WHERE session_id = :session_id AND (created_at, rowid) > (:created_at, :after) AND rowid <= :last
+ORDER BY created_at, rowid LIMIT :limit;
+
+-- name: turn_that_begins
+-- A turn of which an entry is the first one.
+SELECT id, position, state, accepted_at, started_at, finished_at, model, finish_reason, usage, error, source, mode
+FROM turns WHERE id = :turn_id AND session_id = :session_id
+AND :seq = (SELECT min(seq) FROM messages WHERE turn_id = :turn_id AND session_id = :session_id);
+
 
 -- Plugins ------------------------------------------------------------------------------------------------------
 
@@ -447,3 +488,95 @@ SELECT sessions.key AS session_key, count(*) FILTER (WHERE turns.state <> 'runni
 FROM turns JOIN sessions ON sessions.id = turns.session_id
 WHERE turns.state IN ('accepted', 'queued', 'running')
 GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;
+
+-- Import and retention of sessions -------------------------------------------------------------------------------
+
+-- name: stage_session
+-- A session whose import begins: its key leads nowhere, and it is not current.
+INSERT INTO sessions (id, key, agent, origin, started_at, last_interaction_at, updated_at, ended_at)
+VALUES (:id, :key, :agent, :origin, :now, :now, :now, :now);
+
+-- name: restore_turn
+-- A turn as it was exported; one that is there stays as it is.
+INSERT INTO turns (id, session_id, position, state, request, accepted_at, started_at, finished_at, model,
+                   finish_reason, usage, error, source, mode)
+VALUES (:id, :session_id, :position, :state, '{}', :accepted_at, :started_at, :finished_at, :model, :finish_reason,
+        :usage, :error, :source, :mode) ON CONFLICT (id) DO NOTHING;
+
+-- name: restore_compaction
+-- A summary as it was exported; one that is there stays as it is.
+INSERT INTO compactions (id, session_id, state, cause, base_id, first_seq, last_seq, focus, summary, audit, flushed_to,
+                         tokens_before, tokens_after, attempts, error, created_at, adopted_at)
+VALUES (:id, :session_id, :state, :cause, :base_id, :first_seq, :last_seq, :focus, :summary, :audit, :flushed_to,
+        :tokens_before, :tokens_after, :attempts, :error, :created_at, :adopted_at) ON CONFLICT (id) DO NOTHING;
+
+-- name: session_of_compaction
+-- The session that a summary is of.
+SELECT session_id FROM compactions WHERE id = :id;
+
+-- name: restore_entry
+-- An entry as it was exported.
+INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, remember, fingerprint,
+                      created_at, kind, parent_seq)
+VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :remember, :fingerprint,
+        :now, :kind, :parent_seq);
+
+-- name: forget_staged_events
+-- What an import wrote into the record of events happened long ago, elsewhere.
+DELETE FROM session_events WHERE session_key = :key;
+
+-- name: publish_session
+-- A session is whole: it gets its key and its state.
+UPDATE sessions SET key = :key, title = :title, parent_id = :parent_id, started_at = :started_at,
+       last_interaction_at = :last_interaction_at, updated_at = :updated_at, ended_at = :ended_at,
+       end_reason = :end_reason, epoch = :epoch, epoch_reason = :epoch_reason,
+       prefix_fingerprint = :prefix_fingerprint, history_start = :history_start, queue_settings = :queue_settings,
+       prompt_tokens = :prompt_tokens, prompt_tokens_seq = :prompt_tokens_seq,
+       prompt_tokens_fresh = :prompt_tokens_fresh, compaction_count = :compaction_count,
+       compaction_id = :compaction_id, message_count = :message_count
+WHERE id = :id;
+
+-- name: delete_newest_entries
+-- Shorten a transcript from its end, so that what is left is numbered from 1 on.
+DELETE FROM messages WHERE id IN (
+  SELECT id FROM messages WHERE session_id = :session_id ORDER BY seq DESC LIMIT :limit
+);
+
+-- name: newest_turn_ids
+-- The turns of a session that came last.
+SELECT id FROM turns WHERE session_id = :session_id ORDER BY position DESC LIMIT :limit;
+
+-- name: release_carried_turns
+-- Turns that were answered by turns which are to be deleted name them no more.
+UPDATE turns SET carrier_id = NULL WHERE carrier_id IN (SELECT value FROM json_each(:ids));
+
+-- name: release_entries_of_turns
+-- Entries of other sessions that belong to turns which are to be deleted name them no more.
+UPDATE messages SET turn_id = NULL WHERE turn_id IN (SELECT value FROM json_each(:ids));
+
+-- name: delete_turns
+-- Turns of a session that is deleted.
+DELETE FROM turns WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: delete_newest_compactions
+-- Summaries of a session that is deleted, the newest first: they rest on older ones.
+DELETE FROM compactions WHERE rowid IN (
+  SELECT rowid FROM compactions WHERE session_id = :session_id ORDER BY rowid DESC LIMIT :limit
+);
+
+-- name: delete_session
+-- The row of a session of which nothing else is left.
+DELETE FROM sessions WHERE id = :id;
+
+-- name: sessions_to_retire
+-- Sessions that ended before an instant and in which no turn runs or waits, after one of them.
+SELECT id, key, agent FROM sessions
+WHERE ended_at < :before AND id > :after AND key NOT LIKE 'importing:%' AND NOT EXISTS (
+  SELECT 1 FROM turns INDEXED BY turns_unfinished
+  WHERE turns.state IN ('accepted', 'queued', 'running') AND turns.session_id = sessions.id
+) ORDER BY id LIMIT :limit;
+
+-- name: prune_session_events
+-- The oldest events of sessions give way.
+DELETE FROM session_events WHERE id <= (SELECT max(id) FROM session_events) - :kept
+AND id IN (SELECT id FROM session_events ORDER BY id LIMIT :limit);
