@@ -358,7 +358,7 @@ async def open_app(
         queue: TurnQueue
         event_log = PluginEventLog(opened.state)
         plugins = await stack.enter_async_context(
-            open_plugins(config.plugins, event_log, opened.clock, opened.directory)
+            open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory)
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         compactor = _compactor(opened, model, compactions, bell, plugins)
