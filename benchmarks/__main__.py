@@ -61,6 +61,7 @@ def main() -> None:
         arguments.kept.mkdir(parents=True, exist_ok=True)
     runs: list[tuple[str, tuple[str, ...]]] = [
         ("gateway", ()),
+        ("busy", ()),
         ("search", ("--peers",)),
         ("index", ("--storm", "--embedder", "none")),
         ("seed", ("--rows", "435266")),

@@ -11,10 +11,12 @@ load    200 sessions for 60 s: bursts of one to four messages of 30 bytes to 20 
         not, from two sources, one in ten sent twice at once. The model answers after 0.3 s. Meanwhile `/healthz` is
         asked ten times a second.
 
-`ack_ms` is the time until a caller holds the next-turn answer, its stream's headers, or the refusal. `first_s` and
-`reply_s` are from the moment a message is sent until the reply of its turn can be had (0: it was refused, or its turn
-gave way; `ack_ms` is 0 where the reply itself is the first that is heard). At the end every message that was acknowledged is looked up by its id and in the transcript: `lost` is not
-there, `duplicated` is there twice or ran twice, `reordered` stands before one that its source sent earlier.
+`ack_ms` is the time until a caller holds the next-turn answer, its stream's headers, or the refusal; 0 where the reply
+itself is the first that is heard. `first_s` and `reply_s` are from the moment a message is sent until the reply of its
+turn can be had; 0 where there is none, because it was refused or gave way. At the end every message that was
+acknowledged is looked up by its id and in the transcript: `lost` is not there, `duplicated` is there twice or ran
+twice, `reordered` stands before one of its source that was acknowledged before it was sent,
+`wrong` had another answer than its mode promises.
 `--scale small` takes seconds and is for trying it out; its figures say nothing.
 """
 
@@ -30,6 +32,7 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -160,7 +163,7 @@ class Pair:
     ack_ms: float
     first_s: float
     reply_s: float
-    sent: dict[str, str]
+    sent: dict[str, Sent]
     wrong: int
 
 
@@ -188,10 +191,10 @@ async def pair(target: Target, mode: str, scale: Scale, *, stream: bool) -> Pair
     answer = await second
     is_told_early = stream or answer.queued or answer.status != 200
     ack_ms = answer.head_ms if is_told_early else 0.0
-    sent = {first_text: first_answer.turn_id}
+    sent = {first_text: Sent(first_answer.turn_id, "ann", started, sent_at)}
     if mode == "reject":
         return Pair(mode, stream, ack_ms, first_s, 0.0, sent, wrong=int(answer.status != 409))
-    sent[second_text] = answer.turn_id
+    sent[second_text] = Sent(answer.turn_id, "ann", sent_at, time.perf_counter())
     item = await until_ended(target, answer.turn_id)
     reply_s = time.perf_counter() - sent_at
     said = "" if item["completion"] is None else item["completion"]["choices"][0]["message"]["content"]
@@ -207,13 +210,13 @@ async def measure_modes(scale: Scale) -> tuple[list[Pair], Counter[str]]:
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
         home = Path(folder)
         write_config(home)
-        async with serve(upstream.app) as address, reverie_process(home, address) as (target, _):
+        async with serve(upstream.app) as address, reverie_process(home, address, starts=1) as (target, _):
             work = [pair(target, mode, scale, stream=stream) for mode in MODES for stream in (False, True)]
             pairs = await asyncio.gather(*work)
             found: Counter[str] = Counter(wrong=sum(one.wrong for one in pairs))
             for one in pairs:
                 session = f"agent:main:{one.mode}{'_stream' if one.stream else ''}"
-                found += Counter(await count(target, home, session, one.sent, dict.fromkeys(one.sent, "ann")))
+                found += Counter(await count(target, home, session, one.sent))
     return pairs, found
 
 
@@ -225,25 +228,33 @@ def write_config(home: Path) -> None:
 # -- counting --------------------------------------------------------------------------------------------------------
 
 
-async def count(
-    target: Target, home: Path, session: str, sent: dict[str, str], source_of: dict[str, str]
-) -> dict[str, int]:
-    """How many of a session's acknowledged messages are lost, doubled or out of order. `sent` has the id of each."""
-    states = {text: (await until_ended(target, turn_id))["state"] for text, turn_id in sent.items()}
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that was accepted: its id, who sent it, and when it was sent and acknowledged."""
+
+    turn_id: str
+    source: str
+    sent_at: float
+    told_at: float
+
+
+async def count(target: Target, home: Path, session: str, sent: dict[str, Sent]) -> dict[str, int]:
+    """How many of a session's accepted messages, by their text, are lost, doubled or out of order."""
+    states = {text: (await until_ended(target, one.turn_id))["state"] for text, one in sent.items()}
     began = await begun(target, session)
     said = await asyncio.to_thread(said_in, home, session)
     seen = Counter(said)
-    order = {text: number for number, text in enumerate(sent)}
-    reordered = 0
-    for source in set(source_of.values()):
-        mine = [order[text] for text in said if source_of.get(text) == source]
-        reordered += sum(one != other for one, other in zip(mine, sorted(mine), strict=True))
     twice = sum(times > 1 for times in seen.values()) + sum(times > 1 for times in began.values())
     return {
         "lost": sum(seen[text] == 0 or state not in ENDED for text, state in states.items()),
-        "duplicated": twice + len(set(began) - set(sent.values())),
-        "reordered": reordered,
+        "duplicated": twice + len(set(began) - {one.turn_id for one in sent.values()}),
+        "reordered": sum(_overtook(one, other) for one, other in combinations([sent[text] for text in said], 2)),
     }
+
+
+def _overtook(one: Sent, other: Sent) -> bool:
+    """Whether the first stands before one of its source that was acknowledged before it was sent."""
+    return one.source == other.source and other.told_at <= one.sent_at
 
 
 async def begun(target: Target, session: str) -> Counter[str]:
@@ -275,12 +286,11 @@ def said_in(home: Path, session: str) -> list[str]:
 
 @dataclass(slots=True)
 class Talker:
-    """A session under load: what was acknowledged in it, in the order in which it was sent."""
+    """A session under load, and what was accepted in it."""
 
     session: str
     choose: random.Random
-    sent: dict[str, str] = field(default_factory=dict[str, str])
-    source_of: dict[str, str] = field(default_factory=dict[str, str])
+    sent: dict[str, Sent] = field(default_factory=dict[str, Sent])
     acks_ms: list[float] = field(default_factory=list[float])
     tries: int = 0
     refused: int = 0
@@ -288,45 +298,33 @@ class Talker:
     numbers: int = 0
 
     async def talk(self, target: Target, scale: Scale, stop_at: float) -> None:
-        """Bursts of messages; each source sends its next when the one before is accepted."""
+        """Bursts of messages, each of which is sent without waiting for the answer to the one before."""
         await asyncio.sleep(self.choose.uniform(0, scale.pause_s))
         while time.perf_counter() < stop_at:
-            burst = [self.say(target) for _ in range(self.choose.randint(1, 4))]
             async with asyncio.TaskGroup() as group:
-                replies = [group.create_task(one) for one in burst[:1]]
-                await asyncio.sleep(scale.load_call_s / 3)
-                for one in burst[1:]:
-                    replies.append(group.create_task(one))
-                    await asyncio.sleep(scale.load_call_s / 10)
+                for number in range(self.choose.randint(1, 4)):
+                    group.create_task(self.say(target))
+                    await asyncio.sleep(scale.load_call_s / (10 if number else 3))
             await asyncio.sleep(self.choose.expovariate(1 / scale.pause_s))
 
     async def say(self, target: Target) -> None:
         """One message, sometimes sent twice at once under its key."""
-        text, padded, stream, headers = self._next()
-        self.sent[text] = ""  # its place in the order is that of sending
+        self.numbers += 1
+        text = f"<{self.session.removeprefix('agent:main:')} {self.numbers}>"
+        padded = f"{text} {'x' * max(0, self.choose.choice(SIZES) - len(text))}"
+        source, stream = self.choose.choice(SOURCES), self.choose.random() < STREAMED
+        headers = headers_of(self.session, source, text, self.choose.choice(LOAD_MODES))
         times = 2 if self.choose.random() < SENT_TWICE else 1
         self.tries += times
+        sent_at = time.perf_counter()
         answers = await asyncio.gather(*(say(target, padded, headers, stream=stream) for _ in range(times)))
-        ids = {answer.turn_id for answer in answers}
-        if "" in ids:
-            self.refused += 1
-            ids.discard("")
-        self.wrong += max(0, len(ids) - 1)
-        if not ids:
-            del self.sent[text]
-            return
-        self.sent[text] = ids.pop()
-        self.acks_ms += [answer.head_ms for answer in answers if answer.queued or stream]
-
-    def _next(self) -> tuple[str, str, bool, dict[str, str]]:
-        self.numbers += 1
-        name = self.session.removeprefix("agent:main:")
-        text = f"<{name} {self.numbers}>"
-        self.source_of[text] = self.choose.choice(SOURCES)
-        size = self.choose.choice(SIZES)
-        padded = f"{text} {'x' * max(0, size - len(text))}"
-        headers = headers_of(self.session, self.source_of[text], text, self.choose.choice(LOAD_MODES))
-        return text, padded, self.choose.random() < STREAMED, headers
+        accepted = [answer for answer in answers if answer.turn_id]
+        self.refused += times - len(accepted)
+        self.wrong += max(0, len({answer.turn_id for answer in accepted}) - 1)
+        if accepted:
+            told_at = sent_at + min(answer.head_ms for answer in accepted) / 1_000
+            self.sent[text] = Sent(accepted[0].turn_id, source, sent_at, told_at)
+        self.acks_ms += [answer.head_ms for answer in accepted if answer.queued or stream]
 
 
 async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Counter[str]]:
@@ -338,7 +336,7 @@ async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Cou
         write_config(home)
         async with (
             upstream_process("--echo", "--delay-s", str(scale.load_call_s)) as upstream,
-            reverie_process(home, upstream.url) as (target, _),
+            reverie_process(home, upstream.url, starts=1) as (target, _),
         ):
             rss_idle = process_rss_mib(target.pid)
             probe = asyncio.create_task(probe_health(target))
@@ -351,7 +349,7 @@ async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Cou
             with suppress(asyncio.CancelledError):
                 await probe
             for talker in talkers:
-                found += Counter(await count(target, home, talker.session, talker.sent, talker.source_of))
+                found += Counter(await count(target, home, talker.session, talker.sent))
     sent = sum(len(talker.sent) for talker in talkers)
     found["wrong"] += sum(talker.wrong for talker in talkers)
     figures: dict[str, float] = {

@@ -222,8 +222,8 @@ async def upstream_process(*options: str) -> AsyncGenerator[Target]:
 
 
 @asynccontextmanager
-async def reverie_process(home: Path, upstream: str) -> AsyncGenerator[tuple[Target, float]]:
-    """Reverie as a process, and how long it took until it was ready (the second start: a warm one)."""
+async def reverie_process(home: Path, upstream: str, *, starts: int = 2) -> AsyncGenerator[tuple[Target, float]]:
+    """Reverie as a process, and how long the last start took until it was ready; all but the first are warm ones."""
     port = free_port()
     command = [
         sys.executable,
@@ -242,7 +242,7 @@ async def reverie_process(home: Path, upstream: str) -> AsyncGenerator[tuple[Tar
     ]
     url = f"http://127.0.0.1:{port}"
     start_s = 0.0
-    for warm in (False, True):
+    for start in range(1, starts + 1):
         started = time.perf_counter()
         with (
             (home / "server.log").open("ab") as log,
@@ -251,7 +251,7 @@ async def reverie_process(home: Path, upstream: str) -> AsyncGenerator[tuple[Tar
             try:
                 await asyncio.to_thread(wait_ready, url, process, home / "server.log")
                 start_s = time.perf_counter() - started
-                if warm:
+                if start == starts:
                     yield Target("reverie", url, process.pid), start_s
             finally:
                 process.terminate()

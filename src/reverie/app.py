@@ -357,8 +357,12 @@ async def open_app(
         probe = WritabilityProbe(readiness, opened.state, opened.workspaces.values())
         queue: TurnQueue
         event_log = PluginEventLog(opened.state)
+
+        def ring(key: str) -> None:
+            queue.ring(key)
+
         plugins = await stack.enter_async_context(
-            open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory)
+            open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory, recorded=ring)
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         compactor = _compactor(opened, model, compactions, bell, plugins)
@@ -385,6 +389,7 @@ async def open_app(
             config.queue,
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
+            unanswered=plugins.turn_unanswered,
         )
         edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
@@ -477,7 +482,7 @@ def _turn_runner(
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
         ),
-        follow_up=background.transcripts.ring,
+        follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
     )

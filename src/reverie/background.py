@@ -120,6 +120,12 @@ class Background:
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 
+    def turn_ended(self, session_id: str) -> None:
+        """A turn is answered: what it said is to be found, and its session may have become too long."""
+        self.transcripts.ring()
+        if self.compactor is not None:
+            self.compactor.turn_ended(session_id)
+
     async def caught_up(self, within_s: float) -> None:
         """Wait until what was written and said before the start can be found, at most `within_s` seconds."""
         with suppress(TimeoutError):

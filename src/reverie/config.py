@@ -12,7 +12,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -23,6 +23,7 @@ from reverie.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
     from pydantic_settings import PydanticBaseSettingsSource
 
@@ -508,19 +509,29 @@ def _allowed(error: ErrorDetails) -> str:
     return f"{message} (allowed: {bounds})" if bounds else message
 
 
+def section_of(info: FieldInfo) -> type[BaseModel] | None:
+    """The table, or the tables with names of their own (`[agents.NAME]`), that a field holds; None for a setting."""
+    kind: Any = get_args(info.annotation)[-1] if get_origin(info.annotation) is dict else info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def field_range(location: tuple[int | str, ...]) -> str:
     """The range of a setting in words, for example `0 ≤ gateway.port ≤ 65535`; empty when it has none."""
     model: type[BaseModel] = Config
     bounds: dict[str, Any] = {}
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         info = model.model_fields.get(str(part))
         if info is None:
             return ""
         bounds = {
             name: getattr(m, name) for m in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)
         }
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            model = info.annotation
+        inner = section_of(info)
+        if inner is not None:
+            model = inner
+            if get_origin(info.annotation) is dict:
+                next(parts, None)  # the table's own name
     low = f"{bounds['ge']} ≤ " if "ge" in bounds else f"{bounds['gt']} < " if "gt" in bounds else ""
     high = f" ≤ {bounds['le']}" if "le" in bounds else f" < {bounds['lt']}" if "lt" in bounds else ""
     return f"{low}{'.'.join(str(p) for p in location)}{high}" if bounds else ""

@@ -34,6 +34,8 @@
     ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
+    ├── PluginError                 a plugin did what it may not do
+    │   └── PluginBusyError         it has not ended its earlier calls
     └── TurnEndedError              the turn ended without an answer
         ├── TurnCancelledError      it was stopped before it finished
         ├── TurnDroppedError        it gave way to newer messages
@@ -276,6 +278,14 @@ class ServerRefusedError(ReverieError):
 
 class ListenError(ReverieError):
     """The server's address cannot be taken, for example because the port is in use."""
+
+
+class PluginError(ReverieError):
+    """A plugin did what it may not do. Plugins may raise it, too, when they cannot work as they are set up."""
+
+
+class PluginBusyError(PluginError):
+    """A plugin has not ended its earlier calls; this one was not made."""
 
 
 class TurnEndedError(ReverieError):

@@ -9,7 +9,6 @@ by itself, and so it does when there is space on the disk again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -171,15 +170,11 @@ def _first_problem(folders: Collection[Path]) -> str:
 
 
 def write_probe(folder: Path) -> None:
-    """Write a small file, to the disk, and remove it.
+    """Write a small file to the disk. Where the system can, it never has a name, so that nothing is left of it.
 
     Raises:
         OSError: it could not be written.
     """
-    handle, name = tempfile.mkstemp(prefix=PROBE_PREFIX, dir=folder)
-    try:
-        with contextlib.closing(os.fdopen(handle, "wb", buffering=0)) as file:
-            file.write(b"\0" * PROBE_BYTES)
-            os.fsync(file.fileno())
-    finally:
-        os.unlink(name)  # noqa: PTH108 (a name is what mkstemp gives)
+    with tempfile.TemporaryFile(dir=folder, prefix=PROBE_PREFIX, buffering=0) as file:
+        file.write(b"\0" * PROBE_BYTES)
+        os.fsync(file.fileno())

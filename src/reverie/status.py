@@ -130,7 +130,6 @@ def _inbox_gauges(inbox: InboxFigures) -> Iterator[Gauge]:
         yield Gauge("inbox_turns", "Turns in the inbox by state.", count, (("state", state),))
     for state, count in inbox.compactions.items():
         yield Gauge("compactions", "Compactions by state.", count, (("state", state),))
-    yield Gauge("queue_oldest_wait_seconds", "Wait of the turn that waits longest.", inbox.oldest_wait_ms / 1000)
     for queue in inbox.queues:
         label = (("session", queue.session_key),)
         yield Gauge("session_waiting_turns", "Turns that wait in a session.", queue.waiting, label)

@@ -220,7 +220,10 @@ class Server:
 
     def transcript(self, session: str = "agent:main:main") -> list[tuple[str, str]]:
         """Role and text of every message of a session key, as the database has them."""
-        sql = "SELECT role, text FROM messages JOIN sessions ON sessions.id = session_id WHERE key = ? ORDER BY seq"
+        sql = (
+            "SELECT role, text FROM messages JOIN sessions ON sessions.id = session_id "
+            "WHERE key = ? AND kind = 'message' ORDER BY seq"
+        )
         return self._query(sql, (session,))
 
     def session_id(self, session: str) -> str:

@@ -11,13 +11,13 @@ import httpx2
 import pytest
 
 from reverie.testing.fake_upstream import Plan
-from tests.acceptance.servers import said_by_user, sdk, until
+from tests.acceptance.servers import WITHOUT_MEMORY, said_by_user, sdk, until, upstream_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from tests.acceptance.servers import Answer, WithUpstream
+    from tests.acceptance.servers import Answer, Server, WithUpstream
 
 MARKER = "[queued] Delivered to the agent's next-turn queue."
 SLOW = Plan(echo=True, delay_s=1.2)
@@ -304,3 +304,27 @@ def test_the_terminal_waits_for_a_queued_reply(slow: WithUpstream, pool: ThreadP
     words = " ".join(shown.stdout.split())
     assert words == "(queued: this session is busy; the reply follows) from the terminal"
     assert [blocker.text for blocker in blockers] == [MARKER] * 3
+
+
+def test_a_restart_between_the_message_and_its_reply(server: Server, pool: ThreadPoolExecutor) -> None:
+    """A queued message outlives the process and is answered by the next; who watches does not hold up the stop."""
+    server.environment |= WITHOUT_MEMORY
+    with upstream_for(server, Plan(echo=True, delay_s=1.2)) as both:
+        server.start()
+        busy = Busy(both, pool, "restart")
+        queued = busy.say("the second", QUEUE).json["id"]
+        url = f"{server.url}/v1/sessions/{busy.key}/events"
+        with httpx2.stream("GET", url, timeout=20) as watching:
+            lines = watching.iter_lines()
+            assert next(lines) == "id: 1"
+            stopping = pool.submit(server.stop)
+            told = list(lines)
+            assert stopping.result() == 0
+        assert busy.first.result().text == "the slow one"
+        seen = max(int(line.removeprefix("id: ")) for line in told if line.startswith("id: "))
+        server.start()
+        ended = busy.item(queued, "?wait_ms=15000")
+        missed = events(both, busy.key, seen)
+    assert ended["completion"]["choices"][0]["message"]["content"] == "the second"
+    assert [event["kind"] for event in missed][-2:] == ["turn.running", "turn.answered"]
+    assert [event["turn_id"] for event in missed][-2:] == [queued, queued]

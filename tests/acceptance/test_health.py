@@ -110,7 +110,7 @@ def test_a_model_that_fails_is_shown_and_refuses_nobody(talking: WithUpstream) -
     assert (ready.status, ready.json["ready"], opened["requirement"]) == (200, True, "advisory")
     assert (opened["status"], opened["reason"]) == ("False", "upstream_circuit_open")
     assert 'reverie_upstream_circuit{state="open"} 1.0' in figures
-    assert answered.text == "Are you there?"
+    assert answered.text.endswith("Are you there?")
     assert condition(server, "UpstreamAnswering")["status"] == "True"
 
 
@@ -132,7 +132,7 @@ def test_a_workspace_that_is_gone_makes_it_unready(talking: WithUpstream) -> Non
 def test_what_waits_is_in_the_status(talking: WithUpstream) -> None:
     """`/v1/status`, `/metrics` and `reverie status` tell of the turn that runs and of the one that waits."""
     server = talking.server
-    talking.upstream.plan = Plan(delay_s=4, echo=True)
+    talking.upstream.plan = Plan(delay_s=40)
     with ThreadPoolExecutor(2) as pool:
         for number, text in enumerate(("runs", "waits"), start=1):
             pool.submit(server.chat, text)
@@ -142,6 +142,7 @@ def test_what_waits_is_in_the_status(talking: WithUpstream) -> None:
         waiting = server.figure('session_waiting_turns{session="agent:main:main"}')
         shown = json.loads(server.run("status", "--json").stdout)
         words = server.run("status").stdout
+        server.kill()
 
     (session,) = status["inbox"]["sessions"]
     assert (session["key"], session["waiting"], session["running"]) == ("agent:main:main", 1, 1)
@@ -187,3 +188,20 @@ def test_probes_are_answered_while_rows_are_copied(server: Server, tmp_path: Pat
     for probe in ("healthz", "readyz", "livez"):
         assert figures[f"{probe}_answers"] > 10
         assert figures[f"{probe}_ms_p99"] < 500
+
+
+def test_streams_of_events_end_with_the_server(talking: WithUpstream) -> None:
+    """Somebody who follows a session's events does not hold up the end, and the stream ends as it should."""
+    server = talking.server
+    server.chat("hello")
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(server.get, "/v1/sessions/agent%3Amain%3Amain/events", {"Accept": "text/event-stream"})
+        time.sleep(0.5)
+        started = time.monotonic()
+        code = server.stop()
+        took_s = time.monotonic() - started
+        followed = following.result()
+
+    assert (code, took_s < 4) == (0, True)
+    assert (followed.status, followed.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+    assert b"turn.answered" in followed.body

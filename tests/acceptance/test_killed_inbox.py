@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import pytest
+
 from reverie.testing.fake_upstream import Plan
 from tests.acceptance.servers import WAIT_S_MAX, WITHOUT_MEMORY, supervised, until, upstream_for
 
@@ -98,6 +100,7 @@ class Sender:
                 self.replies[text] = json.loads(said)["choices"][0]["message"]["content"]
 
 
+@pytest.mark.timeout(600)
 def test_two_hundred_kills(server: Server) -> None:
     """Every message is acknowledged once, ends once, runs at most once, in its source's order, in one place."""
     chance = random.Random(SEED)
@@ -150,7 +153,9 @@ def kill_often(running: Supervised, senders: list[Sender], chance: random.Random
 def check_all(both: WithUpstream, server: Supervised, senders: list[Sender]) -> dict[str, int]:
     """Count what became of every message, in the inbox, in the transcripts, and at the model's server."""
     sent = {text: (sender, turn_id) for sender in senders for text, turn_id in sender.ids.items()}
-    items = {text: server.get(f"/v1/queue/{turn_id}").json for text, (_, turn_id) in sent.items()}
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda one: server.get(f"/v1/queue/{one[1]}").json, sent.values())
+        items = dict(zip(sent, found, strict=True))
     answered = {text for text, item in items.items() if item["state"] == "answered"}
     for text, item in items.items():
         sender, turn_id = sent[text]

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from reverie.cli.main import app
-from reverie.config import Config, field_range
+from reverie.config import Config, field_range, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +58,8 @@ def config_page() -> str:
         "",
     ]
     for name, info in Config.model_fields.items():
-        named = get_args(info.annotation)[1:] if get_origin(info.annotation) is dict else ()
-        section: Any = named[0] if named else info.annotation
-        lines += _table(f"{name}.NAME" if named else name, section)
+        section: Any = section_of(info)
+        lines += _table(name if section is info.annotation else f"{name}.NAME", section)
     return "\n".join(lines)
 
 

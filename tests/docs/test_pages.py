@@ -76,7 +76,7 @@ def test_every_metric_is_documented() -> None:
     """What `/metrics` counts and times is in the how-to of running a service."""
     page = read("docs/howto/run-as-a-service.md")
     names = set(re.findall(r'"(reverie_\w+)"', read("src/reverie/gateway/metrics.py")))
-    sources = "\n".join(read(f"src/reverie/{name}") for name in ("app.py", "status.py"))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     gauges = re.findall(r'Gauge\(\s*"(\w+)"', sources)
 
     assert len(gauges) > 20
@@ -137,6 +137,7 @@ def test_the_glossary_has_the_words_of_the_map() -> None:
         "agent": "agent", "gateway": "gateway", "sessions": "session", "context": "context", "memory": "memory",
         "llm": "llm", "storage": "storage", "importers": "importer", "cli": "cli", "library": "library",
         "mcp_server": "mcp server", "doctor": "doctor", "testing": "double", "app": "app", "background": "background",
+            "plugins": "plugin",
     }  # fmt: skip
     first_cells = re.findall(
         r"^\| (`.*?) \|", read("AGENTS.md").partition("## Map")[2].partition("##")[0], re.MULTILINE

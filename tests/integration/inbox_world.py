@@ -61,15 +61,22 @@ class LoopOnFakeTime(asyncio.SelectorEventLoop):
 
 @dataclass
 class Puppet:
-    """A `run_turn` that does what it is told. `began` has what each turn held that ever began, in order."""
+    """A `run_turn` that does what it is told.
+
+    `began` has what each turn held that ever began, in order. `before` is done once, before the next turn begins.
+    """
 
     turns: TurnStore
     began: list[list[str]]
+    before: Callable[[Turn], Awaitable[object]] | None = None
     commands: dict[str, asyncio.Queue[Command]] = field(default_factory=dict[str, "asyncio.Queue[Command]"])
 
     async def __call__(
         self, turn: Turn, emit: Callable[[TurnEvent], None], steered: Callable[[], Awaitable[Sequence[Turn]]]
     ) -> TurnFinished:
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before(turn)
         begun = await self.turns.begin(turn, history_max=100)
         turn = begun.turn
         held = [*(carried.id for carried in turn.carries), turn.id]
@@ -123,13 +130,20 @@ class Followed:
 class World:
     """A database, a queue on it, and everyone who follows a turn. Every call returns when nothing moves any more."""
 
-    def __init__(self, folder: Path, config: QueueConfig | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: QueueConfig | None = None,
+        *,
+        store: Callable[[Database, FakeClock], TurnStore] = TurnStore,
+    ) -> None:
         self.clock = FakeClock()
         self.loop = LoopOnFakeTime(self.clock)
         self.config = config or QueueConfig()
         self.began: list[list[str]] = []
         self.followed: list[Followed] = []
         self._file = folder / "state.db"
+        self._store = store
         self.run(self._open())
 
     def run(self, work: Coroutine[None, None, T]) -> T:
@@ -192,7 +206,7 @@ class World:
 
     async def _open(self) -> None:
         self.database = await Database.open(self._file, STATE, now_ms=self.clock.now_ms())
-        self.turns = TurnStore(self.database, self.clock)
+        self.turns = self._store(self.database, self.clock)
         self.puppet = Puppet(self.turns, self.began)
         self.queue = TurnQueue(self.turns, self.puppet, self.clock, self.config, turn_s_max=TURN_S_MAX, drain_s=0)
         self._stop = asyncio.Event()

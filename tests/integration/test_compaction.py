@@ -43,6 +43,7 @@ WINDOW = 8_192
 LONG = "The lease of the mill in Aldern was decided on 2026-03-04: 1,250 a month, ticket 88412377. " * 8
 GOOD = "\n".join(f"{heading}\n- the lease of the mill, 1,250 a month, ticket 88412377" for heading in HEADINGS)
 SEARCH = ToolCall("c1", "memory_search", '{"query":"mill"}')
+READ = ToolCall("c1", "memory_get", '{"path":"MEMORY.md"}')
 
 
 @dataclass
@@ -448,7 +449,7 @@ async def test_the_same_tool_call_over_and_over_after_a_compaction_ends_the_turn
         await turn(app, "t2", "And the boat?")
         await app.request_compaction(KEY)
         await until(app, "ready")
-        script.turn = lambda _: reply(calls=[SEARCH])
+        script.turn = lambda _: reply(calls=[READ])
         end = await turn(app, "loop", "Look it up.")
 
         assert isinstance(end, TurnFailed)

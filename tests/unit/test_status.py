@@ -26,7 +26,6 @@ def test_the_figures_of_a_status() -> None:
         ("inbox_turns", 2, {"state": "queued"}),
         ("inbox_turns", 7, {"state": "answered"}),
         ("compactions", 1, {"state": "ready"}),
-        ("queue_oldest_wait_seconds", 2.5, {}),
         ("session_waiting_turns", 2, {"session": "agent:main:main"}),
         ("session_oldest_wait_seconds", 2.5, {"session": "agent:main:main"}),
         ("model_calls_running", 1, {"lane": "foreground"}),

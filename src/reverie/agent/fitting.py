@@ -35,7 +35,7 @@ class Fitting:
         inputs: Inputs,
         *,
         turns: TurnStore,
-        compactor: Compactor | None,
+        compactor: Compactor,
         estimator: TokenEstimator,
         limits: Callable[[], Limits],
         guard: LoopGuard,
@@ -49,7 +49,7 @@ class Fitting:
         self._compactor = compactor
         self._estimator = estimator
         self._limits = limits
-        self._guard = guard
+        self.guard = guard
 
     async def assemble(self) -> PromptContext:
         """The prompt. Where it has no room for the whole history, older messages give way to a summary by rule.
@@ -88,8 +88,6 @@ class Fitting:
 
     async def _rescued(self, last_seq: int, *, after_refusal: bool = False) -> bool:
         """Let a summary stand for the history up to a message; False when there is none."""
-        if self._compactor is None:
-            return False
         cause = "overflow" if after_refusal else "preflight"
         summary = await self._compactor.rescue(self._session.id, self._inputs.summary, last_seq, cause)
         if summary is None:
@@ -97,7 +95,7 @@ class Fitting:
         kept = tuple(entry for entry in self._inputs.history if entry.seq > summary.last_seq)
         self._inputs = replace(self._inputs, summary=summary, history=kept)
         self._state = replace(self._state, history_start=summary.last_seq + 1)
-        self._guard.arm()
+        self.guard.arm()
         return True
 
     async def _recorded(self, context: PromptContext) -> PromptContext:

@@ -10,7 +10,7 @@ follow up    the index is told; nobody waits for it
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -84,9 +84,9 @@ class TurnRunner:
         runtime: ChatRuntime,
         estimator: TokenEstimator,
         settings: TurnSettings,
-        follow_up: Callable[[], None],
+        follow_up: Callable[[str], None],
         plugins: Plugins,
-        compactor: Compactor | None = None,
+        compactor: Compactor,
     ) -> None:
         self._turns = turns
         self._memory = memory
@@ -114,25 +114,13 @@ class TurnRunner:
             StorageError: its answer could not be recorded.
         """
         begun, found, fragments = await self._begin(turn)
-        turn = begun.turn
         emit(TurnStarted(turn.id))
-        if begun.compacted and begun.summary is not None and self._compactor is not None:
-            self._compactor.adopted(begun.summary.id)
-        guard = LoopGuard(armed=begun.compacted)
-        fitting = await self._fitting(turn, begun, found, fragments, guard)
+        fitting = await self._fitting(begun, found, fragments)
         context = await fitting.assemble()
         emit(ContextAssembled(context))
-        recovery = OverflowRecovery(
-            context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
-        )
-        tools = self._tool_runner(turn, begun)
-        reply = await self._runtime.respond(
-            turn.request, context, found, emit, tools, steered, shrink=recovery, guard=guard
-        )
-        finished = await self._finish(turn, context, found, reply, calibrate=not recovery.attempts)
-        self._follow_up()
-        if self._compactor is not None:
-            self._compactor.turn_ended(turn.session_id)
+        reply = await self._respond(begun, fitting, context, found, emit, steered)
+        finished = await self._finish(begun.turn, context, found, reply)
+        self._follow_up(begun.turn.session_id)
         return finished
 
     # -- begin ---------------------------------------------------------------------------------------------------
@@ -143,6 +131,10 @@ class TurnRunner:
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
             begun = await self._turns.begin(turn, history_max=self._settings.history_messages_max)
+            if begun.rolled is not None:
+                self._plugins.session_rolls(begun.turn, begun.rolled, begun.continuity)
+            if begun.compacted and begun.summary is not None:
+                self._compactor.adopted(begun.summary.id)
             return begun, _without_questions(await recall), await reading
         finally:
             recall.cancel()
@@ -164,9 +156,7 @@ class TurnRunner:
         )
         try:
             result = await self._memory.search(query)
-        except (
-            Exception
-        ) as error:  # a named border: the question is answered without memory, the defect is logged whole
+        except Exception as error:  # a named border: the question is answered without memory, the defect is logged
             log.warning("a turn went on without recall", action="recall_failed", turn=turn.id, exc_info=error)
             return ()
         return result.hits
@@ -174,16 +164,11 @@ class TurnRunner:
     # -- assemble ------------------------------------------------------------------------------------------------
 
     async def _fitting(
-        self,
-        turn: Turn,
-        begun: BegunTurn,
-        found: tuple[SearchHit, ...],
-        fragments: tuple[Fragment, ...],
-        guard: LoopGuard,
+        self, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
     ) -> Fitting:
         """What the prompt is made of."""
-        request = turn.request
-        notes = await self._plugins.turn_starts(turn, history_messages=begun.input_seq - 1)
+        request = begun.turn.request
+        notes = await self._plugins.turn_starts(begun.turn, history_messages=begun.input_seq - 1)
         settings = self._settings
         room = int(prompt_budget(self._window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
         fragments = fit(fragments, room)
@@ -210,7 +195,7 @@ class TurnRunner:
             compactor=self._compactor,
             estimator=self._estimator,
             limits=limits,
-            guard=guard,
+            guard=LoopGuard(armed=begun.compacted),
         )
 
     def _learn_window(self, tokens: int) -> None:
@@ -220,10 +205,29 @@ class TurnRunner:
         log.warning("the model takes less than upstream.context_tokens says: set it", action="window_learned",
                     configured=self._settings.window_tokens, takes=tokens)  # fmt: skip
         self._window_tokens = tokens
-        if self._compactor is not None:
-            self._compactor.learn_window(tokens)
+        self._compactor.learn_window(tokens)
 
     # -- respond -------------------------------------------------------------------------------------------------
+
+    async def _respond(
+        self,
+        begun: BegunTurn,
+        fitting: Fitting,
+        context: PromptContext,
+        found: tuple[SearchHit, ...],
+        emit: Callable[[TurnEvent], None],
+        steered: Callable[[], Awaitable[Sequence[Turn]]],
+    ) -> Reply:
+        """The model's reply; a prompt that its server finds too large is made smaller and sent again."""
+        recovery = OverflowRecovery(
+            context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
+        )
+        tools = self._tool_runner(begun.turn, begun)
+        reply = await self._runtime.respond(
+            begun.turn.request, context, found, emit, tools, steered, shrink=recovery, guard=fitting.guard
+        )
+        # What the server counted was not the assembled prompt then: nothing is learned from it.
+        return replace(reply, prompt_tokens_first=0) if recovery.attempts else reply
 
     def _tool_runner(self, turn: Turn, begun: BegunTurn) -> Callable[[ToolCall], Awaitable[str]]:
         session = begun.session
@@ -237,16 +241,13 @@ class TurnRunner:
     # -- finish --------------------------------------------------------------------------------------------------
 
     async def _finish(
-        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply, *, calibrate: bool
+        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
     ) -> TurnFinished:
-        """Record the answer and what was found for it, then learn how this model counts tokens.
-
-        `calibrate` is false when another prompt than the assembled one was answered: nothing is learned from that.
-        """
+        """Record the answer and what was found for it, then learn how this model counts tokens."""
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
         finish = self._turns.finish(turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last)
         await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
-        if calibrate and reply.prompt_tokens_first:
+        if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         self._plugins.turn_ends(turn, _result(reply, context))
         return finished
@@ -279,6 +280,7 @@ def _result(reply: Reply, context: PromptContext) -> TurnResult:
         finish_reason=reply.finish_reason,
         usage=reply.usage,
         recalled=len(context.recalled),
+        steered=tuple(record.message for record in reply.records if record.message.role == "user"),
     )
 
 

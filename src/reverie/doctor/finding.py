@@ -67,7 +67,19 @@ class Examination:
         return any(each.check in checks for each in self.to_fix())
 
 
-GROUPS = ("home", "database", "index", "files", "transcripts", "vectors", "cache", "leftovers", "state", "repair")
+GROUPS = (
+    "home",
+    "database",
+    "index",
+    "files",
+    "transcripts",
+    "vectors",
+    "cache",
+    "leftovers",
+    "state",
+    "plugins",
+    "repair",
+)
 """The parts of a home, in the order in which they are told."""
 
 

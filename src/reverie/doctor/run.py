@@ -24,6 +24,7 @@ from reverie.doctor.index_rows import REPAIRED, check_rows, repair_rows
 from reverie.doctor.leftovers import ASIDE, check_leftovers, set_aside, sweep
 from reverie.doctor.on_disk import check_files, check_transcripts
 from reverie.doctor.patient import noted_process
+from reverie.doctor.plugins import check_plugins
 from reverie.doctor.state_rows import check_state
 from reverie.doctor.vectors import check_vectors, probe
 from reverie.errors import HomeInUseError, HomeReadOnlyError, ReverieError
@@ -94,6 +95,7 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
     if state.sound:
         with steps("conversations"):
             findings += await _guarded(patient, "state", lambda: check_state(patient))
+            findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
 

@@ -9,7 +9,8 @@ what was said.
 Start reading at `contract.py` (what a plugin is), then `events.py` (what it is told), `runtime.py` (how it is called).
 """
 
-from reverie.plugins.contract import Plugin, PluginContext, PluginError, Transcripts, TurnNote
+from reverie.errors import PluginError
+from reverie.plugins.contract import Plugin, PluginContext, Transcripts, TurnNote
 from reverie.plugins.events import (
     CompactionStep,
     CompactionText,

@@ -11,12 +11,15 @@ you would not run.
 from __future__ import annotations
 
 import json
+import os
 import re
 import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from reverie.errors import PluginError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,10 +39,6 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}\.[a-z][a-z0-9_]{0,31}")
 _RESERVED = re.compile(r"(?:turn|session|plugin)\.|compaction\.(?:preparing|flushed|ready|adopted|failed|stale)$")
 
 
-class PluginError(Exception):
-    """A plugin did what it may not do, or something in its way that it should report."""
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorWords:
     """An error in words: its type, what it says, and where it was raised. Made on the plugin's own thread."""
@@ -57,6 +56,10 @@ class ErrorWords:
             text = ""
         frames = list(traceback.walk_tb(error.__traceback__))
         place = f"{PurePath(frames[-1][0].f_code.co_filename).name}, line {frames[-1][1]}" if frames else ""
+        if isinstance(error, OSError) and error.errno is not None:  # the system's words quote nobody
+            place = f"{place} ({os.strerror(error.errno)})"
+        elif isinstance(error, StorageError):  # neither do a database's
+            place = f"{place} ({text})"
         return cls(type(error).__name__, text, place)
 
     def told(self, *, private: bool) -> str:
@@ -86,11 +89,15 @@ class Transcripts(Protocol):
     """Reading whole conversations; only with the grant."""
 
     async def export(
-        self, session_id: str, form: Literal["jsonl", "markdown"], write: Callable[[bytes], object]
+        self,
+        session_id: str,
+        form: Literal["jsonl", "markdown"],
+        write: Callable[[bytes], Awaitable[object] | object],
     ) -> None:
         """Hand a session's transcript to `write`, piece by piece, in the form of `reverie sessions export`.
 
-        To be awaited in an `async def` hook; `write` is called on the plugin's own thread, so it may block.
+        To be awaited in an `async def` hook or a task of the plugin's. `write` is called on the plugin's own thread;
+        it may be a coroutine function or not.
 
         Raises:
             ReverieError: there is no such session, or it could not be read.

@@ -11,18 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from reverie.errors import TurnCancelledError, TurnExpiredError
+from reverie.sessions.events import TurnFailed, TurnFinished
 from reverie.sessions.replay import input_start
-from reverie.types import Usage
+from reverie.types import Message, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reverie.types import FinishReason, Message, ToolCall, Turn, TurnState
+    from reverie.types import FinishReason, ToolCall, Turn, TurnState
 
 
 @dataclass(frozen=True, slots=True)
 class TurnInput:
-    """What a turn brings. `source` is who sent it, as far as the client says; `messages` are without their images."""
+    """What a turn brings. `source` is who sent it, as far as the client says; `messages` are without their images.
+
+    Messages that were collected into one turn stand together.
+    """
 
     session_key: str
     source: str
@@ -47,7 +52,10 @@ class TurnStarting:
 
 @dataclass(frozen=True, slots=True)
 class TurnExchange:
-    """What a turn brought and what was answered. `error` is why there is no answer, empty when there is one."""
+    """What a turn brought and what was answered. `error` is why there is no answer, empty when there is one.
+
+    `messages` have those that entered the turn while it ran, at the end.
+    """
 
     session_key: str
     source: str
@@ -169,7 +177,10 @@ def turn_starting(turn: Turn, *, history_messages: int, now_ms: int) -> TurnStar
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """How a turn ended, for `turn_ended`: the answer, or the error with what had been said by then."""
+    """How a turn ended, for `turn_ended`: the answer, or the error with what had been said by then.
+
+    `steered` are the messages that entered the turn while it ran.
+    """
 
     state: TurnState
     reply: str = ""
@@ -179,11 +190,20 @@ class TurnResult:
     usage: Usage = field(default_factory=Usage)
     recalled: int = 0
     error: Exception | None = None
+    steered: tuple[Message, ...] = ()
+
+
+def result_of(end: TurnFinished | TurnFailed) -> TurnResult:
+    """How a turn ended, from its terminal event."""
+    if isinstance(end, TurnFinished):
+        return TurnResult("answered", end.text, end.tool_calls, end.model, end.finish_reason, end.usage)
+    states: dict[type[Exception], TurnState] = {TurnCancelledError: "cancelled", TurnExpiredError: "expired"}
+    return TurnResult(states.get(type(end.error), "failed"), end.text, error=end.error)
 
 
 def turn_ended(turn: Turn, result: TurnResult, now_ms: int) -> TurnEnded:
     """The event of a turn that ended, in whatever way."""
-    brought = _brought(turn)
+    brought = (*_brought(turn), *result.steered)
     error = result.error
     code = None if error is None else (getattr(error, "code", None) or type(error).__name__)
     return TurnEnded(
@@ -213,9 +233,12 @@ def turn_ended(turn: Turn, result: TurnResult, now_ms: int) -> TurnEnded:
 
 
 def _brought(turn: Turn) -> tuple[Message, ...]:
-    """The new input of a turn: a client may have sent its whole history before it."""
-    messages = turn.request.messages
-    return messages[input_start(messages) :]
+    """The new input of a turn and of those it carries: a client may have sent its whole history before it."""
+    found: list[Message] = []
+    for each in (*turn.carries, turn):
+        messages = each.request.messages
+        found += messages[input_start(messages) :]
+    return tuple(found)
 
 
 def _images(messages: Sequence[Message]) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from reverie.errors import ConfigError
-from reverie.plugins.contract import GROUP, Plugin, PluginError
+from reverie.errors import ConfigError, PluginError
+from reverie.plugins.contract import GROUP, Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

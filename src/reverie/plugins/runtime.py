@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reverie.errors import StorageError
+from reverie.errors import PluginBusyError, StorageError
 from reverie.plugins.contract import NOTE_CHARACTERS_MAX, AddedEvent, Plugin, PluginContext, TurnNote
 from reverie.plugins.event_log import FAILED
-from reverie.plugins.events import turn_ended, turn_starting, withheld
+from reverie.plugins.events import ResetText, SessionReset, result_of, turn_ended, turn_starting, withheld
 from reverie.plugins.found import chosen_plugins, hooks_of, make_plugin
 from reverie.plugins.pauses import Standing, after_failure
-from reverie.plugins.threads import PluginThreads, Raised, TooManyCallsError
+from reverie.plugins.threads import PluginThreads, Raised
+from reverie.plugins.transcripts import GrantedTranscripts
 from reverie.plugins.waiting import WaitingEvents
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     from reverie.plugins.events import (
         CompactionStep,
         PluginEvent,
-        SessionReset,
         TurnEnded,
         TurnResult,
         TurnStarting,
     )
     from reverie.plugins.found import OfferedPlugin
+    from reverie.sessions.events import TurnFailed, TurnFinished
+    from reverie.sessions.rollover import RollOver
     from reverie.types import Turn
 
 log = structlog.get_logger(__name__)
@@ -141,6 +143,21 @@ class Plugins:
         if self.wanted("after_turn"):
             self.after_turn(turn_ended(turn, result, self._clock.now_ms()))
 
+    def turn_unanswered(self, turn: Turn, end: TurnFinished | TurnFailed) -> None:
+        """`after_turn` for a turn that was cut off, failed or cancelled; its end is on disk."""
+        self.turn_ends(turn, result_of(end))
+
+    def session_rolls(self, turn: Turn, rolled: RollOver, continuity: str) -> None:
+        """`on_reset` for the session that a turn found to be over, if a plugin has it."""
+        if not self.wanted("on_reset"):
+            return
+        key = turn.request.session
+        text = ResetText(key.value, continuity)
+        now_ms = self._clock.now_ms()
+        self.on_reset(
+            SessionReset(rolled.ended_id, rolled.session_id, key.agent, now_ms, rolled.reason, rolled.messages, text)
+        )
+
     async def before_turn(self, event: TurnStarting) -> tuple[tuple[str, str], ...]:
         """Call `before_turn` of every plugin; the notes for the prompt, each with its plugin's name. Never raises."""
         asked = [hosted for hosted in self._hosted if "before_turn" in hosted.hooks]
@@ -228,7 +245,7 @@ class Plugins:
         except TimeoutError:
             self._failed(hosted, hook, f"took longer than {deadline_ms} ms", event)
             return None
-        except TooManyCallsError as error:
+        except PluginBusyError as error:
             self._failed(hosted, hook, str(error), event)
             return None
         finally:
@@ -265,7 +282,7 @@ class Plugins:
     def _tell(self, hook: str, event: PluginEvent) -> None:
         for hosted in self._hosted:
             if hook in hosted.hooks:
-                hosted.waiting.add(hook, event)
+                hosted.waiting.add(hook, event if hosted.config.conversation_access else withheld(event))
                 hosted.bell.set()
 
     async def _serve(self, hosted: _Hosted) -> None:
@@ -307,7 +324,7 @@ class Plugins:
         """Load plugins, side by side, each within `LOAD_S_MAX` seconds; one that cannot be is reported and not used."""
         for offered in chosen:
             config = configs[offered.name]
-            granted = transcripts if config.conversation_access else None
+            granted = GrantedTranscripts(transcripts) if transcripts and config.conversation_access else None
             context = PluginContext(offered.name, deepcopy(config.settings), granted)
             threads = await asyncio.to_thread(PluginThreads, offered.name)
             self._hosted.append(_Hosted(offered, config, context, threads))
@@ -360,7 +377,7 @@ class Plugins:
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 outcome = await asyncio.wrap_future(hosted.threads.call(hosted.plugin.close))
-        except (TimeoutError, TooManyCallsError):
+        except (TimeoutError, PluginBusyError):
             self._failed(hosted, "close", f"took longer than {CLOSE_S_MAX:g} s", None)
             return
         self._collect(hosted)
@@ -393,8 +410,8 @@ async def open_plugins(
     configs: Mapping[str, PluginConfig],
     event_log: PluginEventLog,
     clock: Clock,
-    *,
     transcripts: Transcripts | None = None,
+    *,
     recorded: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Plugins]:
     """The plugins that the configuration names, until the block is left; then they are told the rest and closed.

@@ -16,7 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reverie.plugins.contract import ErrorWords, PluginError
+from reverie.errors import PluginBusyError, PluginError
+from reverie.plugins.contract import ErrorWords
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,10 +45,6 @@ class Raised:
 Outcome = Returned | Raised
 
 
-class TooManyCallsError(Exception):
-    """The plugin has not ended its earlier calls; this one was not made."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     function: Callable[..., Any]
@@ -71,11 +68,11 @@ class PluginThreads:
         """Call a hook; what it raises is an outcome, too. Cancelling the future cancels a coroutine.
 
         Raises:
-            TooManyCallsError: too many calls have not ended; nothing was called.
+            PluginBusyError: too many calls have not ended; nothing was called.
         """
         self._pending = {future for future in self._pending if not future.done()}
         if len(self._pending) >= CALLS_MAX:
-            raise TooManyCallsError(f"{len(self._pending)} earlier calls have not ended")
+            raise PluginBusyError(f"{len(self._pending)} earlier calls have not ended")
         if inspect.iscoroutinefunction(function):
             future = asyncio.run_coroutine_threadsafe(_awaited(function, arguments), self._loop)
         else:

@@ -14,6 +14,7 @@ refused before anything is written; `turn_s_max` ends a turn that takes too long
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +69,7 @@ SUPERSEDED = "interrupted by a newer message"
 RETRY_AFTER_S = 5
 LANE_RETRY_S = 1.0
 WATCHES_MAX = 1_000
+SETTINGS_KEPT_MAX = 4_096
 
 
 class RunTurn(Protocol):
@@ -123,6 +125,7 @@ class _Lane:
     session: SessionKey
     settings: QueueSettings
     first: asyncio.Future[Accepted]
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: dict[str, _Entry] = field(default_factory=dict[str, _Entry])
     running: _Running | None = None
     round: int = 0
@@ -165,7 +168,11 @@ class SessionLoad:
 
 
 class TurnQueue:
-    """Runs turns. Use inside `async with queue.running():`; leaving it drains."""
+    """Runs turns. Use inside `async with queue.running():`; leaving it drains.
+
+    `unanswered` is told of each turn that had begun and that `run_turn` did not bring to its end, once its end is on
+    disk: nearly always a failure.
+    """
 
     def __init__(
         self,
@@ -176,6 +183,7 @@ class TurnQueue:
         *,
         turn_s_max: float,
         drain_s: float,
+        unanswered: Callable[[Turn, TurnFinished | TurnFailed], None] = lambda _turn, _end: None,
     ) -> None:
         self._turns = turns
         self._run_turn = run_turn
@@ -183,10 +191,12 @@ class TurnQueue:
         self._config = config
         self._turn_s_max = turn_s_max
         self._drain_s = drain_s
+        self._unanswered = unanswered
         self._lanes: dict[str, _Lane] = {}
         self._entries: dict[str, _Entry] = {}
         self._by_key: dict[tuple[str, str], _Entry] = {}
         self._watches: dict[str, list[SessionWatch]] = {}
+        self._own_settings: OrderedDict[str, JsonObject] = OrderedDict()
         self._tasks: OwnedTasks | None = None
         self._draining = False
         self._lane_ended = asyncio.Event()
@@ -219,49 +229,46 @@ class TurnQueue:
             MessageKeyReusedError: its key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
         """
-        self._refuse_when_stopping()
-        known = self._known(request)
-        if known is not None:
-            return await self._join(known, request)
-        try:
-            lane = await self._room(request, refuse_busy=refuse_busy)
-            dropped = self._admit(lane)
-        except (QueueFullError, SessionBusyError):
-            recorded = await self._turns.find_key(request)  # a message that is here already needs no room
-            if recorded is None:
-                raise
-            return await self._attached(recorded, request)
-        entry, lane = self._enter(request)
-        assert self._tasks is not None, "entering needs it too"
-        # A task of its own: a caller who leaves does not undo it.
-        self._tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        while True:
+            known = self._known(request)
+            if known is not None:
+                return await self._join(known)
+            lane = self._lanes.get(request.session.value)
+            try:
+                if lane is None:
+                    entry = self._come_in(self._open_tasks(), request, self._admit(None))
+                    break
+                async with lane.door:  # one by one, in the order in which they came
+                    if not lane.first.done():
+                        await asyncio.wait([lane.first])  # what its cap is stands with the session
+                    if self._lanes.get(request.session.value) is not lane or self._known(request) is not None:
+                        continue
+                    dropped = self._admit(lane, refuse_busy=refuse_busy)
+                    entry = self._come_in(self._open_tasks(), request, dropped)
+                    break
+            except (QueueFullError, SessionBusyError):
+                recorded = await self._turns.find_key(request)  # a message that is here already needs no room
+                if recorded is None:
+                    raise
+                return await self._attached(recorded)
         accepted = await asyncio.shield(entry.accepted)
-        return await self._attached(accepted, request) if accepted.attached else self._feed(entry)
+        return await self._attached(accepted) if accepted.attached else self._feed(entry)
 
-    def _refuse_when_stopping(self) -> None:
+    def _open_tasks(self) -> OwnedTasks:
         if self._draining or self._tasks is None:
             raise QueueFullError("Reverie is stopping; try again when it is back.", retry_after_s=RETRY_AFTER_S)
+        return self._tasks
 
-    async def _room(self, request: TurnRequest, *, refuse_busy: bool) -> _Lane | None:
-        """The lane that the message is to enter; None when its session is idle.
+    def _come_in(self, tasks: OwnedTasks, request: TurnRequest, dropped: tuple[str, ...]) -> _Entry:
+        """Take a place and be made durable, in a task of its own: a caller who leaves does not undo it."""
+        entry, lane = self._enter(request)
+        tasks.start(self._accept(entry, lane, request, dropped), name="accept")
+        return entry
 
-        Raises:
-            SessionBusyError: it is not, and `refuse_busy` is set.
-        """
-        if refuse_busy and self.busy(request.session):
-            raise SessionBusyError(
-                f"The session {request.session.value} is busy; try again when its turn has ended.",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        while (lane := self._lanes.get(request.session.value)) is not None and not lane.first.done():
-            await asyncio.wait([lane.first])  # what its cap is stands with the session
-        self._refuse_when_stopping()
-        return lane
-
-    async def _join(self, known: _Entry, request: TurnRequest) -> TurnFeed:
+    async def _join(self, known: _Entry) -> TurnFeed:
         """The feed of a turn that was accepted under the same key and has not ended, or is being accepted."""
         accepted = await asyncio.shield(known.accepted)
-        return await self._attached(accepted, request) if accepted.attached else self._feed(known, attached=True)
+        return await self._attached(accepted) if accepted.attached else self._feed(known, attached=True)
 
     def _known(self, request: TurnRequest) -> _Entry | None:
         """The turn that has not ended yet and was accepted under the same key."""
@@ -272,18 +279,24 @@ class TurnQueue:
             raise MessageKeyReusedError(message)
         return entry
 
-    async def _attached(self, accepted: Accepted, request: TurnRequest) -> TurnFeed:
+    async def _attached(self, accepted: Accepted) -> TurnFeed:
         feed = await self.attach(accepted.turn.id)
         assert feed is not None, "it was just found"
-        feed.session_id, feed.attached, feed.session_key = accepted.turn.session_id, True, request.session
+        feed.session_id, feed.attached = accepted.turn.session_id, True
         return feed
 
-    def _admit(self, lane: _Lane | None) -> tuple[str, ...]:
+    def _admit(self, lane: _Lane | None, *, refuse_busy: bool = False) -> tuple[str, ...]:
         """The turns that give way to one more message in a lane.
 
         Raises:
+            SessionBusyError: its caller does not want to wait.
             QueueFullError: there is no room, and none gives way.
         """
+        if lane is not None and refuse_busy:
+            raise SessionBusyError(
+                f"The session {lane.session.value} is busy; try again when its turn has ended.",
+                retry_after_s=RETRY_AFTER_S,
+            )
         if self._waiting >= self._config.waiting_max:
             message = f"{self._waiting} messages wait in all sessions (queue.waiting_max); try later."
             raise QueueFullError(message, retry_after_s=RETRY_AFTER_S)
@@ -383,12 +396,24 @@ class TurnQueue:
 
     async def settings(self, session: SessionKey, channel: str = "") -> QueueSettings:
         """How this session treats messages that find it busy: its own settings, its channel's, or everybody's."""
-        return QueueSettings.of(self._config, channel, await self._turns.session_settings(session.value))
+        own = self._own_settings.get(session.value)
+        if own is None:
+            own = await self._turns.session_settings(session.value)
+            self._remember_settings(session.value, own)
+        return QueueSettings.of(self._config, channel, own)
+
+    def _remember_settings(self, key: str, own: JsonObject) -> None:
+        """Keep what was read, so that not every message reads it; only this process changes it."""
+        self._own_settings[key] = own
+        self._own_settings.move_to_end(key)
+        while len(self._own_settings) > SETTINGS_KEPT_MAX:
+            self._own_settings.popitem(last=False)
 
     async def change_settings(self, session: SessionKey, changes: JsonObject | None) -> None:
         """Give a session settings of its own, which count for what waits already; None: everybody's."""
         own = {} if changes is None else {**await self._turns.session_settings(session.value), **changes}
         await self._turns.change_session_settings(session, own)
+        self._remember_settings(session.value, own)
         lane = self._lanes.get(session.value)
         if lane is not None:
             lane.settings = QueueSettings.of(self._config, session=own)
@@ -461,6 +486,10 @@ class TurnQueue:
             self._watches[key].remove(watch)
             if not self._watches[key]:
                 del self._watches[key]
+
+    def ring(self, key: str) -> None:
+        """Something that did not happen here was recorded for a session: who watches it looks."""
+        self._recorded(key)
 
     def statistics(self) -> QueueStatistics:
         """How busy the sessions are now."""
@@ -655,7 +684,9 @@ class TurnQueue:
                 ended = await self._turns.fail(running.turn, error, partial=said)
             except Exception:  # whoever waits is told all the same
                 log.exception("a failed turn could not be recorded", action="turn_unrecorded", turn=running.turn.id)
-        await self._tell(lane, running, ended if isinstance(ended, TurnFinished) else replace(ended, text=said))
+        ended = ended if isinstance(ended, TurnFinished) else replace(ended, text=said)
+        self._unanswered(running.turn, ended)
+        await self._tell(lane, running, ended)
 
     async def _tell(self, lane: _Lane, running: _Running, ended: TurnFinished | TurnFailed) -> None:
         """Tell each how it ended; one that was to run with the others and did not waits on, or ended by itself."""
@@ -744,7 +775,8 @@ class TurnQueue:
         async for recovered in self._unended():  # first these: what they were told stands before what comes next
             count += 1
             if recovered.state == "running" and not recovered.carried:  # what it carried ends with it
-                await self._turns.fail(await self._turns.turn_of(recovered), TurnEndedError(INTERRUPTED))
+                turn = await self._turns.turn_of(recovered)
+                self._unanswered(turn, await self._turns.fail(turn, TurnEndedError(INTERRUPTED)))
         async for recovered in self._unended():
             if recovered.state != "running":
                 self._take_back(recovered)

@@ -41,11 +41,12 @@ class ResetRules:
 
 @dataclass(frozen=True, slots=True)
 class RollOver:
-    """A session ended and another goes on under its key."""
+    """A session of so many messages ended and another goes on under its key."""
 
     ended_id: str
     session_id: str
     reason: ResetReason
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def roll_over(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -
     data = {"summary": text, "reason": reason, "session": ended}
     append_mark(tx, new, "continuity", data, now_ms, parent_seq=last)
     tx.execute("count_entries", id=new)
-    return RollOver(ended, new, reason)
+    return RollOver(ended, new, reason, session["message_count"])
 
 
 def continuity(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -> str:

@@ -75,7 +75,7 @@ class Home:
 
 @asynccontextmanager
 async def opened(folder: Path, **rules: Any) -> AsyncGenerator[Home]:
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     clock = FakeClock()
     database = await Database.open(folder / "state.db", STATE, now_ms=clock.now_ms())
     try:
@@ -426,15 +426,17 @@ def _seed(connection: apsw.Connection, turns: int) -> None:
     connection.execute(STATE.queries()["insert_session"], {
         "id": "s", "key": "k", "agent": "main", "origin": "live", "title": "", "now": 1})  # fmt: skip
     connection.execute("PRAGMA defer_foreign_keys = 1")
-    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
     connection.execute(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ?) "
         "INSERT INTO turns (id, session_id, position, state, request, accepted_at) "
-        f"{numbers} SELECT 't' || i, 's', i, 'answered', '{{}}', i FROM n",
+        "SELECT 't' || value, 's', value, 'answered', '{}', value FROM n",
         (turns,),
     )
     connection.execute(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ?) "
         "INSERT INTO messages (session_id, seq, turn_id, role, text, fingerprint, created_at) "
-        f"{numbers} SELECT 's', i, 't' || ((i + 1) / 2), 'user', 'message ' || i, x'00', i FROM n",
+        "SELECT 's', value, 't' || ((value + 1) / 2), 'user', 'message ' || value, x'00', value "
+        "FROM n",
         (2 * turns,),
     )
     connection.execute("COMMIT")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reverie.cli.commands.config import Setting, find_setting, list_settings
 from reverie.cli.main import app
-from reverie.config import Config, Home
+from reverie.config import Config, Home, PluginConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def home(tmp_path: Path) -> Home:
     """A home with a few settings."""
     home = Home(tmp_path)
-    home.config_file.write_text('[gateway]\nport = 9000\n[agents.work]\nworkspace = "/srv/work"\n', encoding="utf-8")
+    tables = '[gateway]\nport = 9000\n[agents.work]\nworkspace = "/srv/work"\n[plugins.diary.settings]\na = 1\n'
+    home.config_file.write_text(tables, encoding="utf-8")
     return home
 
 
@@ -35,14 +36,17 @@ def test_every_setting_is_listed_and_explained(home: Home) -> None:
     """All settings of all tables are there, each with its purpose; those of named agents too."""
     settings = list_settings(home)
 
-    sections = {name: info.annotation for name, info in Config.model_fields.items() if name != "agents"}
+    sections = {
+        name: info.annotation for name, info in Config.model_fields.items() if name not in {"agents", "plugins"}
+    }
     fields: list[str] = []
     for section, model in sections.items():
         inner: Any = getattr(model, "model_fields", {})
         tables = {name: info.annotation for name, info in inner.items() if hasattr(info.annotation, "model_fields")}
         fields += [f"{section}.{name}" for name in inner if name not in tables]
         fields += [f"{section}.{table}.{name}" for table, below in tables.items() for name in below.model_fields]
-    assert [setting.key for setting in settings] == [*fields, "agents.work.workspace"]
+    plugin = [f"plugins.diary.{name}" for name in PluginConfig.model_fields]
+    assert [setting.key for setting in settings] == [*fields, "agents.work.workspace", *plugin]
     assert all(setting.purpose for setting in settings)
 
 
@@ -68,6 +72,7 @@ def test_where_values_come_from(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
         ("memory.tools", "true | false"),
         ("sessions.main_key", "matching ^[a-z0-9][a-z0-9_-]{0,63}$"),
         ("gateway.host", ""),
+        ("plugins.diary.deadline_ms", "1 ≤ value ≤ 10000"),
     ],
 )
 def test_what_is_allowed(home: Home, key: str, allowed: str) -> None:

@@ -55,8 +55,9 @@ def test_the_prompts_least_part(window: int, least: int) -> None:
 @pytest.mark.parametrize(
     ("window", "budget"),
     [
-        (4_096, CompactionBudget(4_096, 2_048, 2_048, 1_792, 1_024, 256)),
-        (32_768, CompactionBudget(32_768, 20_000, 12_768, 11_172, 6_384, 1_596)),
+        (4_096, CompactionBudget(4_096, 1_024, 3_072, 2_688, 1_536, 384)),
+        (32_768, CompactionBudget(32_768, 8_192, 24_576, 21_504, 12_288, 3_072)),
+        (80_000, CompactionBudget(80_000, 20_000, 60_000, 56_000, 20_000, 5_000)),
         (200_000, CompactionBudget(200_000, 20_000, 180_000, 176_000, 20_000, 5_000)),
     ],
 )

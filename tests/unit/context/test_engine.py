@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reverie.context.engine import BASE_INSTRUCTIONS, Inputs, Limits, PrefixState, assemble
-from reverie.context.fence import fenced_recall, quoted
+from reverie.context.fence import fenced_note, fenced_recall, quoted
 from reverie.context.fragments import Fragment, text_fingerprint
 from reverie.errors import ContextTooLongError
 from reverie.llm.tokens import TokenEstimator
@@ -137,6 +137,27 @@ def test_recall_gives_way_to_the_new_message() -> None:
 
     assert "recall" not in origins(context)
     assert context.recalled == ()
+
+
+def test_notes_of_plugins_join_the_message_and_change_no_prefix() -> None:
+    """They stand after what was recalled, in one user message, and are gone in the next turn."""
+    notes = (("weather", "It rains."), ("diary", "A birthday."))
+    first = assemble(inputs("a", recalled=(HIT,), notes=notes), NEW, WIDE, TokenEstimator())
+    second = assemble(inputs("a", "b", "c"), state_after(first), WIDE, TokenEstimator())
+
+    assert origins(first)[-4:] == ["recall", "note:weather", "note:diary", "message"]
+    fenced = [fenced_note(*note) for note in notes]
+    assert first.messages()[-1].text == "\n\n".join([fenced_recall([HIT]), *fenced, "a"])
+    assert second.epoch == first.epoch
+    assert [message.text for message in second.messages()[1:]] == ["a", "b", "c"]
+
+
+def test_notes_give_way_to_the_new_message() -> None:
+    """What a plugin adds never pushes out what was asked."""
+    limits = Limits(window=8_192, output=512, recall=2_000)
+    context = assemble(inputs("word " * 5_600, notes=(("p", "fact " * 400),)), NEW, limits, TokenEstimator())
+
+    assert "note:p" not in origins(context)
 
 
 def test_recall_is_bounded_and_skips_what_does_not_fit() -> None:

@@ -53,6 +53,17 @@ def test_a_turn_that_was_not_answered() -> None:
     assert unknown.error_code == "ValueError"
 
 
+def test_messages_that_were_collected_or_steered_belong_to_the_turn() -> None:
+    """Those it carries stand before its own, those that came while it ran behind."""
+    carried = replace(TURN, id="t0", request=replace(REQUEST, messages=(Message("user", "and this?"),)))
+    late = Message("user", "quickly")
+    told = turn_ended(replace(TURN, carries=(carried,)), TurnResult("answered", "ok", steered=(late,)), 9)
+
+    assert told.conversation is not None
+    assert [message.text for message in told.conversation.messages] == ["and this?", "What is this?", "quickly"]
+    assert (told.input_messages, told.input_images) == (3, 1)
+
+
 def test_without_the_grant_only_metadata_is_left() -> None:
     """Every other field is as it was."""
     told = turn_starting(TURN, history_messages=2, now_ms=7)

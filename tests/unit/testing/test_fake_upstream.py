@@ -78,6 +78,8 @@ def test_tool_calls_are_asked_for_until_results_come() -> None:
     streamed = deltas(post(upstream, tools=[TOOL], stream=True))
     pieces = [d["tool_calls"][0]["function"]["arguments"] for d in streamed if "tool_calls" in d]
     assert "".join(pieces) == '{"q":1}'
+    steered = [{"role": "tool", "tool_call_id": "a", "content": "r"}, {"role": "user", "content": "And?"}]
+    assert "tool_calls" not in post(upstream, tools=[TOOL], messages=steered).json()["choices"][0]["message"]
     after = post(upstream, tools=[TOOL], messages=[{"role": "tool", "tool_call_id": "a", "content": "r"}])
     assert after.json()["choices"][0]["message"]["content"] == "done"
     assert "tool_calls" not in post(upstream).json()["choices"][0]["message"]

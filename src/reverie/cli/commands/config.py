@@ -11,7 +11,7 @@ from pydantic_settings import EnvSettingsSource
 
 from reverie.cli.config_file import check_key, remove_setting, save_setting, shown_value, value_of
 from reverie.cli.output import columns, dim, say, say_json
-from reverie.config import AgentConfig, Config, field_range, load_config, resolve_home
+from reverie.config import AgentConfig, Config, PluginConfig, field_range, load_config, resolve_home
 from reverie.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def list_settings(home: Home) -> list[Setting]:
     file: JsonObject = tomllib.loads(home.config_file.read_text(encoding="utf-8")) if home.config_file.exists() else {}
     environment = EnvSettingsSource(Config)()
     keys = [each for section, model in _sections() for each in _fields(section, model)]
-    keys += [(f"agents.{agent}.{name}", info) for agent in config.agents for name, info in _agent_fields()]
+    keys += [each for agent in config.agents for each in _fields(f"agents.{agent}", AgentConfig)]
+    keys += [each for plugin in config.plugins for each in _fields(f"plugins.{plugin}", PluginConfig)]
     return [_setting(config, key, info, environment, file) for key, info in keys]
 
 
@@ -111,10 +112,6 @@ def _fields(section: str, model: type[BaseModel]) -> list[tuple[str, FieldInfo]]
         else:
             here.append((f"{section}.{name}", info))
     return here + below
-
-
-def _agent_fields() -> list[tuple[str, FieldInfo]]:
-    return list(AgentConfig.model_fields.items())
 
 
 def _setting(config: Config, key: str, info: FieldInfo, environment: JsonObject, file: JsonObject) -> Setting:

@@ -41,6 +41,7 @@ TITLES = {
     "cache": "Embedding cache",
     "leftovers": "Leftovers",
     "state": "Conversations",
+    "plugins": "Plugins",
     "repair": "Repair",
 }
 

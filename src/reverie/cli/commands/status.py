@@ -17,6 +17,9 @@ from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
 from reverie.memory.notices import DAMAGED_REASON
+from reverie.plugins.event_log import PluginEventLog
+from reverie.plugins.found import offered_plugins
+from reverie.plugins.report import FAILURES_MAX, named_plugins
 from reverie.sessions.figures import read_inbox_figures
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from reverie.app import OpenMemory
     from reverie.config import Config, Home
     from reverie.memory.index import IndexStatistics
+    from reverie.plugins.report import NamedPlugin
     from reverie.sessions.directory import OversizedSession
     from reverie.sessions.figures import InboxFigures
     from reverie.sessions.store import SessionTotals
@@ -63,6 +67,7 @@ class Status:
     inbox: InboxFigures
     index: IndexStatistics
     live: JsonObject | None
+    plugins: tuple[NamedPlugin, ...]
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -109,7 +114,17 @@ async def _gather(
         inbox=await read_inbox_figures(opened.state, opened.clock.now_ms()),
         index=opened.memory.statistics(),
         live=live,
+        plugins=await _plugins(opened),
     )
+
+
+async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
+    """The plugins of the configuration; their packages are looked up, not loaded."""
+    if not opened.config.plugins:
+        return ()
+    failures = await PluginEventLog(opened.state).newest_failures(FAILURES_MAX)
+    offered = await asyncio.to_thread(offered_plugins)
+    return named_plugins(opened.config.plugins, offered, failures, opened.clock.now_ms())
 
 
 async def _vectors_counted(opened: OpenMemory) -> None:
@@ -177,6 +192,7 @@ def _show(status: Status) -> None:
         ("vectors", vectors),
         ("cache", kept),
         *(("note", note) for note in index.notes),
+        *(("plugin", _plugin_words(plugin)) for plugin in status.plugins),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
     if status.live is not None:
@@ -231,6 +247,16 @@ def _show_notices(index: IndexStatistics) -> None:
         warn(line)
     if len(lines) > NOTICES_SHOWN:
         warn(f"and {len(lines) - NOTICES_SHOWN:,} more: `reverie status --json` lists them")
+
+
+def _plugin_words(plugin: NamedPlugin) -> str:
+    if not plugin.enabled:
+        return f"{plugin.name}, switched off"
+    if len(plugin.packages) != 1:
+        return f"{plugin.name}, NOT usable: offered by {' and '.join(plugin.packages) or 'no installed package'}"
+    grant = "sees conversations" if plugin.conversation_access else "sees no conversations"
+    failed = f"; failed {counted(plugin.failures, 'time')} within a day, last in {plugin.last_failure}"
+    return f"{plugin.name} ({plugin.packages[0]}), {grant}{failed if plugin.failures else ''}"
 
 
 def _model_words(upstream: Upstream) -> str:

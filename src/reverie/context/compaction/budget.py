@@ -6,7 +6,8 @@
                            preflight
 
 A turn whose prompt came above `preflight` has a compaction prepared behind it, so that it is there before it is
-needed. In a small window the reserve gives way: the smaller half, at most 8,000 tokens, is always the prompt's.
+needed. In a small window the reserve gives way: it is at most a quarter of it. OpenClaw's takes all but 8,000 tokens
+there, so that a window of 32,768 is compacted at a third; from 80,000 tokens on the figures are the same.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from reverie.context.budget import MIN_PROMPT_TOKENS
 if TYPE_CHECKING:
     from reverie.config import CompactionConfig
 
+RESERVE_SHARE = 4
+"""The reserve is at most this part of the window."""
 SOFT_TOKENS = 4_000
 SOFT_SHARE = 8
 """The soft margin is at most this part of the threshold: in a small window 4,000 tokens would be most of it."""
@@ -60,7 +63,7 @@ def least_prompt(window: int) -> int:
 
 def compaction_budget(window: int, config: CompactionConfig) -> CompactionBudget:
     """The figures for a window."""
-    room = max(0, window - least_prompt(window))
+    room = max(0, min(window - least_prompt(window), window // RESERVE_SHARE))
     reserve = min(max(config.reserve_tokens, min(config.reserve_tokens_floor, room)), room)
     threshold = window - reserve
     soft = min(SOFT_TOKENS, threshold // SOFT_SHARE)

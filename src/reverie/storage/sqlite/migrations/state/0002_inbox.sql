@@ -95,6 +95,9 @@ CREATE TABLE session_events (
   data TEXT NOT NULL DEFAULT '{}'         -- JSON
 ) STRICT;
 CREATE INDEX session_events_by_key ON session_events (session_key, id);
+CREATE TRIGGER session_events_are_bounded AFTER INSERT ON session_events WHEN NEW.id % 1000 = 0 BEGIN
+  DELETE FROM session_events WHERE id <= NEW.id - 100000;
+END;
 CREATE INDEX session_events_of_failed_plugins ON session_events (id) WHERE kind = 'plugin.failed';
 
 -- How many rows stand where, so that a status never counts a table.

@@ -1,0 +1,31 @@
+"""The benchmarks run, on a small scale: what they count holds there too; what they measure says nothing here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(180)
+def test_busy() -> None:
+    """Every mode acknowledges a second message or refuses it, and nothing is lost, doubled or out of order."""
+    command = [sys.executable, "-m", "benchmarks.busy", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=170, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout.splitlines()[-1])
+    figures, groups = report["figures"], report["groups"]
+
+    assert {name: figures[name] for name in ("lost", "duplicated", "reordered", "wrong")} == {
+        "lost": 0, "duplicated": 0, "reordered": 0, "wrong": 0,
+    }  # fmt: skip
+    assert figures["acks"] > 0
+    assert {mode for mode, ms in groups["ack_ms"].items() if not ms} == {"wait"}
+    assert {mode for mode, s in groups["first_s"].items() if not s} == {"interrupt", "interrupt_stream"}
+    assert {mode for mode, s in groups["reply_s"].items() if not s} == {"reject", "reject_stream"}
+    assert groups["reply_s"]["steer"] < groups["reply_s"]["followup"]
