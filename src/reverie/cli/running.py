@@ -18,7 +18,7 @@ from reverie.errors import ServerRefusedError
 from reverie.memory.workspace import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from reverie.config import Home
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 ANSWER_S_MAX = 1.0
 CALL_S_MAX = 10.0
 FILE_BYTES_MAX = 4096
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""A page of a transcript holds at least one message, however long."""
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ def find_server(home: Home) -> RunningServer | None:
     return server if answers(server.url) else None
 
 
-def ask(server: RunningServer, method: str, path: str, token: str | None) -> Any:
-    """What a server answers, parsed from JSON. Blocks for at most `CALL_S_MAX`.
+def ask(server: RunningServer, method: str, path: str, token: str | None, body: object = None) -> Any:
+    """What a server answers, parsed from JSON; `body` is sent as JSON. Blocks for at most `CALL_S_MAX`.
 
     Raises:
         ServerRefusedError: it refused, or did not answer as it should.
@@ -69,7 +71,7 @@ def ask(server: RunningServer, method: str, path: str, token: str | None) -> Any
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=CALL_S_MAX)
     try:
-        connection.request(method, path, headers=headers)
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
         answer: Any = json.loads(response.read(ANSWER_BYTES_MAX))
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -77,10 +79,37 @@ def ask(server: RunningServer, method: str, path: str, token: str | None) -> Any
     finally:
         connection.close()
     if response.status >= http.client.BAD_REQUEST:
-        message = _refusal(answer)
-        hint = "; its token is read from where gateway.token_env or gateway.token_file say" if not token else ""
-        raise ServerRefusedError(f"the server at {server.url} refused ({response.status}): {message}{hint}")
+        raise _refused(server, response.status, answer, token)
     return answer
+
+
+def download(server: RunningServer, path: str, token: str | None, write: Callable[[bytes], object]) -> None:
+    """Hand what a server answers to `write`, piece by piece. Blocks; each piece may take `CALL_S_MAX`.
+
+    Raises:
+        ServerRefusedError: it refused, or stopped in the middle.
+    """
+    parts = urlsplit(server.url)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=CALL_S_MAX)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        if response.status >= http.client.BAD_REQUEST:
+            raise _refused(server, response.status, json.loads(response.read(ANSWER_BYTES_MAX)), token)
+        while piece := response.read(PIECE_BYTES):
+            write(piece)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ServerRefusedError(f"the server at {server.url} did not answer as it should: {error}") from error
+    finally:
+        connection.close()
+
+
+def _refused(server: RunningServer, status: int, answer: Any, token: str | None) -> ServerRefusedError:
+    unauthorized = status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}
+    hint = "; its token is read from where gateway.token_env or gateway.token_file say"
+    hint = hint if unauthorized and not token else ""
+    return ServerRefusedError(f"the server at {server.url} refused ({status}): {_refusal(answer)}{hint}")
 
 
 def _refusal(answer: Any) -> str:

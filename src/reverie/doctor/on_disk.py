@@ -230,7 +230,7 @@ async def check_transcripts(patient: Patient) -> list[Finding]:
     position = await patient.index.read(_position)
     last, behind = await patient.state.read(
         lambda tx: (
-            int(tx.value("last_message")),
+            int(tx.value("log_end")),
             int(tx.value("count_messages_after", position=position, limit=MESSAGES_COUNTED_MAX)),
         )
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.doctor.finding import Finding, counted, examples
+from reverie.config import SessionsConfig
+from reverie.doctor.finding import Finding, counted, examples, size_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 SESSIONS_SAMPLED = 500
 LISTED_MAX = 100
+UNLIMITED = 2**62
 BACKUP = "compare with a backup and restore it if that one is right; what is there now is never changed by --fix"
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
+    oversized: list[Row]
     unfinished: list[Row]
     miscounted: list[Row]
     sequences: Mapping[str, int]
@@ -34,8 +37,10 @@ async def check_state(patient: Patient) -> list[Finding]:
     """
     turn_s_max = 600.0 if patient.config is None else patient.config.gateway.turn_s_max
     before = patient.clock.now_ms() - int(1000 * turn_s_max)
-    facts = await patient.state.snapshot(lambda tx: _facts(tx, before))
+    limits = SessionsConfig() if patient.config is None else patient.config.sessions
+    facts = await patient.state.snapshot(lambda tx: _facts(tx, before, limits))
     findings = [
+        *size_findings(facts.oversized),
         *turn_findings(facts.unfinished, served=patient.held_by is not None),
         *session_findings(facts.miscounted),
         *sequence_findings(facts.sequences, facts.last),
@@ -43,6 +48,23 @@ async def check_state(patient: Patient) -> list[Finding]:
     return findings or [
         Finding(
             "ok", "state.rows", f"turns have ended, and the {SESSIONS_SAMPLED} sessions used last count their messages"
+        )
+    ]
+
+
+def size_findings(oversized: list[Row]) -> list[Finding]:
+    """Current sessions whose transcripts have passed `sessions.alarm_bytes` or `sessions.alarm_messages`."""
+    if not oversized:
+        return []
+    named = [f"{row['key']} ({row['entries']:,} entries, {size_words(row['bytes'])})" for row in oversized]
+    return [
+        Finding(
+            "warning",
+            "state.session_size",
+            f"{counted(len(oversized), 'session')} larger than expected: {examples(named, len(named))}",
+            "one session is used for everything, for example by a client that always sends the same `user`",
+            "`reverie sessions reset KEY` begins anew with a summary, `sessions.reset.mode` does so by itself; or "
+            "raise sessions.alarm_bytes and sessions.alarm_messages",
         )
     ]
 
@@ -111,8 +133,15 @@ def sequence_findings(sequences: Mapping[str, int], last: Mapping[str, int]) -> 
     ]
 
 
-def _facts(tx: Transaction, before: int) -> _Facts:
+def _facts(tx: Transaction, before: int, limits: SessionsConfig) -> _Facts:
     return _Facts(
+        tx.rows(
+            "large_sessions",
+            sessions=SESSIONS_SAMPLED,
+            bytes_max=limits.alarm_bytes or UNLIMITED,
+            entries_max=limits.alarm_messages or UNLIMITED,
+            limit=LISTED_MAX,
+        ),
         tx.rows("old_unfinished_turns", before=before, limit=LISTED_MAX),
         tx.rows("miscounted_sessions", sessions=SESSIONS_SAMPLED, limit=LISTED_MAX),
         {row["name"]: row["seq"] for row in tx.rows("sequences")},

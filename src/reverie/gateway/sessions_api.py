@@ -15,6 +15,7 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from starlette.responses import Response, StreamingResponse
 
 from reverie.errors import RequestError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from reverie.gateway.ports import GatewayApp
+    from reverie.sessions.tree import EntryPage
     from reverie.types import JsonObject
 
 LISTED = 50
@@ -70,8 +72,7 @@ class SessionsApi:
         limit, before = _number(request, "limit", LISTED, LISTED_MAX), _number(request, "before", 0, NUMBER_MAX)
         session = await self._app.directory.find(_name(request))
         page = await self._app.directory.entries(session.id, before or None, limit)
-        entries = [{"object": "reverie.entry", **asdict(entry)} for entry in page.entries]
-        return _json({"object": "list", "session_id": session.id, "data": entries, "has_more": page.more})
+        return Response(await to_thread.run_sync(_rendered, session.id, page), media_type="application/json")
 
     async def reset(self, request: Request) -> Response:
         """`POST /v1/sessions/{key}/reset`; the body is empty.
@@ -104,6 +105,12 @@ def _name(request: Request) -> str:
     if len(name) > KEY_CHARACTERS_MAX:
         raise RequestError(f"A session key has at most {KEY_CHARACTERS_MAX} characters.", param="key")
     return name
+
+
+def _rendered(session_id: str, page: EntryPage) -> bytes:
+    """A page of entries; it may be a megabyte, so this is work for a thread."""
+    entries = [{"object": "reverie.entry", **asdict(entry)} for entry in page.entries]
+    return render({"object": "list", "session_id": session_id, "data": entries, "has_more": page.more})
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,8 @@ async def archive(database: Database, folder: Path, key: str, session_id: str) -
             await asyncio.to_thread(file.close)
         await asyncio.to_thread(_settle, temporary, target, digest.hexdigest())
     except OSError as error:
-        await asyncio.to_thread(temporary.unlink, missing_ok=True)
+        with suppress(OSError):
+            await asyncio.to_thread(temporary.unlink, missing_ok=True)
         message = f"the session {session_id} was not archived to {target} ({error}); it is kept, and tried again."
         raise StorageError(message) from error
     return target

@@ -10,14 +10,17 @@ import anyio
 import httpx2
 
 from reverie.config import Config
-from reverie.errors import SessionBusyError
+from reverie.errors import SessionBusyError, UnknownSessionError
 from reverie.gateway.server import create_gateway
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.readiness import Condition
 from reverie.sessions.compactions import Expanded
+from reverie.sessions.directory import SessionPage, SessionRecord
 from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, TurnFinished, TurnStarted
 from reverie.sessions.figures import InboxFigures
 from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+from reverie.sessions.rollover import RollOver
+from reverie.sessions.tree import Entry, EntryPage
 from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
 from reverie.types import Gauge, Message, PromptContext, SessionKey, ToolCall, Usage
@@ -174,6 +177,44 @@ class ScriptedWatch:
         return None
 
 
+SESSION = SessionRecord("0001-a", "agent:main:main", "main", "live", "", 1_000, 2_000, None, None, None, 2, 10, 0, 1)
+ENTRY = Entry(
+    "0001-a/1", None, 1, "message", "user", "grüße", {}, "t1", "", "", visible=True, remember=True, created_at_ms=1_000
+)
+
+
+@dataclass
+class ScriptedDirectory:
+    """One session with one entry. `asked` are the pages that were asked for."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+
+    async def page(self, limit: int, after: str | None) -> SessionPage:
+        """The one session."""
+        self.asked.append((limit, after))
+        return SessionPage((SESSION,), more=True)
+
+    async def find(self, name: str) -> SessionRecord:
+        """The one session, by its key."""
+        if name not in {SESSION.key, "main"}:
+            raise UnknownSessionError(f"There is no session '{name}'.")
+        return SESSION
+
+    async def entries(self, session_id: str, before: int | None, limit: int) -> EntryPage:
+        """Its entry."""
+        self.asked.append((session_id, before, limit))
+        return EntryPage((ENTRY,), more=False)
+
+    async def reset(self, name: str) -> RollOver:
+        """It goes on as another."""
+        return RollOver((await self.find(name)).id, "0002-b", "manual")
+
+    async def pieces(self, session_id: str, form: Literal["jsonl", "markdown"]) -> AsyncIterator[bytes]:
+        """Two pieces."""
+        for piece in (session_id, form):
+            yield piece.encode()
+
+
 @dataclass
 class ScriptedApp:
     """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one.
@@ -186,6 +227,7 @@ class ScriptedApp:
     clock: FakeClock = field(default_factory=FakeClock)
     embedder: FakeEmbedder | None = None
     tools: ScriptedTools = field(default_factory=ScriptedTools)
+    directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
     readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
     steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
     refusal: Exception | None = None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reverie.config import Config, Home
     from reverie.memory.index import IndexStatistics
     from reverie.plugins.report import NamedPlugin
+    from reverie.sessions.directory import OversizedSession
     from reverie.sessions.figures import InboxFigures
     from reverie.sessions.store import SessionTotals
     from reverie.types import JsonObject
@@ -62,6 +63,7 @@ class Status:
     databases: dict[str, int]
     agents: dict[str, str]
     totals: SessionTotals
+    oversized: list[OversizedSession]
     inbox: InboxFigures
     index: IndexStatistics
     live: JsonObject | None
@@ -106,6 +108,9 @@ async def _gather(
         databases=await asyncio.to_thread(_sizes, home),
         agents={name: str(workspace) for name, workspace in opened.workspaces.items()},
         totals=await opened.sessions.totals(),
+        oversized=await opened.directory.oversized(
+            opened.config.sessions.alarm_bytes, opened.config.sessions.alarm_messages
+        ),
         inbox=await read_inbox_figures(opened.state, opened.clock.now_ms()),
         index=opened.memory.statistics(),
         live=live,
@@ -176,6 +181,10 @@ def _show(status: Status) -> None:
         ("databases", ", ".join(f"{name} {size_words(size)}" for name, size in status.databases.items())),
         ("agents", ", ".join(status.agents)),
         ("sessions", f"{totals.sessions:,}, with {counted(totals.messages, 'message')}"),
+        *(
+            ("large session", f"{each.key}: {each.entries:,} entries, {size_words(each.bytes)}; `reverie doctor`")
+            for each in status.oversized
+        ),
         ("turns", turns or "none"),
         *queue_rows(status.inbox),
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),

@@ -262,3 +262,15 @@ SELECT coalesce(max(id), 0) FROM messages;
 -- name: last_recall_event
 -- The number of the newest search on record.
 SELECT coalesce(max(id), 0) FROM recall_events;
+
+-- name: large_sessions
+-- Of the sessions used last, the current ones that are larger than they should be.
+SELECT key, message_count AS entries, transcript_bytes AS bytes FROM (
+  SELECT key, message_count, transcript_bytes, ended_at FROM sessions
+  ORDER BY last_interaction_at DESC, id LIMIT :sessions
+) WHERE ended_at IS NULL AND (transcript_bytes > :bytes_max OR message_count > :entries_max)
+ORDER BY transcript_bytes DESC LIMIT :limit;
+
+-- name: log_end
+-- The end of the log of all sessions; messages that were archived and deleted since count.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);

@@ -254,7 +254,7 @@ INSERT INTO sessions (id, key, agent, origin, title, started_at, last_interactio
 SELECT :id, key, agent, 'live', title, :now, :now, :now, id, queue_settings FROM sessions WHERE id = :parent;
 
 -- name: move_waiting_turns
--- Turns that have not begun go on in the successor, in the order they had. The index holds unfinished turns only.
+-- Turns that have not begun go on in the successor, in the order they had. The index holds unended turns only.
 UPDATE turns SET session_id = :new WHERE id IN (
   SELECT id FROM turns INDEXED BY turns_unended
   WHERE state IN ('accepted', 'queued', 'running') AND state <> 'running' AND session_id = :old
@@ -572,7 +572,7 @@ DELETE FROM sessions WHERE id = :id;
 -- Sessions that ended before an instant and in which no turn runs or waits, after one of them.
 SELECT id, key, agent FROM sessions
 WHERE ended_at < :before AND id > :after AND key NOT LIKE 'importing:%' AND NOT EXISTS (
-  SELECT 1 FROM turns INDEXED BY turns_unfinished
+  SELECT 1 FROM turns INDEXED BY turns_unended
   WHERE turns.state IN ('accepted', 'queued', 'running') AND turns.session_id = sessions.id
 ) ORDER BY id LIMIT :limit;
 
