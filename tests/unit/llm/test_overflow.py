@@ -21,7 +21,7 @@ def refusal(message: str, *, status: int = 400, code: str | None = None) -> Upst
         ("request_too_large", None, None),
         ("This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
          9_001, 8_192),
-        ("This model's maximum context length is 4,097 tokens, however you requested 5,360 tokens (4,336 in the prompt).",
+        ("This model's maximum context length is 4,097 tokens, however you requested 5,360 tokens.",
          5_360, 4_097),
         ("prompt is too long: 213462 tokens > 200000 maximum", 213_462, 200_000),
         ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", 1_200_000,
