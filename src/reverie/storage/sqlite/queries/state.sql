@@ -425,7 +425,8 @@ WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AN
 
 -- name: find_ready_compaction
 -- The summary that waits to be adopted by a session.
-SELECT * FROM compactions WHERE session_id = :session_id AND state = 'ready';
+SELECT * FROM compactions
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND state = 'ready';
 
 -- name: adopt_summary
 -- The session goes on with a summary, if the one it was made on still stands.
