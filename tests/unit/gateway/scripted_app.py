@@ -207,7 +207,7 @@ class ScriptedDirectory:
 
     async def reset(self, name: str) -> RollOver:
         """It goes on as another."""
-        return RollOver((await self.find(name)).id, "0002-b", "manual")
+        return RollOver((await self.find(name)).id, "0002-b", "manual", 2)
 
     async def pieces(self, session_id: str, form: Literal["jsonl", "markdown"]) -> AsyncIterator[bytes]:
         """Two pieces."""
