@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from reverie.types import Arrival, ImagePart, Message, SessionKey, ToolCall, TurnRequest
@@ -12,14 +12,37 @@ if TYPE_CHECKING:
     from reverie.types import JsonObject
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dump(value: object) -> str:
     """Compact JSON; text stays readable."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def encode_request(request: TurnRequest) -> str:
     """A turn request as JSON, enough to run it after a restart."""
-    return dump(asdict(request))
+    return dump(
+        {
+            **{name: getattr(request, name) for name in _PLAIN},
+            "session": {"agent": request.session.agent, "value": request.session.value},
+            "messages": [_fields(message) for message in request.messages],
+            "arrival": asdict(request.arrival),
+        }
+    )
+
+
+_NESTED = {"session", "messages", "arrival"}
+_PLAIN = tuple(field.name for field in fields(TurnRequest) if field.name not in _NESTED)
+_OF_MESSAGE = tuple(field.name for field in fields(Message) if field.name not in {"images", "tool_calls"})
+
+
+def _fields(message: Message) -> JsonObject:
+    """A message as plain values. Clients resend whole conversations, so this is not left to `asdict`, which copies."""
+    plain: JsonObject = {name: getattr(message, name) for name in _OF_MESSAGE}
+    plain["images"] = [asdict(image) for image in message.images]
+    plain["tool_calls"] = [asdict(call) for call in message.tool_calls]
+    return plain
 
 
 def decode_request(text: str) -> TurnRequest:

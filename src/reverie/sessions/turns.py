@@ -190,7 +190,7 @@ class TurnStore:
         now = self._clock.now_ms()
 
         def work(tx: Transaction) -> BegunTurn | None:
-            row = tx.row("find_turn", id=turn.id)
+            row = tx.row("turn_standing", id=turn.id)
             assert row is not None, "a turn that runs was accepted"
             if row["state"] not in {"accepted", "queued"}:
                 return None

@@ -84,6 +84,10 @@ WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL O
 UPDATE turns SET drop_line = NULL, carrier_id = :carrier_id
 WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL;
 
+-- name: turn_standing
+-- Where a turn stands; its request may be large and is not read.
+SELECT state, deadline_at FROM turns WHERE id = :id;
+
 -- name: find_turn
 -- A turn by its id.
 SELECT * FROM turns WHERE id = :id;
