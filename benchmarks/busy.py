@@ -40,7 +40,7 @@ from urllib.parse import quote
 import apsw
 
 from benchmarks.gateway import reverie_process, upstream_process
-from benchmarks.report import Report, process_rss_mib, quantile
+from benchmarks.report import Report, process_cpu_s, process_rss_mib, quantile
 from reverie.testing.fake_upstream import FakeUpstream, Plan, serve
 from reverie.types import ToolCall
 
@@ -73,7 +73,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale(6.0, 2.0, 0.5, 200, 60.0, 10.0, 0.3),
+    "full": Scale(6.0, 2.0, 0.5, 200, 60.0, 20.0, 0.3),
     "small": Scale(0.5, 0.3, 0.1, 10, 3.0, 0.5, 0.05),
 }
 
@@ -299,13 +299,14 @@ class Talker:
 
     async def talk(self, target: Target, scale: Scale, stop_at: float) -> None:
         """Bursts of messages, each of which is sent without waiting for the answer to the one before."""
-        await asyncio.sleep(self.choose.uniform(0, scale.pause_s))
+        await asyncio.sleep(self.choose.uniform(0, min(scale.pause_s, scale.load_s)))
         while time.perf_counter() < stop_at:
             async with asyncio.TaskGroup() as group:
                 for number in range(self.choose.randint(1, 4)):
                     group.create_task(self.say(target))
                     await asyncio.sleep(scale.load_call_s / (10 if number else 3))
-            await asyncio.sleep(self.choose.expovariate(1 / scale.pause_s))
+            pause_s = self.choose.expovariate(1 / scale.pause_s)
+            await asyncio.sleep(max(0.0, min(pause_s, stop_at - time.perf_counter())))
 
     async def say(self, target: Target) -> None:
         """One message, sometimes sent twice at once under its key."""
@@ -340,9 +341,9 @@ async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Cou
         ):
             rss_idle = process_rss_mib(target.pid)
             probe = asyncio.create_task(probe_health(target))
-            started = time.perf_counter()
+            cpu_s, started = process_cpu_s(target.pid), time.perf_counter()
             await asyncio.gather(*(talker.talk(target, scale, started + scale.load_s) for talker in talkers))
-            took_s = time.perf_counter() - started
+            took_s, cpu_s = time.perf_counter() - started, process_cpu_s(target.pid) - cpu_s
             loop = json.loads((await ask(target, "GET", "/readyz")).body)["eventLoop"]
             rss_loaded = process_rss_mib(target.pid)
             probe.cancel()
@@ -355,6 +356,7 @@ async def measure_load(scale: Scale) -> tuple[dict[str, float], list[float], Cou
     figures: dict[str, float] = {
         "messages": sent,
         "messages_per_s": sent / took_s,
+        "cpu_ms_per_message": 1_000 * cpu_s / max(1, sent),
         "sent_again": sum(talker.tries for talker in talkers) - sum(talker.numbers for talker in talkers),
         "refused": sum(talker.refused for talker in talkers),
         "rss_mib_idle": rss_idle,

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from reverie.sessions.compactions import Compaction, Expanded
     from reverie.sessions.feed import SessionWatch, TurnFeed
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
+    from reverie.sessions.rollover import RollOver
     from reverie.sessions.store import SessionEvent
     from reverie.types import JsonObject, SessionKey, TurnRequest
 
@@ -198,6 +199,17 @@ class App:
     def ask_for_rebuild(self) -> bool:
         """Have the index built anew in the background; False when that is under way already."""
         return self.background.ask_for_rebuild()
+
+    async def reset_session(self, name: str) -> RollOver:
+        """End the current session of a key now; plugins and watchers hear of it.
+
+        Raises:
+            UnknownSessionError: there is no such session, or it has ended already.
+        """
+        rolled = await self.directory.reset(name)
+        self.plugins.session_was_reset(rolled)
+        self.queue.ring(rolled.key.value)
+        return rolled
 
     async def request_compaction(self, key: str, focus: str = "") -> Compaction:
         """Have a session compacted in the background; what is asked for, or is under way.

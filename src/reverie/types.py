@@ -7,7 +7,10 @@ milliseconds since 1970-01-01 UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["memory", "sessions"]
@@ -217,12 +220,15 @@ class PromptContext:
         for piece in self.pieces:
             parts.append(piece.message)
             if not piece.joined:
-                sent.append(parts[0] if len(parts) == 1 else _as_one(parts))
+                sent.append(as_one(parts))
                 parts = []
         return tuple(sent)
 
 
-def _as_one(parts: list[Message]) -> Message:
+def as_one(parts: Sequence[Message]) -> Message:
+    """Several messages as one: their texts as paragraphs, their images, and what else the last one is."""
+    if len(parts) == 1:
+        return parts[0]
     images = tuple(image for part in parts for image in part.images)
     return replace(parts[-1], text="\n\n".join(part.text for part in parts), images=images)
 

@@ -154,8 +154,8 @@ def check_all(both: WithUpstream, server: Supervised, senders: list[Sender]) -> 
     """Count what became of every message, in the inbox, in the transcripts, and at the model's server."""
     sent = {text: (sender, turn_id) for sender in senders for text, turn_id in sender.ids.items()}
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda one: server.get(f"/v1/queue/{one[1]}").json, sent.values())
-        items = dict(zip(sent, found, strict=True))
+        found = pool.map(server.get, [f"/v1/queue/{turn_id}" for _, turn_id in sent.values()])
+        items = {text: answer.json for text, answer in zip(sent, found, strict=True)}
     answered = {text for text, item in items.items() if item["state"] == "answered"}
     for text, item in items.items():
         sender, turn_id = sent[text]

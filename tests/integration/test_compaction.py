@@ -290,6 +290,23 @@ async def test_a_summary_that_lacks_something_is_asked_for_again_and_then_mended
         assert [line for line in made.summary.splitlines() if line in HEADINGS] == list(HEADINGS)
 
 
+async def test_a_memory_that_cannot_be_written_lets_nothing_be_adopted(tmp_path: Path) -> None:
+    """The flush comes first on every way; without it turns go on as they can, and the transcript is whole."""
+    clock = FakeClock()
+    script = Script(counts=False)
+    async with running(tmp_path, script, clock) as app:
+        note = app.open.workspaces["main"] / "memory" / "2026-01-01.md"
+        await asyncio.to_thread(note.symlink_to, tmp_path / "elsewhere.md")
+        for number in range(40):
+            assert isinstance(await turn(app, f"t{number}"), TurnFinished)
+        found = await app.compactions_of(KEY)
+
+        assert {each.state for each in found} <= {"preparing", "failed"}
+        assert "symbolic link" in (found[0].error or "")
+        assert "<conversation_summary" not in script.turns[-1].messages[0].text
+        assert not (tmp_path / "elsewhere.md").exists()
+
+
 async def test_a_later_summary_is_made_of_the_one_before(tmp_path: Path) -> None:
     """The record is distilled anew, not strung together; each says which messages it stands for."""
     script = Script()

@@ -52,6 +52,7 @@ class Echo:
     turns: TurnStore
     order: list[str] = field(default_factory=list[str])
     gate: asyncio.Event | None = None
+    after_steering: asyncio.Event | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     read: dict[str, str] = field(default_factory=dict[str, str])
@@ -91,6 +92,8 @@ class Echo:
             for message in entering.request.messages
         ]
         self.steered += [record.message.text for record in records]
+        if self.after_steering is not None:
+            await self.after_steering.wait()
         finished = TurnFinished(turn.id, text, (), "stop", Usage(), "echo")
         await self.turns.finish(turn, [*records, RecordedMessage(Message("assistant", text))], finished)
         return finished
@@ -486,6 +489,23 @@ async def test_steered_messages_enter_the_running_turn(turns: TurnStore, store: 
     assert entry is not None
     assert (entry.state, entry.carrier_id) == ("answered", "t0")
     assert await turns.end_of("t1") == answers[0]
+
+
+async def test_a_message_within_anothers_turn_cannot_be_stopped_alone(turns: TurnStore) -> None:
+    """Whoever asked for the turn keeps its answer."""
+    async with busy_queue(turns) as (queue, run, first):
+        run.after_steering = asyncio.Event()
+        steered = await queue.submit(arriving("t1", "m1", delivery="steer"))
+        assert run.gate is not None
+        run.gate.set()
+        while not run.steered:
+            await asyncio.sleep(0)
+        left_alone = await queue.cancel("t1", "stop")
+        run.after_steering.set()
+
+        assert left_alone is not None
+        assert (left_alone.state, left_alone.carrier_id) == ("running", "t0")
+        assert (await first.result()).text == (await steered.result()).text == "first"
 
 
 async def test_a_message_with_settings_of_its_own_is_not_steered(turns: TurnStore) -> None:

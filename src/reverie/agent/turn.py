@@ -132,7 +132,7 @@ class TurnRunner:
         try:
             begun = await self._turns.begin(turn, history_max=self._settings.history_messages_max)
             if begun.rolled is not None:
-                self._plugins.session_rolls(begun.turn, begun.rolled, begun.continuity)
+                self._plugins.session_was_reset(begun.rolled)
             if begun.compacted and begun.summary is not None:
                 self._compactor.adopted(begun.summary.id)
             return begun, _without_questions(await recall), await reading

@@ -27,6 +27,7 @@ from reverie.context.fence import (
     fenced_summary,
 )
 from reverie.context.fragments import text_fingerprint
+from reverie.sessions.replay import NO_ANSWER
 from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     prefix = _prefix(inputs, estimator)
     tools_text = _tools_text(inputs.tools)
     tools_tokens = estimator.text(tools_text)
-    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], estimator)
-    new = [_piece("message", entry.message, estimator) for entry in inputs.history if entry.seq >= inputs.input_seq]
+    asked = [entry for entry in inputs.history if entry.seq >= inputs.input_seq]
+    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], asked[:1], estimator)
+    new = [_piece("message", entry.message, estimator, joined=entry.joined) for entry in asked]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
     notes = _notes(inputs.notes if answers_user else (), estimator)
@@ -113,7 +115,7 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     history = [piece for seq, piece in old if seq >= start.seq]
     fingerprints = _fingerprints(inputs, tools_text)
     reason = _epoch_reason(state, fingerprints, start.reason)
-    pieces = _with_user_messages_joined((*prefix, *history, *recall, *notes, *new))
+    pieces = (*prefix, *_in_turns((*history, *recall, *notes, *new)))
     return PromptContext(
         pieces=pieces,
         stable_pieces=len(prefix),
@@ -143,13 +145,18 @@ def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
     ]
 
 
-def _with_user_messages_joined(pieces: Sequence[PromptPiece]) -> tuple[PromptPiece, ...]:
-    """User messages in a row, collected ones for example, are sent as one: many chat templates allow no others."""
-    following = [piece.message.role for piece in pieces[1:]]
-    return tuple(
-        replace(piece, joined=True) if role == piece.message.role == "user" else piece
-        for piece, role in zip(pieces, [*following, "assistant"], strict=True)
-    )
+UNANSWERED = PromptPiece("unanswered", Message("assistant", NO_ANSWER), estimated_tokens=15)
+
+
+def _in_turns(pieces: Sequence[PromptPiece]) -> tuple[PromptPiece, ...]:
+    """The pieces with a word where an answer never came: many chat templates allow no two user messages in a row."""
+    placed: list[PromptPiece] = []
+    for piece in pieces:
+        before = placed[-1] if placed else None
+        if before is not None and before.message.role == piece.message.role == "user" and not before.joined:
+            placed.append(UNANSWERED)
+        placed.append(piece)
+    return tuple(placed)
 
 
 def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
@@ -160,15 +167,17 @@ def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
     return summary is None or (entry.seq > summary.last_seq and entry.seq not in summary.hidden)
 
 
-def _history(entries: Sequence[HistoryEntry], estimator: TokenEstimator) -> list[tuple[int, PromptPiece]]:
+def _history(
+    entries: Sequence[HistoryEntry], following: Sequence[HistoryEntry], estimator: TokenEstimator
+) -> list[tuple[int, PromptPiece]]:
     """The transcript in view, with its numbers. A message that failed and was said again stands once."""
     repeated = {
         entry.seq
-        for entry, after in pairwise(entries)
+        for entry, after in pairwise([*entries, *following])
         if entry.message.role == after.message.role == "user" and entry.message == after.message
     }
     return [
-        (entry.seq, _piece(f"history:{entry.seq}", _without_images(entry.message), estimator))
+        (entry.seq, _piece(f"history:{entry.seq}", _without_images(entry.message), estimator, joined=entry.joined))
         for entry in entries
         if entry.seq not in repeated
     ]
@@ -208,8 +217,8 @@ def _notes(notes: Sequence[tuple[str, str]], estimator: TokenEstimator) -> list[
     ]
 
 
-def _piece(origin: str, message: Message, estimator: TokenEstimator) -> PromptPiece:
-    return PromptPiece(origin, message, estimator.message(message))
+def _piece(origin: str, message: Message, estimator: TokenEstimator, *, joined: bool = False) -> PromptPiece:
+    return PromptPiece(origin, message, estimator.message(message), joined)
 
 
 def _total(pieces: Sequence[PromptPiece]) -> int:

@@ -211,14 +211,6 @@ class SessionDirectory(Protocol):
         """
         ...
 
-    async def reset(self, name: str) -> RollOver:
-        """End a session; a successor goes on.
-
-        Raises:
-            UnknownSessionError: there is no such session, or it has ended already.
-        """
-        ...
-
     def pieces(self, session_id: str, form: Literal["jsonl", "markdown"]) -> AsyncIterator[bytes]:
         """A whole session, piece by piece."""
         ...
@@ -269,6 +261,14 @@ class GatewayApp(Protocol):
             SessionBusyError: the session is busy, and `refuse_busy` was set; nothing was accepted.
             MessageKeyReusedError: the key stands for another message; nothing was accepted.
             StorageError: it could not be made durable; nothing was accepted.
+        """
+        ...
+
+    async def reset_session(self, name: str) -> RollOver:
+        """End the current session of a key now; a successor goes on.
+
+        Raises:
+            UnknownSessionError: there is no such session, or it has ended already.
         """
         ...
 

@@ -109,6 +109,9 @@ class QueueApi:
         stopped = await self._app.cancel(entry.turn_id, CANCELLED) or entry
         if stopped.state in ENDED and stopped.state != "cancelled":
             raise _already(stopped)
+        if stopped.carrier_id is not None and stopped.state == "running":
+            message = f"The message runs within the turn '{stopped.carrier_id}': cancel that one to stop both."
+            raise RequestError(message, param="id", code="queue_item_carried", status=HTTPStatus.CONFLICT)
         return _json(await self._object(stopped))
 
     async def _until_ended(self, turn_id: str, within_s: float) -> None:

@@ -84,7 +84,7 @@ class SessionsApi:
         raw = await read_body(request.scope, request.receive, bytes_max=BODY_BYTES_MAX, read_s=read_s)
         if raw.strip() not in {b"", b"{}"}:
             raise RequestError("There are no fields here: send an empty body.")
-        return _json({"object": "reverie.session.reset", **asdict(await self._app.directory.reset(_name(request)))})
+        return _json({"object": "reverie.session.reset", **(await self._app.reset_session(_name(request))).as_json()})
 
     async def export(self, request: Request) -> StreamingResponse:
         """`GET /v1/sessions/{key}/export`, as it is read.

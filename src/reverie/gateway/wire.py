@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from reverie.errors import RequestError
 from reverie.gateway.images import read_images
 from reverie.gateway.replies import QUEUED
+from reverie.sessions.replay import NO_ANSWER
 from reverie.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MODEL_DEFAULT = "reverie"
 IMAGES_ONLY = "User sent image(s) with no text."
-FAILED_TURN = "[assistant turn failed before producing content]"
 MISSING_USER_MESSAGE = "Missing user message in `messages`."
 MESSAGES_MAX = 20_000
 TOOLS_MAX = 1_024
@@ -339,7 +339,7 @@ def _read_user(reading: _Reading, entry: JsonObject, text: str, index: int) -> N
 def _assistant(entry: JsonObject, text: str, index: int) -> Message | None:
     """What the assistant said or asked for; None when it is nothing, or only says that a turn had failed or waits."""
     calls = _tool_calls(entry, index)
-    if not calls and (not text.strip() or text.strip() in {FAILED_TURN, QUEUED}):
+    if not calls and (not text.strip() or text.strip() in {NO_ANSWER, QUEUED}):
         return None
     return Message("assistant", text, tool_calls=calls, name=_name(entry, index))
 

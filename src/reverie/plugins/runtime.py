@@ -147,15 +147,21 @@ class Plugins:
         """`after_turn` for a turn that was cut off, failed or cancelled; its end is on disk."""
         self.turn_ends(turn, result_of(end))
 
-    def session_rolls(self, turn: Turn, rolled: RollOver, continuity: str) -> None:
-        """`on_reset` for the session that a turn found to be over, if a plugin has it."""
+    def session_was_reset(self, rolled: RollOver) -> None:
+        """`on_reset` for a session that has ended, if a plugin has it."""
         if not self.wanted("on_reset"):
             return
-        key = turn.request.session
-        text = ResetText(key.value, continuity)
-        now_ms = self._clock.now_ms()
+        text = ResetText(rolled.key.value, rolled.continuity)
         self.on_reset(
-            SessionReset(rolled.ended_id, rolled.session_id, key.agent, now_ms, rolled.reason, rolled.messages, text)
+            SessionReset(
+                rolled.ended_id,
+                rolled.session_id,
+                rolled.key.agent,
+                self._clock.now_ms(),
+                rolled.reason,
+                rolled.messages,
+                text,
+            )
         )
 
     async def before_turn(self, event: TurnStarting) -> tuple[tuple[str, str], ...]:

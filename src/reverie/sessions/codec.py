@@ -38,9 +38,14 @@ def _message(data: JsonObject) -> Message:
     return Message(**data)
 
 
-def encode_extra(message: Message, lead: str = "") -> str:
-    """What a message has besides role and text, as JSON; `{}` for most. `lead` is sent before its text."""
+def encode_extra(message: Message, lead: str = "", *, joined: bool = False) -> str:
+    """What a message has besides role and text, as JSON; `{}` for most.
+
+    `lead` is sent before its text; one that is `joined` is sent as one message with the next.
+    """
     extra: dict[str, Any] = {"lead": lead} if lead else {}
+    if joined:
+        extra["joined"] = True
     if message.tool_calls:
         extra["tool_calls"] = [asdict(call) for call in message.tool_calls]
     if message.images:
@@ -54,10 +59,15 @@ def encode_extra(message: Message, lead: str = "") -> str:
 
 def decode_message(role: Any, text: str, extra_json: str) -> Message:
     """A transcript row as the message that a model is sent."""
+    return decode_entry(role, text, extra_json)[0]
+
+
+def decode_entry(role: Any, text: str, extra_json: str) -> tuple[Message, bool]:
+    """A transcript row as the message that a model is sent, and whether it is sent as one with the next."""
     if extra_json == "{}":
-        return Message(role=role, text=text)
+        return Message(role=role, text=text), False
     extra: JsonObject = json.loads(extra_json)
-    return Message(
+    message = Message(
         role=role,
         text=f"{extra.get('lead', '')}{text}",
         images=tuple(ImagePart(**image) for image in extra.get("images", ())),
@@ -65,3 +75,4 @@ def decode_message(role: Any, text: str, extra_json: str) -> Message:
         tool_call_id=extra.get("tool_call_id"),
         name=extra.get("name"),
     )
+    return message, bool(extra.get("joined"))

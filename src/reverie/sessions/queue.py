@@ -448,7 +448,10 @@ class TurnQueue:
         return sorted(entries, key=lambda entry: ranks.get(entry.turn_id, -1))
 
     async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
-        """Stop a turn that has not ended. Returns it as it stands then; None for an unknown id."""
+        """Stop a turn that has not ended. Returns it as it stands then; None for an unknown id.
+
+        A message that runs within the turn of another is left alone: to stop it would take the other's answer too.
+        """
         error = TurnCancelledError(reason)
         entry = self._entries.get(turn_id)
         lane = self._lanes.get(entry.session.value) if entry is not None else None
@@ -456,7 +459,7 @@ class TurnQueue:
             await asyncio.wait([entry.accepted])
             if await self._turns.cancel_waiting(turn_id, error):
                 self._end_waiting(lane, turn_id, error)
-            elif lane.running is not None and entry in lane.running.entries:
+            elif lane.running is not None and lane.running.turn.id == turn_id:
                 lane.running.reason = reason
                 lane.running.scope.cancel()
                 await self._ended(entry)

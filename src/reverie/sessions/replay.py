@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from reverie.types import Message, Role
 
 FINGERPRINT_BYTES = 16
+NO_ANSWER = "[assistant turn failed before producing content]"
+"""OpenClaw's words in the place of an answer that never came."""
 
 
 def fingerprint(role: Role, text: str, tool_ids: Sequence[str] = ()) -> bytes:

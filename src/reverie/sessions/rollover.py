@@ -15,6 +15,7 @@ from reverie.clock import utc_date
 from reverie.sessions.replay import input_start
 from reverie.sessions.reset import Clocks, find_trigger, is_system_source, policy_of, reset_due
 from reverie.sessions.tree import append_mark
+from reverie.types import SessionKey
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from reverie.config import ResetConfig
     from reverie.sessions.reset import ResetReason, Trigger
     from reverie.storage import Row, Transaction
-    from reverie.types import Turn
+    from reverie.types import JsonObject, Turn
 
 SUMMARY_CHARACTERS_MAX = 2_400
 EXCHANGE_MESSAGES = 6
@@ -41,12 +42,23 @@ class ResetRules:
 
 @dataclass(frozen=True, slots=True)
 class RollOver:
-    """A session of so many messages ended and another goes on under its key."""
+    """A session of so many messages ended and another goes on under its key, told `continuity` of it."""
 
     ended_id: str
     session_id: str
     reason: ResetReason
     messages: int
+    key: SessionKey
+    continuity: str
+
+    def as_json(self) -> JsonObject:
+        """What a program that asked for it is told."""
+        return {
+            "ended_id": self.ended_id,
+            "session_id": self.session_id,
+            "reason": self.reason,
+            "messages": self.messages,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,7 @@ def roll_over(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -
     data = {"summary": text, "reason": reason, "session": ended}
     append_mark(tx, new, "continuity", data, now_ms, parent_seq=last)
     tx.execute("count_entries", id=new)
-    return RollOver(ended, new, reason, session["message_count"])
+    return RollOver(ended, new, reason, session["message_count"], SessionKey(session["agent"], session["key"]), text)
 
 
 def continuity(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -> str:

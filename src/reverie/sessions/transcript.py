@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reverie.sessions.codec import decode_message, encode_extra
+from reverie.sessions.codec import decode_entry, encode_extra
 from reverie.sessions.replay import NewMessages, input_start, message_fingerprint, unseen
 from reverie.sessions.rollover import new_session_id
 from reverie.sessions.tree import known_fingerprints
@@ -46,10 +46,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A message of a transcript with its number."""
+    """A message of a transcript with its number. One that is `joined` is sent as one message with the next."""
 
     seq: int
     message: Message
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class RecordedMessage:
 
     `visible` is False for rounds of our own tools, `remember` False for text that only quotes memory. `seen_text` is
     the whole reply and `seen_calls` the calls that the client was shown, where they differ from the message's own: it
-    is recognised by those when it is replayed. `lead` is what stands before the text when it is sent to a model.
+    is recognised by those when it is replayed. `lead` is what stands before the text when it is sent to a model,
+    and one that is `joined` is sent as one message with the next.
     `turn_id` is the message's own turn where that is not the turn that appends it.
     """
 
@@ -68,6 +70,7 @@ class RecordedMessage:
     seen_text: str | None = None
     seen_calls: tuple[ToolCall, ...] | None = None
     lead: str = ""
+    joined: bool = False
     turn_id: str | None = None
 
     def as_seen(self) -> Message:
@@ -110,7 +113,7 @@ def in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], l
         if added and left < 0:
             kept = ()
             break
-        added.append(HistoryEntry(seq, decode_message(role, text, extra)))
+        added.append(HistoryEntry(seq, *decode_entry(role, text, extra)))
     return (*kept, *added[::-1])[-limit:]
 
 
@@ -148,7 +151,7 @@ def append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[Rec
             text=message.text,
             speaker="",
             said_on="",
-            extra=encode_extra(message, record.lead),
+            extra=encode_extra(message, record.lead, joined=record.joined),
             visible=int(record.visible),
             remember=int(record.remember),
             fingerprint=message_fingerprint(record.as_seen()),

@@ -454,7 +454,7 @@ def _start(tx: Transaction, turn: Turn, now: int) -> tuple[int, str]:
         start = input_start(new.messages)
         records = [RecordedMessage(message, turn_id=each.id) for message in new.messages]
         if new.messages[start].role == "user":
-            records[start] = replace(records[start], lead=lead)
+            records[start] = replace(records[start], lead=lead, joined=each is not inputs[-1])
         at = append(tx, session_id, each.id, records, now)
         if not first:
             first, reason = at + start, new.reason

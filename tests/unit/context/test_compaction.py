@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -215,6 +216,15 @@ def test_a_message_beyond_half_the_window_is_not_summarised() -> None:
 def test_identifiers_are_found(text: str, found: list[str]) -> None:
     """URLs, paths, hosts with ports, hexadecimal words of 8, numbers of 6 digits."""
     assert identifiers_in(text) == found
+
+
+@pytest.mark.parametrize("unit", ["a", "a-", "a.", "1.", "/a", "1a", "x:", "my ", "1,", "http://a"])
+def test_hostile_text_takes_no_time(unit: str) -> None:
+    """However a text is built, looking for what is in it is linear."""
+    started_s = time.perf_counter()
+    extract([said(1, "user", unit * (20_000 // len(unit)))])
+
+    assert time.perf_counter() - started_s < 1
 
 
 def test_at_most_twelve_of_the_last_ten_messages() -> None:

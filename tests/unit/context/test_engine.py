@@ -196,6 +196,40 @@ def test_a_message_repeated_after_a_failure_stands_once() -> None:
     assert origins(context)[3:] == ["history:2", "history:3", "message"]
 
 
+def test_a_message_said_again_after_a_failure_stands_once() -> None:
+    """Also when it is the new message."""
+    said = (HistoryEntry(1, Message("user", "lost")), HistoryEntry(2, Message("user", "lost")))
+    context = assemble(inputs(history=said, input_seq=2), NEW, WIDE, TokenEstimator())
+
+    assert origins(context)[3:] == ["message"]
+
+
+def test_a_word_stands_where_an_answer_never_came() -> None:
+    """No two user messages follow one another, and the last one is what was said now."""
+    said = (HistoryEntry(1, Message("user", "lost")), HistoryEntry(2, Message("user", "new")))
+    context = assemble(inputs(history=said, input_seq=2, recalled=(HIT,)), NEW, WIDE, TokenEstimator())
+
+    assert origins(context)[3:] == ["history:1", "unanswered", "recall", "message"]
+    assert [message.role for message in context.messages()] == ["system", "user", "assistant", "user"]
+    assert context.messages()[2].text == "[assistant turn failed before producing content]"
+
+
+def test_collected_messages_are_sent_as_one_and_stay_so() -> None:
+    """With their images, in their own turn and as history."""
+    picture = Message("user", "two", images=(ImagePart("data:image/png;base64,AA=="),))
+    said = (
+        HistoryEntry(1, Message("user", "one"), joined=True),
+        HistoryEntry(2, picture, joined=True),
+        HistoryEntry(3, Message("user", "three")),
+    )
+    now = assemble(inputs(history=said, input_seq=1), NEW, WIDE, TokenEstimator()).messages()
+    later = (*said, HistoryEntry(4, Message("assistant", "four")), HistoryEntry(5, Message("user", "five")))
+    then = assemble(inputs(history=later, input_seq=5), NEW, WIDE, TokenEstimator()).messages()
+
+    assert now[1:] == (Message("user", "one\n\ntwo\n\nthree", images=picture.images),)
+    assert [message.text for message in then[1:]] == ["one\n\ntwo\n[image omitted]\n\nthree", "four", "five"]
+
+
 def test_images_are_sent_with_their_own_turn_only() -> None:
     """Later turns carry a note in their place."""
     picture = Message("user", "look", images=(ImagePart("data:image/png;base64,AA=="),))

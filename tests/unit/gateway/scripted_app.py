@@ -207,7 +207,8 @@ class ScriptedDirectory:
 
     async def reset(self, name: str) -> RollOver:
         """It goes on as another."""
-        return RollOver((await self.find(name)).id, "0002-b", "manual", 2)
+        key = SessionKey("main", "agent:main:main")
+        return RollOver((await self.find(name)).id, "0002-b", "manual", 2, key, "what was said")
 
     async def pieces(self, session_id: str, form: Literal["jsonl", "markdown"]) -> AsyncIterator[bytes]:
         """Two pieces."""
@@ -329,11 +330,15 @@ class ScriptedApp:
         live = {"accepted", "queued", "running"}
         return [entry for entry in self.inbox.values() if entry.session_key == key and entry.state in live][:limit]
 
+    async def reset_session(self, name: str) -> RollOver:
+        """The session of its directory ends."""
+        return await self.directory.reset(name)
+
     async def cancel(self, turn_id: str, reason: str) -> InboxEntry | None:
         """The message is cancelled if it has not ended."""
         self.cancelled.append((turn_id, reason))
         entry = self.inbox.get(turn_id)
-        if entry is not None and entry.state in {"accepted", "queued", "running"}:
+        if entry is not None and entry.state in {"accepted", "queued", "running"} and entry.carrier_id is None:
             self.inbox[turn_id] = entry = replace(entry, state="cancelled")
         return entry
 

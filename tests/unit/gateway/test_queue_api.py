@@ -199,6 +199,20 @@ async def test_cancelling() -> None:
     assert [turn_id for turn_id, _ in app.cancelled] == [TURN_ID]
 
 
+async def test_a_message_within_anothers_turn_is_not_cancelled_alone() -> None:
+    """Its caller is told which turn that is."""
+    response = await call(with_inbox(replace(QUEUED, state="running", carrier_id="chatcmpl_other")), "DELETE", URL)
+    assert (response.status_code, response.json()["error"]) == (
+        409,
+        {
+            "message": "The message runs within the turn 'chatcmpl_other': cancel that one to stop both.",
+            "type": "invalid_request_error",
+            "param": "id",
+            "code": "queue_item_carried",
+        },
+    )
+
+
 # -- as it comes -----------------------------------------------------------------------------------------------------
 
 SSE = {"accept": "text/event-stream"}

@@ -9,7 +9,6 @@ import pytest
 from reverie.errors import RequestError
 from reverie.gateway.images import ImageLimits
 from reverie.gateway.wire import (
-    FAILED_TURN,
     IMAGES_ONLY,
     MESSAGES_MAX,
     TOOLS_MAX,
@@ -20,6 +19,7 @@ from reverie.gateway.wire import (
     read_head,
     read_tools,
 )
+from reverie.sessions.replay import NO_ANSWER
 from reverie.types import ImagePart, JsonObject, Message, ToolCall
 
 LIMITS = ImageLimits(parts_max=8, bytes_max=1024, total_bytes_max=4096)
@@ -257,7 +257,7 @@ def test_the_old_form_of_tools_is_refused() -> None:
             id="empty and unknown",
         ),
         pytest.param(
-            [user("a"), assistant(FAILED_TURN), user("b")],
+            [user("a"), assistant(NO_ANSWER), user("b")],
             Conversation("", (Message("user", "a"), Message("user", "b"))),
             id="a turn that had failed",
         ),

@@ -19,7 +19,7 @@ from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
 from reverie.sessions.replay import input_start
 from reverie.sessions.transcript import RecordedMessage
-from reverie.types import Message, Usage
+from reverie.types import Message, Usage, as_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -157,8 +157,7 @@ class ChatRuntime:
                     guard.saw(tool, result)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
-            for turn in await steered():
-                conversation.records.extend(_input_records(turn))
+            conversation.records.extend(_input_records(await steered()))
         raise AssertionError("the last round offers no tools of ours, so it returns")
 
     async def _call(
@@ -199,10 +198,26 @@ class ChatRuntime:
         raise AssertionError("a model's last event is Completed")
 
 
-def _input_records(turn: Turn) -> list[RecordedMessage]:
-    """What a message that enters the running turn brings to the conversation."""
-    messages = turn.request.messages
-    return [RecordedMessage(message, turn_id=turn.id) for message in messages[input_start(messages) :]]
+def _input_records(turns: Sequence[Turn]) -> list[RecordedMessage]:
+    """What the messages that enter the running turn bring to the conversation: sent as one, each with its own turn."""
+    brought = [
+        RecordedMessage(message, turn_id=turn.id)
+        for turn in turns
+        for message in turn.request.messages[input_start(turn.request.messages) :]
+    ]
+    return [replace(record, joined=True) for record in brought[:-1]] + brought[-1:]
+
+
+def _sent(records: Sequence[RecordedMessage]) -> tuple[Message, ...]:
+    """The messages of a conversation as a model is sent them."""
+    sent: list[Message] = []
+    parts: list[Message] = []
+    for record in records:
+        parts.append(record.message)
+        if not record.joined:
+            sent.append(as_one(parts))
+            parts = []
+    return tuple(sent)
 
 
 def _name(tool: JsonObject) -> str:
@@ -216,7 +231,7 @@ def _model_request(
     conversation: _Conversation,
     ours: tuple[JsonObject, ...],
 ) -> ModelRequest:
-    messages = (*fitted.context.messages(), *(record.message for record in conversation.records))
+    messages = (*fitted.context.messages(), *_sent(conversation.records))
     if fitted.result_chars_max is not None:
         messages = with_short_results(messages, fitted.result_chars_max)
     return ModelRequest(

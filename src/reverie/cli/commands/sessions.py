@@ -143,7 +143,7 @@ class _Here:
 
     async def reset(self, name: str) -> JsonObject:
         self._must_be_alone()
-        return {"object": "reverie.session.reset", **asdict(await self._opened.directory.reset(name))}
+        return {"object": "reverie.session.reset", **(await self._opened.directory.reset(name)).as_json()}
 
     async def compact(self, name: str, focus: str) -> JsonObject:  # noqa: ARG002 (as the server's)
         message = "a summary is written by a model, beside conversations: start `reverie serve` and ask again."

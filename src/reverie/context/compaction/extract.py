@@ -24,6 +24,8 @@ EXTRACT_BYTES_MAX = 16 * 1024
 LINE_CHARS_MAX = 240
 LINES_PER_MESSAGE_MAX = 40
 LINES_PER_KIND_MAX = 60
+TEXT_CHARS_MAX = 1_000_000
+"""Text that is looked at, the newest first. A turn may wait for this: about 0.2 s where it is all used."""
 
 Kind = Literal["decision", "todo", "rule", "ask", "fact", "said"]
 KINDS: tuple[Kind, ...] = ("decision", "rule", "todo", "ask", "fact", "said")
@@ -125,7 +127,7 @@ class _Room:
 
 def extract(messages: Sequence[SpanMessage], *, bytes_max: int = EXTRACT_BYTES_MAX) -> Extract:
     """What is worth keeping of a stretch, within `bytes_max`. `messages` are in order and not empty."""
-    spoken = [m for m in messages if m.role in {"user", "assistant"} and m.remember and m.text.strip()]
+    spoken = _spoken(messages)
     by_kind: dict[Kind, dict[str, Line]] = {kind: {} for kind in KINDS}
     for message in spoken:
         for line in _lines(message):
@@ -136,6 +138,19 @@ def extract(messages: Sequence[SpanMessage], *, bytes_max: int = EXTRACT_BYTES_M
         room.take(list(by_kind[kind].values()))
     kept = tuple(sorted(room.kept, key=lambda line: line.seq))
     return Extract(messages[0].seq, messages[-1].seq, kept, named, room.left_out)
+
+
+def _spoken(messages: Sequence[SpanMessage]) -> list[SpanMessage]:
+    """What the person and the model said, without quotes from memory: the newest `TEXT_CHARS_MAX` of it."""
+    spoken: list[SpanMessage] = []
+    left = TEXT_CHARS_MAX
+    for message in reversed(messages):
+        if message.role in {"user", "assistant"} and message.remember and message.text.strip():
+            left -= len(message.text)
+            if left < 0:
+                break
+            spoken.append(message)
+    return spoken[::-1]
 
 
 def latest_ask(messages: Sequence[SpanMessage]) -> str:

@@ -14,27 +14,35 @@ CHARS_MIN = 4
 CHARS_MAX = 200
 TEXT_CHARS_MAX = 20_000
 
-_KINDS = re.compile(
-    r"""(?P<url>https?://[^\s<>"'`)\]}]+)
-      | (?P<windows>\b[A-Za-z]:\\[^\s<>"'`|?*]+)
-      | (?P<unix>(?<![\w/.])~?(?:/[\w.@+-]+){2,}/?)
-      | (?P<host>\b(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*:\d{2,5}\b
-               | \b\d{1,3}(?:\.\d{1,3}){3}:\d{2,5}\b)
-      | (?P<hex>\b(?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]{8,}\b)
-      | (?P<number>\b\d{6,}\b)
-    """,
-    re.VERBOSE,
-)
+_WORDS = re.compile(r"[^\s<>\"'`()\[\]{}|,;]+")
+_URL = re.compile(r"https?://\S+")
+_WINDOWS = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\\S+")
+_UNIX = re.compile(r"(?<![\w/.])~?(?:/[\w.@+-]+){2,}/?")
+_HOST = re.compile(r"(?<![\w.-])(?:(?=[\w.-]*[A-Za-z])[A-Za-z0-9.-]+|\d{1,3}(?:\.\d{1,3}){3}):\d{2,5}\b")
+_HEX = re.compile(r"\b(?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]{8,}\b")
+_NUMBER = re.compile(r"\b\d{6,}\b")
 
 
 def identifiers_in(text: str) -> list[str]:
-    """URLs, paths, host:port, hexadecimal words of 8 and numbers of 6 digits or more, in order, each once."""
+    """URLs, paths, host:port, hexadecimal words of 8 and numbers of 6 digits or more, in order, each once.
+
+    Linear in the text's length: it is looked at word by word, and longer words than `CHARS_MAX` are none.
+    """
     found: dict[str, None] = {}
-    for match in _KINDS.finditer(text[:TEXT_CHARS_MAX]):
-        word = match[0].rstrip(".,;:!?")
+    for match in _WORDS.finditer(text[:TEXT_CHARS_MAX]):
+        word = match[0].rstrip(".:!?")
         if CHARS_MIN <= len(word) <= CHARS_MAX:
-            found[word.lower() if match.lastgroup == "hex" else word] = None
+            for identifier in _in_word(word):
+                found[identifier] = None
     return list(found)
+
+
+def _in_word(word: str) -> list[str]:
+    """The identifiers in one word; of the kinds, the first that is there."""
+    for kind in (_URL, _WINDOWS, _UNIX, _HOST, _NUMBER):
+        if there := kind.findall(word):
+            return there
+    return [digits.lower() for digits in _HEX.findall(word)]
 
 
 def identifiers(texts: Iterable[str]) -> tuple[str, ...]:

@@ -178,7 +178,8 @@ ORDER BY messages.seq LIMIT :limit;
 -- name: last_position
 -- The end of the log of all sessions.
 -- Messages that were archived and deleted since count: their places are never given out again.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
+           coalesce((SELECT max(id) FROM messages), 0));
 
 
 -- Recall evidence ----------------------------------------------------------------------------------------------
@@ -425,7 +426,8 @@ WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AN
 
 -- name: find_ready_compaction
 -- The summary that waits to be adopted by a session.
-SELECT * FROM compactions WHERE session_id = :session_id AND state = 'ready';
+SELECT * FROM compactions
+WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND state = 'ready';
 
 -- name: adopt_summary
 -- The session goes on with a summary, if the one it was made on still stands.
