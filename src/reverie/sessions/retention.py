@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,8 @@ def archive_name(key: str, session_id: str) -> str:
 async def archive(database: Database, folder: Path, key: str, session_id: str) -> Path:
     """Write a session to the archive; when this returns, the file is whole, read back and on disk.
 
+    A whole file that holds as much already stays: the session has lost its end since, because its deletion began.
+
     Raises:
         StorageError: it could not be written, or did not read back as it was written.
     """
@@ -112,6 +115,10 @@ async def archive(database: Database, folder: Path, key: str, session_id: str) -
     temporary = target.with_name(f".{target.name}.tmp")
     digest = hashlib.sha256()
     try:
+        if await asyncio.to_thread(_entries_in, target) >= await database.read(
+            lambda tx: tx.value("next_seq", session_id=session_id) - 1
+        ):
+            return target
         file = await asyncio.to_thread(_create, folder, temporary)
         try:
             async for piece in jsonl(database, session_id):
@@ -131,6 +138,19 @@ async def archive(database: Database, folder: Path, key: str, session_id: str) -
 def _create(folder: Path, temporary: Path) -> gzip.GzipFile:
     folder.mkdir(mode=PRIVATE, exist_ok=True)
     return gzip.GzipFile(temporary, "wb", mtime=0)
+
+
+def _entries_in(target: Path) -> int:
+    """How many entries a file of the archive holds; -1 when there is none, or it is damaged."""
+    last = b""
+    try:
+        with gzip.open(target, "rb") as file:
+            for line in file:
+                last = line
+        end: Any = json.loads(last)
+        return int(end["entries"]) if end["type"] == "end" else -1
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError):
+        return -1
 
 
 def _settle(temporary: Path, target: Path, wanted: str) -> None:

@@ -82,7 +82,7 @@ def place(tx: Transaction, turn: Turn, rules: ResetRules | None, now_ms: int) ->
     trigger = trigger_of(turn, rules.config.triggers)
     if trigger is not None:
         turn = _without(turn, trigger)
-        rolled = roll_over(tx, session, "manual", now_ms) if session["message_count"] else None
+        rolled = None if _is_unused(session) else roll_over(tx, session, "manual", now_ms)
     else:
         rolled = roll_over_if_due(tx, session, turn.request.arrival.source, rules, now_ms)
     return Placed(turn if rolled is None else replace(turn, session_id=rolled.session_id), rolled)
@@ -109,11 +109,16 @@ def _without(turn: Turn, trigger: Trigger) -> Turn:
 
 def roll_over_if_due(tx: Transaction, session: Row, source: str, rules: ResetRules, now_ms: int) -> RollOver | None:
     """End a session if its clocks say so; None leaves it. What programs send by themselves ends nothing."""
-    if session["ended_at"] is not None or not session["message_count"] or is_system_source(source, session["key"]):
+    if session["ended_at"] is not None or _is_unused(session) or is_system_source(source, session["key"]):
         return None
     clocks = Clocks(session["started_at"], session["last_interaction_at"])
     due = reset_due(policy_of(rules.config, session["key"]), clocks, now_ms, rules.zone)
     return None if due is None else roll_over(tx, session, due.reason, now_ms)
+
+
+def _is_unused(session: Row) -> bool:
+    """True for a session in which nothing was said yet: a successor has the mark it begins with."""
+    return session["message_count"] <= (0 if session["parent_id"] is None else 1)
 
 
 def roll_over(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -> RollOver:

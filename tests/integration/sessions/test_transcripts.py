@@ -134,6 +134,8 @@ class TestReset:
             first = await home.say("t1", "/new hello")
             second = await home.say("t2", "/new What now?")
             third = await home.say("t3", "/reset")
+            await home.directory.reset("main")
+            fourth = await home.say("t4", "/new again")
 
             assert first.rolled is None
             assert [entry.message.text for entry in first.history] == ["hello"]
@@ -141,6 +143,7 @@ class TestReset:
             assert (second.rolled.reason, second.history[-1].message.text) == ("manual", "What now?")
             assert third.rolled is not None
             assert third.history[-1].message.text == "/reset"
+            assert (fourth.rolled, fourth.history[-1].message.text) == (None, "again")
 
     async def test_resent_history_is_not_recorded_again(self, tmp_path: Path) -> None:
         """A client that knows of no reset sends everything along; what the sessions before hold is known."""
@@ -352,6 +355,30 @@ class TestRetention:
             assert gzip.decompress(await asyncio.to_thread(file.read_bytes)) == first
             await restore(other.database, file, now_ms=1)
             assert await other.exported(session_id) == first
+
+    async def test_an_interrupted_deletion_does_not_shorten_the_archive(self, tmp_path: Path) -> None:
+        """The next sweep keeps the whole file and deletes what is left."""
+        async with opened(tmp_path / "a") as home:
+            session_id = await fill(home)
+            await home.directory.reset("main")
+            first = await home.exported(session_id)
+            home.clock.advance(days=31)
+
+            async def killed(agent: str, session: str) -> None:
+                await home.database.write(lambda tx: tx.execute("delete_newest_entries", session_id=session, limit=2))
+                raise KeyError(agent)
+
+            async def forget(agent: str, session: str) -> None:
+                """Nothing was indexed."""
+
+            place, keep = tmp_path / "archive", RetentionConfig(keep_days=30)
+            with pytest.raises(KeyError):
+                await Retention(home.database, place, keep, home.clock, killed).sweep()
+            swept = await Retention(home.database, place, keep, home.clock, forget).sweep()
+
+            file = place / archive_name(KEY.value, session_id)
+            assert swept.deleted == 1
+            assert gzip.decompress(await asyncio.to_thread(file.read_bytes)) == first
 
     async def test_what_cannot_be_archived_is_kept(self, tmp_path: Path) -> None:
         """A place that cannot be written deletes nothing."""

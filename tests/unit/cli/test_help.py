@@ -21,6 +21,7 @@ COMMANDS = (
     ("status",),
     ("doctor",),
     ("import", "conversation"),
+    ("sessions", "list"),
     ("remember",),
     ("mcp",),
     ("config",),

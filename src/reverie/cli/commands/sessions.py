@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from reverie.app import open_memory
 from reverie.cli.opening import find_home, new_or_old_home, open_home
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 WAITING_SHOWN = 100
 TEXT_SHOWN = 2_000
+PIPED_WIDTH = 1_000
+"""Nothing is cut off where nobody looks at it on a terminal."""
 CANCELLED = "cancelled on the command line (reverie sessions cancel)"
 
 
@@ -350,10 +353,12 @@ def _safe(text: str, *, lines: bool = False) -> str:
 
 
 def _show_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(*heads, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     with console.capture() as capture:
-        console.print(table, width=None if sys.stdout.isatty() else 240)
+        console.print(table)
     say("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))

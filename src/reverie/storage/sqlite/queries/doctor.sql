@@ -273,4 +273,5 @@ ORDER BY transcript_bytes DESC LIMIT :limit;
 
 -- name: log_end
 -- The end of the log of all sessions; messages that were archived and deleted since count.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
+           coalesce((SELECT max(id) FROM messages), 0));

@@ -182,7 +182,8 @@ ORDER BY messages.seq LIMIT :limit;
 -- name: last_position
 -- The end of the log of all sessions.
 -- Messages that were archived and deleted since count: their places are never given out again.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0);
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
+           coalesce((SELECT max(id) FROM messages), 0));
 
 
 -- Recall evidence ----------------------------------------------------------------------------------------------
