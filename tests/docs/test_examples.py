@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ import typer.main
 from reverie.cli.main import app
 from reverie.config import Config
 from reverie.importers.conversations import ImportReport, parse_history
-from tests.acceptance.servers import server_at, until
+from reverie.testing.fake_upstream import Plan
+from tests.acceptance.servers import server_at, until, upstream_for
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, on_one_line, read
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.acceptance.servers import Server
 
 ADDRESS = "http://127.0.0.1:8377"
+ID_OF_THE_README = "chatcmpl_12fb5423-0609-4aa7-be7c-63b70ea10185"
 EVERY_PYTHON = [
     (name_of(page), number, code)
     for page in PAGES
@@ -67,7 +70,7 @@ def test_the_five_minutes_of_the_readme(sample: Server, tmp_path: Path) -> None:
     """Curl, the SDK, a kill, a restart and the question after it give the answers that the README shows."""
     page = read("README.md")
     curl = next(block for block in blocks(page, "sh") if block.startswith("curl"))
-    first, second = blocks(page, "text")
+    first, second, _ = blocks(page, "text")
     program, question = (code for code in blocks(page, "python") if "say(" in code)
     same_lines = program[: program.index("print(say(")]
     done = subprocess.run(
@@ -85,6 +88,38 @@ def test_the_five_minutes_of_the_readme(sample: Server, tmp_path: Path) -> None:
     said = json.loads(done.stdout)["choices"][0]["message"]["content"]
     assert on_one_line(said).startswith(on_one_line(first.rstrip().removesuffix("…")))
     assert without_ids(answer) == without_ids(second)
+
+
+@pytest.mark.acceptance
+def test_the_busy_session_of_the_readme(tmp_path: Path) -> None:
+    """The second message is answered with the headers and the body that the README shows; its reply comes by its id."""
+    page = read("README.md")
+    ask, fetch = [block for block in blocks(page, "sh") if block.startswith("curl")][1:]
+    shown_headers, _, shown_body = blocks(page, "text")[2].partition("\n\n")
+    with server_at(tmp_path / "home") as server, upstream_for(server, Plan(echo=True, delay_s=3)) as both:
+        server.start()
+        slow = threading.Thread(target=server.chat, args=("Something long, please.",), kwargs={"user": "main"})
+        slow.start()
+        until(lambda: both.asked, "the first turn runs")
+        head, _, body = curl(ask, server.url).partition("\n\n")
+        turn_id = json.loads(body)["id"]
+        reply = json.loads(curl(fetch.replace(ID_OF_THE_README, turn_id), server.url))
+        slow.join()
+
+    headers = head.replace(turn_id, ID_OF_THE_README).splitlines()
+    assert [line for line in shown_headers.splitlines() if line not in headers] == []
+    parts = shown_body.strip().replace("chatcmpl_12fb5423-…", turn_id).split("…")
+    assert [part for part in parts if part not in body] == []
+    assert (reply["state"], reply["completion"]["choices"][0]["message"]["content"]) == (
+        "answered",
+        "And for how many people?",
+    )
+
+
+def curl(command: str, address: str) -> str:
+    """What a curl of a page prints, at an address of the test's own."""
+    words = shlex.split(command.replace("\\\n", " ").replace(ADDRESS, address))
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.mark.acceptance

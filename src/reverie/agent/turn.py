@@ -25,7 +25,7 @@ from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tool_contracts import Asker
 from reverie.plugins.events import TurnResult
-from reverie.sessions.events import ContextAssembled, TurnFinished, TurnStarted
+from reverie.sessions.events import ContextAssembled, TurnFinished
 from reverie.sessions.replay import input_start
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class TurnRunner:
             StorageError: its answer could not be recorded.
         """
         begun, found, fragments = await self._begin(turn)
-        emit(TurnStarted(turn.id))
+        emit(begun.started())
         fitting = await self._fitting(begun, found, fragments)
         context = await fitting.assemble()
         emit(ContextAssembled(context))

@@ -27,7 +27,7 @@ from reverie.gateway.replies import NEXT_TURN, QUEUED, Envelope
 from reverie.gateway.routing import RoutingRules, dialect_of, header_value, route, routing_headers
 from reverie.gateway.sse import EventStream, StreamTimes, TurnStream, queued_frames, said_frames
 from reverie.gateway.wire import read_conversation, read_head, read_tools
-from reverie.sessions.events import TurnFailed, TurnFinished
+from reverie.sessions.events import TurnFailed, TurnFinished, TurnStarted
 from reverie.types import TurnRequest
 
 if TYPE_CHECKING:
@@ -246,6 +246,9 @@ async def _result(feed: Feed, timer: TurnTimer, scope: Scope) -> TurnFinished:
             case TurnFailed():
                 echo(scope, "x-should-retry", "false")
                 raise event.error
+            case TurnStarted(reset=reason, session_id=session_id) if reason:
+                echo(scope, "x-reverie-session-reset", reason)
+                echo(scope, "x-reverie-session-id", session_id)
             case _:
                 pass
     raise ReverieError("the turn's events ended without a terminal one")

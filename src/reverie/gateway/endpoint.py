@@ -36,9 +36,11 @@ LINGER_S_MAX = 10.0
 
 
 def echo(scope: Scope, name: str, value: str) -> None:
-    """From now on, whatever is answered to this request carries this header."""
+    """From now on, whatever is answered to this request carries this header, in place of one of the same name."""
     headers: list[tuple[bytes, bytes]] = scope.setdefault(ECHO, [])
-    headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    encoded = name.encode("latin-1")
+    headers[:] = [held for held in headers if held[0] != encoded]
+    headers.append((encoded, value.encode("latin-1")))
 
 
 class Endpoint:

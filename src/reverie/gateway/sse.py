@@ -211,6 +211,8 @@ async def reply_frames(
                     told = _ending(event, envelope, frames, said_something=said_something, include_usage=include_usage)
                     yield told + (await closing() if closing is not None else b"") + DONE
                     return
+                case TurnStarted(reset=reason) if reason:
+                    yield f": x-reverie-session-reset: {reason}\n\n".encode()
                 case ReplyDelta() | ReasoningDelta() | TurnStarted() | ContextAssembled():
                     pass
                 case ToolStarted() | ToolFinished():

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """The turn left the queue and runs."""
+    """The turn left the queue and runs.
+
+    `reset` says why its session ended before it and another went on under the key, `session_id` which that is; both
+    are empty as long as the session is the one that accepted the turn.
+    """
 
     turn_id: str
+    reset: str = ""
+    session_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

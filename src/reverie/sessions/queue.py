@@ -615,7 +615,7 @@ class TurnQueue:
         def emit(event: TurnEvent) -> None:
             if isinstance(event, TurnStarted):
                 for entry in running.entries:
-                    entry.log.add(TurnStarted(entry.turn_id))
+                    entry.log.add(replace(event, turn_id=entry.turn_id))
                 self._recorded(key)
                 return
             carrier.log.add(event)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from reverie.errors import MessageKeyReusedError, TurnCancelledError, TurnDroppedError, TurnEndedError, TurnExpiredError
 from reverie.sessions.codec import decode_request, dump, encode_request
 from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, standing_summary
-from reverie.sessions.events import TurnFailed, TurnFinished
+from reverie.sessions.events import TurnFailed, TurnFinished, TurnStarted
 from reverie.sessions.failures import decode_failure, encode_failure
 from reverie.sessions.inbox import InboxEntry, collect_leads, drop_line, overflow_note
 from reverie.sessions.replay import input_start, message_fingerprint
@@ -78,6 +78,12 @@ class BegunTurn:
     rolled: RollOver | None = None
     summary: StandingSummary | None = None
     compacted: bool = False
+
+    def started(self) -> TurnStarted:
+        """What those who follow the turn hear of its beginning."""
+        if self.rolled is None:
+            return TurnStarted(self.turn.id)
+        return TurnStarted(self.turn.id, self.rolled.reason, self.turn.session_id)
 
 
 @dataclass(frozen=True, slots=True)

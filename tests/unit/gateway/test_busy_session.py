@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -432,3 +433,31 @@ async def test_what_became_of_queued_callers_is_counted() -> None:
         figures = (await client.get("/metrics")).text
     assert 'reverie_turn_seconds_count{outcome="queued"} 2.0' in figures
     assert 'reverie_turn_seconds_count{outcome="answered"} 1.0' in figures
+
+
+# -- a session that ended before the turn ------------------------------------------------------------------------------
+
+RESET = (replace(STARTED, reset="daily", session_id="session-2"), *says(REPLY)[1:])
+
+
+async def test_a_reset_is_told_with_the_reply() -> None:
+    """By a header, beside the id of the session that goes on; the reply is the ordinary one."""
+    response = await ask(ScriptedApp(steps=RESET), HI)
+
+    assert response.json()["choices"][0]["message"]["content"] == REPLY
+    assert response.headers["x-reverie-session-reset"] == "daily"
+    assert response.headers.get_list("x-reverie-session-id") == ["session-2"]
+
+
+async def test_a_reset_is_told_in_a_stream() -> None:
+    """By a comment, which clients skip, before the first word."""
+    response = await ask(ScriptedApp(steps=RESET), STREAM)
+
+    assert response.text.startswith(f"{ROLE}: x-reverie-session-reset: daily\n\ndata: ")
+
+
+async def test_no_reset_no_word() -> None:
+    """An ordinary turn says nothing of it."""
+    response = await ask(ScriptedApp(steps=says(REPLY)), HI)
+
+    assert "x-reverie-session-reset" not in response.headers
