@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from reverie.sessions.replay import NO_ANSWER
 from reverie.testing.fake_upstream import FakeUpstream, Plan, serve_in_thread
 from tests.acceptance.servers import WITHOUT_MEMORY, said_by_user, sdk, server_at, upstream_for
 
@@ -64,7 +65,8 @@ def check_goes_on(both: WithUpstream, user: str, *, partial: str = "") -> None:
         *said, ("user", "Are you back?"), ("assistant", "All is well."),
     ]  # fmt: skip
     sent = both.asked[-1].body["messages"][1:]
-    assert [(message["role"], message["content"]) for message in sent] == [*said, ("user", "Are you back?")]
+    read = said if partial else [*said, ("assistant", NO_ANSWER)]
+    assert [(message["role"], message["content"]) for message in sent] == [*read, ("user", "Are you back?")]
     assert both.server.turn_states(SESSION + user) == ["failed", "answered"]
 
 

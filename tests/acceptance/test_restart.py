@@ -67,7 +67,7 @@ def test_killed_while_turns_wait(talking: WithUpstream) -> None:
         for number, text in enumerate(texts, start=1):
             pool.submit(server.chat, text)
             until(lambda number=number: len(server.turn_states()) == number, f"{text} is accepted")
-        until(lambda: server.turn_states() == ["running", *["accepted"] * 3], "the first one runs")
+        until(lambda: server.turn_states() == ["running", *["queued"] * 3], "the first one runs")
         server.kill()
     talking.upstream.plan = Plan(echo=True)
     talking.upstream.requests.clear()
