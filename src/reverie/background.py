@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
+    from reverie.context.compaction.budget import Load
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
@@ -120,11 +121,11 @@ class Background:
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 
-    def turn_ended(self, session_id: str) -> None:
+    def turn_ended(self, session_id: str, load: Load) -> None:
         """A turn is answered: what it said is to be found, and its session may have become too long."""
         self.transcripts.ring()
         if self.compactor is not None:
-            self.compactor.turn_ended(session_id)
+            self.compactor.turn_ended(session_id, load)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until what was written and said before the start can be found, at most `within_s` seconds."""

@@ -141,15 +141,23 @@ class Compactor:
 
     # -- what a turn calls ---------------------------------------------------------------------------------------
 
-    def turn_ended(self, session_id: str) -> None:
-        """Have a session looked at, in the background."""
-        if not self.enabled:
+    def turn_ended(self, session_id: str, load: Load) -> None:
+        """Have a session looked at, in the background, unless its last turn shows that there is nothing to see."""
+        if not self.enabled or self._is_far_from_due(load):
             return
         self._noted[session_id] = None
         self._noted.move_to_end(session_id)
         while len(self._noted) > SESSIONS_NOTED_MAX:
             self._noted.popitem(last=False)
         self._wake()
+
+    def _is_far_from_due(self, load: Load) -> bool:
+        """True for a session below half of what makes a compaction due: most turns need no look at the disk."""
+        doubled = Load(2 * load.prompt_tokens, load.transcript_bytes, 2 * load.messages_in_view)
+        bytes_max = self._settings.config.transcript_bytes_max
+        return (
+            not bytes_max and due(doubled, self.budget, bytes_max=0, messages_max=self._settings.messages_max) is None
+        )
 
     def adopted(self, compaction_id: str) -> None:
         """A session goes on with a summary: whoever wants to know is told, in the background."""

@@ -19,6 +19,7 @@ from reverie.agent.fitting import Fitting
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
 from reverie.context.budget import prompt_budget
+from reverie.context.compaction.budget import Load
 from reverie.context.engine import Inputs, Limits
 from reverie.context.fragments import fit
 from reverie.errors import ReverieError
@@ -84,7 +85,7 @@ class TurnRunner:
         runtime: ChatRuntime,
         estimator: TokenEstimator,
         settings: TurnSettings,
-        follow_up: Callable[[str], None],
+        follow_up: Callable[[str, Load], None],
         plugins: Plugins,
         compactor: Compactor,
     ) -> None:
@@ -120,7 +121,7 @@ class TurnRunner:
         emit(ContextAssembled(context))
         reply = await self._respond(begun, fitting, context, found, emit, steered)
         finished = await self._finish(begun.turn, context, found, reply)
-        self._follow_up(begun.turn.session_id)
+        self._follow_up(begun.turn.session_id, _load(begun, context, reply))
         return finished
 
     # -- begin ---------------------------------------------------------------------------------------------------
@@ -262,6 +263,12 @@ class TurnRunner:
             await self._evidence.record("turn", agent, query, hits, session_id=turn.session_id, turn_id=turn.id)
         except ReverieError as error:
             log.warning("what was recalled is not on record", action="evidence_lost", turn=turn.id, cause=str(error))
+
+
+def _load(begun: BegunTurn, context: PromptContext, reply: Reply) -> Load:
+    """How full the session is after its turn, as far as the turn knows."""
+    prompt = max(context.estimated_tokens, reply.prompt_tokens_last)
+    return Load(prompt + reply.usage.completion_tokens, 0, len(begun.history) + len(reply.records))
 
 
 def _query_text(turn: Turn) -> str:

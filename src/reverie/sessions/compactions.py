@@ -179,7 +179,12 @@ OUTDATED = "the session went on with another summary, or ended, before this one 
 def standing_summary(tx: Transaction, session_id: str) -> StandingSummary | None:
     """The summary that a session stands on; None for one that was never compacted."""
     session = tx.row("find_session", id=session_id)
-    if session is None or session["compaction_id"] is None:
+    return None if session is None else summary_of(tx, session)
+
+
+def summary_of(tx: Transaction, session: Row) -> StandingSummary | None:
+    """The summary that a session stands on, from its row."""
+    if session["compaction_id"] is None:
         return None
     row = tx.row("find_compaction", id=session["compaction_id"])
     assert row is not None, "an adopted summary is on record"
@@ -187,19 +192,21 @@ def standing_summary(tx: Transaction, session_id: str) -> StandingSummary | None
     return StandingSummary(row["id"], row["last_seq"], row["summary"], frozenset(hidden))
 
 
-def record_prompt_tokens(tx: Transaction, session_id: str, counted: int) -> None:
+def record_prompt_tokens(tx: Transaction, session_id: str, counted: int, answer_seq: int) -> None:
     """Keep what the last call's prompt took. To be called where a turn is finished, after its messages.
 
-    `counted` is of the last call alone: a sum over the rounds of a tool loop would be several prompts.
+    `counted` is of the last call alone: a sum over the rounds of a tool loop would be several prompts. `answer_seq` is
+    the number of the answer, which the prompt did not hold.
     """
+    if counted > 0:
+        tx.execute("record_snapshot", id=session_id, tokens=counted, fresh=1, seq=max(0, answer_seq - 1))
+        return
     row = tx.row("read_snapshot", id=session_id)
     if row is None:
         return
     before = TokenSnapshot(row["tokens"], bool(row["fresh"]), bool(row["compacted"]))
     after = next_snapshot(before, counted=counted)
-    # The newest message is the answer, which the prompt did not hold.
-    seq = max(0, tx.value("next_seq", session_id=session_id) - 2) if counted > 0 else None
-    tx.execute("record_snapshot", id=session_id, tokens=after.tokens, fresh=int(after.fresh), seq=seq)
+    tx.execute("record_snapshot", id=session_id, tokens=after.tokens, fresh=int(after.fresh), seq=None)
 
 
 def _adopt(tx: Transaction, row: Row, now: int) -> bool:

@@ -69,13 +69,12 @@ class Placed:
     rolled: RollOver | None = None
 
 
-def place(tx: Transaction, turn: Turn, rules: ResetRules | None, now_ms: int) -> Placed:
+def place(tx: Transaction, turn: Turn, session: Row, rules: ResetRules | None, now_ms: int) -> Placed:
     """Where a turn begins. Ends its session first if that is due, or if its message says so.
 
-    The session is read anew: it may have been ended while the turn waited. Called before the turn counts as running.
+    `session` is the one that the turn belongs to now: the one that accepted it may have been ended while it waited.
+    Called before the turn counts as running.
     """
-    session = tx.row("find_session_of_turn", turn_id=turn.id)
-    assert session is not None, "a turn's session exists"
     turn = replace(turn, session_id=session["id"])
     if rules is None:
         return Placed(turn)

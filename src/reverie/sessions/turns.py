@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reverie.errors import MessageKeyReusedError, TurnCancelledError, TurnDroppedError, TurnEndedError, TurnExpiredError
 from reverie.sessions.codec import decode_request, dump, encode_request
-from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, standing_summary
+from reverie.sessions.compactions import adopt_ready, record_prompt_tokens, summary_of
 from reverie.sessions.events import TurnFailed, TurnFinished, TurnStarted
 from reverie.sessions.failures import decode_failure, encode_failure
 from reverie.sessions.inbox import InboxEntry, collect_leads, drop_line, overflow_note
@@ -196,28 +196,30 @@ class TurnStore:
         now = self._clock.now_ms()
 
         def work(tx: Transaction) -> BegunTurn | None:
-            row = tx.row("turn_standing", id=turn.id)
+            row = tx.row("turn_with_session", id=turn.id)
             assert row is not None, "a turn that runs was accepted"
-            if row["state"] not in {"accepted", "queued"}:
+            if row["turn_state"] not in {"accepted", "queued"}:
                 return None
-            if row["deadline_at"] is not None and now > row["deadline_at"]:
+            if row["turn_deadline"] is not None and now > row["turn_deadline"]:
                 _end_waiting(tx, turn.id, "expired", TurnExpiredError(EXPIRED), now)
                 return None
-            placed = place(tx, turn, self._resets, now)
+            placed = place(tx, turn, row, self._resets, now)
             session_id = placed.turn.session_id
             compacted = adopt_ready(tx, session_id, now)
             first, new = _start(tx, placed.turn, now)
-            session = session_of(tx.row("find_session", id=session_id))
-            history = in_view(tx, session, self._views.last(session_id), history_max)
+            if compacted or placed.rolled is not None:
+                row = tx.row("find_session", id=session_id)
+                assert row is not None, "a turn's session exists"
+            session = session_of(row)
             return BegunTurn(
                 turn=placed.turn,
                 session=session,
-                history=history,
+                history=in_view(tx, session, self._views.last(session_id), history_max),
                 input_seq=first,
                 input_reason=new,
-                continuity=continuity_of(tx, session_id),
+                continuity=continuity_of(tx, session_id) if row["parent_id"] is not None else "",
                 rolled=placed.rolled,
-                summary=standing_summary(tx, session_id),
+                summary=summary_of(tx, row),
                 compacted=compacted,
             )
 
@@ -273,7 +275,7 @@ class TurnStore:
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
 
         def work(tx: Transaction) -> None:
-            append(tx, turn.session_id, turn.id, replies, now)
+            first = append(tx, turn.session_id, turn.id, replies, now)
             ended = {
                 "state": "answered",
                 "model": finished.model,
@@ -285,7 +287,7 @@ class TurnStore:
             tx.execute("end_turn", id=turn.id, reply=reply, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
             touch(tx, turn.session_id, turn, now)
-            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last)
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, first + len(replies) - 1)
 
         await self._database.write(work)
 

@@ -84,9 +84,10 @@ WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL O
 UPDATE turns SET drop_line = NULL, carrier_id = :carrier_id
 WHERE session_id = :session_id AND state = 'dropped' AND drop_line IS NOT NULL;
 
--- name: turn_standing
--- Where a turn stands; its request may be large and is not read.
-SELECT state, deadline_at FROM turns WHERE id = :id;
+-- name: turn_with_session
+-- Where a turn stands, and the session that it belongs to now; its request may be large and is not read.
+SELECT sessions.*, turns.state AS turn_state, turns.deadline_at AS turn_deadline
+FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :id;
 
 -- name: find_turn
 -- A turn by its id.
@@ -239,10 +240,6 @@ FROM messages WHERE session_id = :session_id AND seq BETWEEN :first AND :last OR
 -- name: find_parent
 -- The session that a session follows.
 SELECT parent_id FROM sessions WHERE id = :id;
-
--- name: find_session_of_turn
--- The session that a turn belongs to now.
-SELECT sessions.* FROM turns JOIN sessions ON sessions.id = turns.session_id WHERE turns.id = :turn_id;
 
 -- name: session_of_turn
 -- The id of the session that a turn belongs to now.
