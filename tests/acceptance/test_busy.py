@@ -334,9 +334,12 @@ def test_a_restart_between_the_message_and_its_reply(server: Server, pool: Threa
 def test_a_queued_request_keeps_all_it_brought(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
     """Image, instructions, tools, model and sampling reach the model when its turn runs, though the caller has gone."""
     busy = Busy(slow, pool, "brings")
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-    body = {
+    image: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    tool: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+    }
+    body: dict[str, Any] = {
         "model": "reverie", "user": busy.user, "temperature": 0.25, "seed": 7, "tools": [tool],
         "messages": [
             {"role": "system", "content": "Answer in one word."},
