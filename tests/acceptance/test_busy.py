@@ -178,6 +178,20 @@ def test_a_retry_is_the_same_turn(slow: WithUpstream, pool: ThreadPoolExecutor) 
     assert busy.say("another", key).error["code"] == "idempotency_key_reused"
 
 
+def test_a_retry_without_a_session_of_its_own(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
+    """Each request without `user` has a session to itself; the same key leads to the first one's all the same."""
+    body = {"model": "reverie", "messages": [{"role": "user", "content": "stateless"}]}
+    before = len(slow.asked)
+    tries = [pool.submit(slow.server.post, "/v1/chat/completions", body, {"Idempotency-Key": "s-1"}) for _ in range(3)]
+    answers = [one.result() for one in tries]
+    later = slow.server.post("/v1/chat/completions", body, {"Idempotency-Key": "s-1"})
+
+    assert {answer.text for answer in (*answers, later)} == {"stateless"}
+    assert len({answer.headers["x-reverie-turn-id"] for answer in (*answers, later)}) == 1
+    assert len({answer.headers["x-reverie-session-key"] for answer in (*answers, later)}) == 1
+    assert len(slow.asked) == before + 1
+
+
 def test_cancelling(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
     """A waiting message and the running one are stopped by id; each ends once, and the next is answered."""
     busy = Busy(slow, pool, "cancels")
