@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from reverie.testing.fake_upstream import Plan
+from reverie.types import ToolCall
 from tests.acceptance.servers import WITHOUT_MEMORY, said_by_user, sdk, until, upstream_for
 
 if TYPE_CHECKING:
@@ -177,6 +178,20 @@ def test_a_retry_is_the_same_turn(slow: WithUpstream, pool: ThreadPoolExecutor) 
     assert busy.say("another", key).error["code"] == "idempotency_key_reused"
 
 
+def test_a_retry_without_a_session_of_its_own(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
+    """Each request without `user` has a session to itself; the same key leads to the first one's all the same."""
+    body = {"model": "reverie", "messages": [{"role": "user", "content": "stateless"}]}
+    before = len(slow.asked)
+    tries = [pool.submit(slow.server.post, "/v1/chat/completions", body, {"Idempotency-Key": "s-1"}) for _ in range(3)]
+    answers = [one.result() for one in tries]
+    later = slow.server.post("/v1/chat/completions", body, {"Idempotency-Key": "s-1"})
+
+    assert {answer.text for answer in (*answers, later)} == {"stateless"}
+    assert len({answer.headers["x-reverie-turn-id"] for answer in (*answers, later)}) == 1
+    assert len({answer.headers["x-reverie-session-key"] for answer in (*answers, later)}) == 1
+    assert len(slow.asked) == before + 1
+
+
 def test_cancelling(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
     """A waiting message and the running one are stopped by id; each ends once, and the next is answered."""
     busy = Busy(slow, pool, "cancels")
@@ -328,3 +343,69 @@ def test_a_restart_between_the_message_and_its_reply(server: Server, pool: Threa
     assert ended["completion"]["choices"][0]["message"]["content"] == "the second"
     assert [event["kind"] for event in missed][-2:] == ["turn.running", "turn.answered"]
     assert [event["turn_id"] for event in missed][-2:] == [queued, queued]
+
+
+def test_a_queued_request_keeps_all_it_brought(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
+    """Image, instructions, tools, model and sampling reach the model when its turn runs, though the caller has gone."""
+    busy = Busy(slow, pool, "brings")
+    image: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    tool: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+    }
+    body: dict[str, Any] = {
+        "model": "reverie", "user": busy.user, "temperature": 0.25, "seed": 7, "tools": [tool],
+        "messages": [
+            {"role": "system", "content": "Answer in one word."},
+            {"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]},
+        ],
+    }  # fmt: skip
+    queued = busy.server.post("/v1/chat/completions", body, {**QUEUE, "x-reverie-model": "other/model"})
+    assert queued.headers["x-openclaw-queued"] == "next-turn"
+    assert busy.item(queued.json["id"], "?wait_ms=15000")["state"] == "answered"
+
+    sent = slow.asked[-1].body
+    assert (sent["model"], sent["temperature"], sent["seed"]) == ("other/model", 0.25, 7)
+    assert tool in sent["tools"]
+    assert "Answer in one word." in sent["messages"][0]["content"]
+    assert image in sent["messages"][-1]["content"]
+
+
+def test_collected_messages_reach_the_model_as_one(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
+    """In OpenClaw's words, with one reply for all."""
+    busy = Busy(slow, pool, "collects")
+    collect = {"x-reverie-on-busy": "collect", "x-reverie-source": "phone"}
+    ids = [busy.say(text, collect).json["id"] for text in ("milk", "bread")]
+    items = [busy.item(turn_id, "?wait_ms=15000") for turn_id in ids]
+
+    told = (
+        "[Queued messages while agent was busy]\n\n---\nQueued #1 (from phone)\nmilk\n\n"
+        "---\nQueued #2 (from phone)\nbread"
+    )
+    assert said_by_user(slow.asked[-1])[-1] == told
+    assert [item["completion"]["choices"][0]["message"]["content"] for item in items] == [told, told]
+    assert [item["carrier"] for item in items] == [ids[1], None]
+
+
+def test_steering_enters_the_running_turn(server: Server, pool: ThreadPoolExecutor) -> None:
+    """After the tool's result and before the next call of the model; both callers get the one reply."""
+    server.environment["REVERIE_MEMORY__EMBEDDER"] = "none"
+    call = ToolCall("call_1", "memory_search", '{"query":"boat"}')
+    with upstream_for(server, Plan(text="Alba.", delay_s=1.0, tool_calls=(call,))) as both:
+        server.start()
+        busy = Busy(both, pool, "steers")
+        steered = busy.say("And of what colour?", {"x-reverie-on-busy": "steer"})
+        assert steered.json["choices"][0]["message"]["content"] == MARKER
+        item = busy.item(steered.json["id"], "?wait_ms=15000")
+
+        assert item["state"] == "answered"
+        assert item["carrier"] == busy.first.result().json["id"]
+        assert item["completion"]["choices"][0]["message"]["content"] == busy.first.result().text
+        assert len(both.asked) == 2
+        last = both.asked[1].body["messages"][-4:]
+        assert [message["role"] for message in last] == ["user", "assistant", "tool", "user"]
+        assert last[-1]["content"] == "And of what colour?"
+        assert [text for role, text in server.transcript(busy.key) if role == "user"] == [
+            "the slow one",
+            "And of what colour?",
+        ]

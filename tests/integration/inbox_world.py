@@ -6,6 +6,7 @@ The event loop's time is the fake clock's, so that a deadline, a debounce or a t
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 TURN_S_MAX = 50.0
 QUIET_ROUNDS = 3
+WAIT_S_MAX = 30.0
 ROWS_MAX = 100_000
 SPOKEN = "Something."
 ENDS = frozenset({"answered", "failed", "dropped", "expired", "cancelled"})
@@ -245,11 +247,20 @@ class World:
             before = self._asked()
             for _ in range(5):
                 await asyncio.sleep(0)
-            await asyncio.gather(self.database.read(_nothing), self.database.read(_nothing))
+            await self._meet_readers()
             await self.database.write(_nothing)
             for _ in range(5):
                 await asyncio.sleep(0)
             quiet = quiet + 1 if self._asked() == before + 3 else 0
+
+    async def _meet_readers(self) -> None:
+        """Wait until both threads that read have come: each has ended what it was at before."""
+        meeting = threading.Barrier(2)
+
+        def come(_: object) -> None:
+            meeting.wait(WAIT_S_MAX)
+
+        await asyncio.gather(self.database.read(come), self.database.read(come))
 
     def _asked(self) -> int:
         statistics = self.database.statistics()

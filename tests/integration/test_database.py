@@ -266,6 +266,21 @@ async def test_every_earlier_schema_becomes_todays(tmp_path: Path, schema: Schem
         assert _shape(path) == _shape(fresh)
 
 
+async def test_two_who_open_an_old_file_at_once_both_get_todays(tmp_path: Path) -> None:
+    """Each step is taken by one of them."""
+    for number in range(5):
+        path = tmp_path / f"{number}.db"
+        connection = apsw.Connection(str(path))
+        connection.pragma("journal_mode", "wal")
+        migrate(connection, path, STATE, now_ms=1, up_to=1)
+        connection.close()
+        opened = await asyncio.gather(*(Database.open(path, STATE, now_ms=2) for _ in range(3)))
+        versions = [await database.read(lambda tx: tx.rows("tallies")) for database in opened]
+        for database in opened:
+            await database.aclose()
+        assert len({str(version) for version in versions}) == 1
+
+
 async def test_a_failing_migration_leaves_the_version_before_it(tmp_path: Path) -> None:
     """A step is applied wholly or not at all."""
     path = tmp_path / "state.db"

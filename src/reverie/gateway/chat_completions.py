@@ -227,6 +227,7 @@ def _echo_place(scope: Scope, feed: Feed) -> None:
     echo(scope, "x-reverie-queue-depth", str(feed.place.depth))
     if feed.attached:
         echo(scope, "x-reverie-attached", "true")
+        echo(scope, "x-reverie-session-key", header_value(feed.session_key.value))
 
 
 async def _still_waits(feed: Feed) -> bool:

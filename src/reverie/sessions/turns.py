@@ -414,9 +414,14 @@ class TurnStore:
 
 
 def request_digest(request: TurnRequest) -> bytes:
-    """A digest of what a message says and where, so that a key that is used for another message is noticed."""
+    """A digest of what a message says and where, so that a key that is used for another message is noticed.
+
+    A session of the request's own is named after the request, anew each time it is sent: there is no other place.
+    """
     prints = [message_fingerprint(message) for message in _new_input(request)]
-    return hashlib.sha256(b"\0".join([request.session.value.encode("utf-8", "surrogatepass"), *prints])).digest()[:16]
+    is_own = request.session.value.endswith(f":{request.turn_id.rpartition('_')[2]}")
+    where = "" if is_own else request.session.value
+    return hashlib.sha256(b"\0".join([where.encode("utf-8", "surrogatepass"), *prints])).digest()[:16]
 
 
 def _new_input(request: TurnRequest) -> tuple[Message, ...]:

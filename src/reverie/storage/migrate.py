@@ -52,8 +52,8 @@ def migrate(connection: apsw.Connection, path: Path, schema: Schema, *, now_ms: 
     A step may rebuild a table that others refer to, so references are not watched meanwhile; a step that leaves one
     without its row is undone.
     """
-    current = connection.pragma("user_version")
-    assert isinstance(current, int), f"{path} has no schema version"
+    current = _version(connection)
+    assert current <= len(schema.migrations()), f"{path} was checked before"
     watched = bool(connection.pragma("foreign_keys"))
     connection.pragma("foreign_keys", False)
     try:
@@ -66,6 +66,9 @@ def _apply_steps(connection: apsw.Connection, schema: Schema, current: int, *, n
     for migration in schema.migrations()[current:up_to]:
         connection.execute("BEGIN IMMEDIATE")
         try:
+            if _version(connection) >= migration.version:  # another process took this step while this one waited
+                connection.execute("ROLLBACK")
+                continue
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations "
                 "(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)"
@@ -83,3 +86,10 @@ def _apply_steps(connection: apsw.Connection, schema: Schema, current: int, *, n
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _version(connection: apsw.Connection) -> int:
+    """The number of the last step that a file has had."""
+    version = connection.pragma("user_version")
+    assert isinstance(version, int), "every database has a version"
+    return version
