@@ -34,6 +34,7 @@ Gate = Literal["source", "provenance", "promoted", "signals", "recalls", "querie
 GATES: tuple[Gate, ...] = get_args(Gate)
 DAY_MS = 86_400_000
 SPAN_DAYS_FULL = 7
+NO_DAY = 0
 _PHASE_DAYS_HALF = 14.0
 _TRUSTED = frozenset({"owner", "agent"})
 _LN_FREQUENCY = math.log(11)
@@ -227,12 +228,15 @@ def rank(entries: Iterable[RecallEntry], rules: Rules, now_ms: int) -> Ranking:
     found: list[Candidate] = []
     rejected: list[Rejection] = []
     for entry in entries:
-        candidate, total = _weighed(entry, rules, weights, now_ms)
-        has = _has(entry, candidate, total, rules)
-        for gate, own, needed in zip(GATES, has, needs, strict=True):
-            if own > needed if gate == "age" else own < needed:
-                rejected.append(Rejection(entry, gate, own, needed))
-                break
+        age_days = age_days_of(entry.last_recalled_at_ms, now_ms)
+        has = _has(entry, rules, -age_days)
+        failed = next((place for place, own in enumerate(has) if own < needs[place]), None)
+        if failed is not None:
+            rejected.append(_rejection(entry, failed, has[failed], needs[failed]))
+            continue
+        candidate, total = _weighed(entry, rules, weights, now_ms, age_days)
+        if total < rules.score_min:
+            rejected.append(Rejection(entry, "score", total, rules.score_min))
         else:
             found.append(candidate)
     found.sort(key=_order)
@@ -242,33 +246,26 @@ def rank(entries: Iterable[RecallEntry], rules: Rules, now_ms: int) -> Ranking:
 
 def explain(entry: RecallEntry, rules: Rules, now_ms: int) -> Explanation:
     """One entry against every gate, by the figures that `rank` decides with."""
-    candidate, total = _weighed(entry, rules, rules.weights.normalised(), now_ms)
+    age_days = age_days_of(entry.last_recalled_at_ms, now_ms)
+    candidate, total = _weighed(entry, rules, rules.weights.normalised(), now_ms, age_days)
     checks: list[GateCheck] = []
-    for gate, own, needed in zip(GATES, _has(entry, candidate, total, rules), _needs(rules), strict=True):
-        passed = own <= needed if gate == "age" else own >= needed
-        checks.append(GateCheck(gate, own, needed if math.isfinite(needed) else None, passed))
+    for gate, own, needed in zip(GATES, (*_has(entry, rules, -age_days), total), _needs(rules), strict=True):
+        own_shown, needed_shown = (-own, -needed) if gate == "age" else (own, needed)
+        checks.append(
+            GateCheck(gate, own_shown, needed_shown if math.isfinite(needed_shown) else None, passed=own >= needed)
+        )
     return Explanation(candidate, tuple(checks))
 
 
 def components_of(entry: RecallEntry, rules: Rules, now_ms: int) -> Components:
     """The six parts of an entry's score, each 0 to 1."""
-    signals, days = entry.signals, len(set(entry.days))
-    consolidation = consolidation_of(entry.days)
-    if rules.counting == "upstream":
-        consolidation = max(consolidation, _clamp(entry.grounded_count / 3))
-    return Components(
-        frequency=_clamp(math.log1p(max(0, signals)) / _LN_FREQUENCY),
-        relevance=_clamp(entry.total_score / max(1, signals)),
-        diversity=_clamp(max(len(entry.queries), days) / 5),
-        recency=_halved(age_days_of(entry.last_recalled_at_ms, now_ms), rules.half_life_days),
-        consolidation=consolidation,
-        conceptual=_clamp(len(entry.tags) / 6),
-    )
+    return _components(entry, rules, age_days_of(entry.last_recalled_at_ms, now_ms))
 
 
 def consolidation_of(days: Iterable[str]) -> float:
     """How well recalls are spread over days (`YYYY-MM-DD`), 0 to 1: five days or more over a week or more are 1."""
-    numbers = {number for number in map(_day_number, days) if number is not None}
+    numbers = set(map(_day_number, days))
+    numbers.discard(NO_DAY)
     if len(numbers) <= 1:
         return 0.2 * len(numbers)
     spread = _clamp(math.log(len(numbers)) / _LN_DAYS)
@@ -293,37 +290,58 @@ def is_short_term(path: str) -> bool:
     return _DAILY_NOTE.fullmatch(path) is not None and _GENERATED.search(path) is None
 
 
-def _weighed(entry: RecallEntry, rules: Rules, weights: Weights, now_ms: int) -> tuple[Candidate, float]:
+def _components(entry: RecallEntry, rules: Rules, age_days: float) -> Components:
+    signals = max(0, entry.signals)
+    consolidation = consolidation_of(entry.days)
+    if rules.counting == "upstream":
+        consolidation = max(consolidation, _clamp(entry.grounded_count / 3))
+    return Components(
+        _clamp(math.log1p(signals) / _LN_FREQUENCY),
+        _clamp(entry.total_score / max(1, signals)),
+        _clamp(max(len(entry.queries), len(entry.days)) / 5),
+        _halved(age_days, rules.half_life_days),
+        consolidation,
+        _clamp(len(entry.tags) / 6),
+    )
+
+
+def _weighed(
+    entry: RecallEntry, rules: Rules, weights: Weights, now_ms: int, age_days: float
+) -> tuple[Candidate, float]:
     """An entry's parts, and its score before it is cut to 1: that is what the threshold is held against."""
-    parts = components_of(entry, rules, now_ms)
+    parts = _components(entry, rules, age_days)
     boost = phase_boost(entry, BOOSTS[rules.counting], now_ms)
     total = sum(map(mul, weights, parts)) + boost
-    return Candidate(entry, _clamp(total), parts, boost, age_days_of(entry.last_recalled_at_ms, now_ms)), total
+    return Candidate(entry, _clamp(total), parts, boost, age_days), total
 
 
-def _has(entry: RecallEntry, candidate: Candidate, total: float, rules: Rules) -> tuple[float, ...]:
-    """What an entry has, in the order of the gates."""
-    signals, days = entry.signals, len(set(entry.days))
+def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ...]:
+    """What an entry has, in the order of the gates but that of the score; its age below zero, so that more is better."""
+    signals, days = entry.signals, len(entry.days)
     is_strict = rules.counting == "strict"
     return (
-        is_short_term(entry.path) and 1 <= entry.start_line <= entry.end_line,
+        1 <= entry.start_line <= entry.end_line and is_short_term(entry.path),
         entry.provenance in _TRUSTED,
-        rules.include_promoted or entry.promoted_at_ms is None,
+        entry.promoted_at_ms is None or rules.include_promoted,
         signals,
         entry.recall_count if is_strict else signals,
         len(entry.user_queries) if is_strict else max(len(entry.queries), days),
         days,
-        not is_strict or entry.recall_count > 0 or entry.grounded_count > 0,
-        candidate.age_days,
-        total,
+        entry.recall_count > 0 or entry.grounded_count > 0 or not is_strict,
+        youth_days,
     )
 
 
 def _needs(rules: Rules) -> tuple[float, ...]:
-    """What is needed, in the order of the gates; of the age it is the most allowed."""
+    """What is needed, in the order of the gates; of the age, below zero, the most allowed."""
     age = math.inf if rules.age_days_max is None else rules.age_days_max
-    minima = (rules.signals_min, rules.recalls_min, rules.queries_min, rules.days_min)
-    return (1, 1, 1, *minima, 1, age, rules.score_min)
+    minima = (max(1, rules.signals_min), rules.recalls_min, rules.queries_min, rules.days_min)
+    return (1, 1, 1, *minima, 1, -age, rules.score_min)
+
+
+def _rejection(entry: RecallEntry, place: int, has: float, needs: float) -> Rejection:
+    gate = GATES[place]
+    return Rejection(entry, gate, -has, -needs) if gate == "age" else Rejection(entry, gate, has, needs)
 
 
 def _order(candidate: Candidate) -> tuple[float, int, str, int, int, str]:
@@ -346,12 +364,12 @@ def _count(given: float | None, default: T) -> int | T:
 
 
 @lru_cache(maxsize=4_096)
-def _day_number(day: str) -> int | None:
+def _day_number(day: str) -> int:
     try:
         return date.fromisoformat(day).toordinal()
     except ValueError:
-        return None
+        return NO_DAY
 
 
 def _clamp(value: float) -> float:
-    return 0.0 if value < 0 else min(value, 1.0)
+    return 0.0 if value < 0 else 1.0 if value > 1 else value

@@ -28,10 +28,11 @@ from reverie.dreaming.candidates import (
     rules_of,
 )
 from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
-from reverie.types import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from reverie.types import Provenance
 
 NOW_MS = 1_776_000_000_000
 FIRST = date(2026, 4, 1)
@@ -227,7 +228,7 @@ def test_what_was_promoted_is_not_promoted_again() -> None:
         ("memory/dreaming/2026-04-01.md", False), ("x/memory/dreaming/deep/2026-04-01.md", False),
     ],
 )  # fmt: skip
-def test_only_daily_notes_are_candidates(path: str, expected: bool) -> None:
+def test_only_daily_notes_are_candidates(path: str, *, expected: bool) -> None:
     """Curated files, other notes and what dreaming wrote itself are no source."""
     assert is_short_term(path) == expected
     assert (refusing(replace(entry(), path=path)) is None) == expected
