@@ -239,9 +239,15 @@ def rank(entries: Iterable[RecallEntry], rules: Rules, now_ms: int) -> Ranking:
             rejected.append(Rejection(entry, "score", total, rules.score_min))
         else:
             found.append(candidate)
-    found.sort(key=_order)
-    limit = len(found) if rules.limit is None else max(0, rules.limit)
-    return Ranking(tuple(found[:limit]), tuple(rejected), tuple(found[limit:]))
+    kept, waiting = best(found, rules.limit)
+    return Ranking(kept, tuple(rejected), waiting)
+
+
+def best(found: Iterable[Candidate], limit: int | None) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
+    """Candidates in their order, best first: those within the limit (None: all), and those beyond it."""
+    ordered = sorted(found, key=_order)
+    end = len(ordered) if limit is None else max(0, limit)
+    return tuple(ordered[:end]), tuple(ordered[end:])
 
 
 def explain(entry: RecallEntry, rules: Rules, now_ms: int) -> Explanation:
@@ -316,7 +322,7 @@ def _weighed(
 
 
 def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ...]:
-    """What an entry has, in the order of the gates but that of the score; its age below zero, so that more is better."""
+    """What an entry has, in the order of the gates but that of the score; its age below zero: more is better."""
     signals, days = entry.signals, len(entry.days)
     is_strict = rules.counting == "strict"
     return (
