@@ -22,6 +22,7 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.evidence import RecallEntries
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -93,6 +94,7 @@ class OpenMemory:
     turns: TurnStore
     memory: MemoryIndex
     evidence: RecallEvidence
+    recalls: RecallEntries
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     tools: MemoryTools
@@ -317,7 +319,13 @@ async def open_memory(
             repair=exclusive,
         )
         stack.push_async_callback(memory.aclose)
-        evidence = RecallEvidence(state, clock, events_max=config.memory.recall_events_max)
+        recalls = RecallEntries(
+            state,
+            clock,
+            entries_max=config.dreaming.entries_max,
+            zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
+        )
+        evidence = RecallEvidence(state, clock, config.memory.recall_events_max, also=recalls.note)
         tools = MemoryTools(
             memory,
             evidence,
@@ -338,6 +346,7 @@ async def open_memory(
             turns=turns,
             memory=memory,
             evidence=evidence,
+            recalls=recalls,
             embedder=chosen,
             workspaces=workspaces,
             tools=tools,

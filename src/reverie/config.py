@@ -350,6 +350,20 @@ class CompactionConfig(Section):
     model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
+class DreamingConfig(Section):
+    """What is kept as evidence of which passages are recalled, from which some become lasting memory."""
+
+    entries_max: int = Field(
+        default=4_096,
+        ge=16,
+        le=100_000,
+        description="Passages kept for each agent; those recalled longest ago give way.",
+    )
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="Whose days count; `local` is this machine's, else a name such as Europe/Berlin."
+    )
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
@@ -394,6 +408,7 @@ class Config(BaseSettings):
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 

@@ -1,11 +1,14 @@
 """What a search surfaced, and to whom: the evidence from which it is later learned what is worth keeping.
 
-One write per search. Bounded: at most `events_max` searches are kept, the oldest give way as new ones arrive.
+One write per search. Bounded: at most `events_max` searches are kept, the oldest give way as new ones arrive. Whoever
+learns from searches (`AlsoRecorded`) writes within the same transaction: both are on disk, or neither.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from reverie.memory.text import clean, collapse
@@ -24,13 +27,29 @@ SNIPPET_CHARS_MAX = 240
 HITS_MAX = 50
 
 
-class RecallEvidence:
-    """Records searches in state.db."""
+@dataclass(frozen=True, slots=True)
+class RecallNote:
+    """A search that reached a person or a model: who asked what, what it surfaced, best first, and when (ms)."""
 
-    def __init__(self, state_db: Database, clock: Clock, events_max: int) -> None:
+    kind: RecallKind
+    agent: str
+    query: str
+    hits: Sequence[SearchHit]
+    at_ms: int
+
+
+AlsoRecorded = Callable[["Transaction", RecallNote], None]
+"""What else is written of a search, in the same transaction; it must be as short as that."""
+
+
+class RecallEvidence:
+    """Records searches in state.db, and has others record what they make of them."""
+
+    def __init__(self, state_db: Database, clock: Clock, events_max: int, also: AlsoRecorded | None = None) -> None:
         self._state_db = state_db
         self._clock = clock
         self._events_max = events_max
+        self._also = also
 
     async def record(
         self,
@@ -47,8 +66,9 @@ class RecallEvidence:
         Raises:
             StorageError: it could not be written.
         """
+        note = RecallNote(kind, agent, query, tuple(hits[:HITS_MAX]), self._clock.now_ms())
         event: JsonObject = {
-            "at": self._clock.now_ms(),
+            "at": note.at_ms,
             "agent": agent,
             "session_id": session_id,
             "turn_id": turn_id,
@@ -56,8 +76,14 @@ class RecallEvidence:
             "query": clean(collapse(query[:QUERY_CHARS_MAX])),
             "hits": len(hits),
         }
-        surfaced = json.dumps([_as_row(rank, hit) for rank, hit in enumerate(hits[:HITS_MAX], 1)])
-        await self._state_db.write(lambda tx: _record(tx, event, surfaced, self._events_max))
+        surfaced = json.dumps([_as_row(rank, hit) for rank, hit in enumerate(note.hits, 1)])
+
+        def work(tx: Transaction) -> None:
+            _record(tx, event, surfaced, self._events_max)
+            if self._also is not None and note.hits:
+                self._also(tx, note)
+
+        await self._state_db.write(work)
 
 
 def _record(tx: Transaction, event: JsonObject, surfaced: str, events_max: int) -> None:

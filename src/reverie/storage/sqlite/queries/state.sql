@@ -583,3 +583,53 @@ WHERE ended_at < :before AND id > :after AND key NOT LIKE 'importing:%' AND NOT 
 -- The oldest events of sessions give way.
 DELETE FROM session_events WHERE id <= (SELECT max(id) FROM session_events) - :kept
 AND id IN (SELECT id FROM session_events ORDER BY id LIMIT :limit);
+
+
+-- Recall entries: what is known of passages ---------------------------------------------------------------------
+
+-- name: find_recall_entry
+-- A passage of an agent by its key.
+SELECT * FROM recall_entries WHERE agent = :agent AND key = :key;
+
+-- name: recall_entries_after
+-- A page of an agent's passages in the order of their arrival.
+SELECT * FROM recall_entries WHERE agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: put_recall_entry
+-- Keep a passage; one that is there keeps its place in the order.
+INSERT INTO recall_entries (agent, key, path, start_line, end_line, snippet, recall_count, daily_count, grounded_count,
+  total_score, max_score, first_recalled_at, last_recalled_at, queries, user_queries, days, tags, claim_hash,
+  promoted_at, provenance, light_hits, light_at, rem_hits, rem_at)
+VALUES (:agent, :key, :path, :start_line, :end_line, :snippet, :recall_count, :daily_count, :grounded_count,
+  :total_score, :max_score, :first_recalled_at, :last_recalled_at, :queries, :user_queries, :days, :tags, :claim_hash,
+  :promoted_at, :provenance, :light_hits, :light_at, :rem_hits, :rem_at)
+ON CONFLICT (agent, key) DO UPDATE SET path = excluded.path, start_line = excluded.start_line,
+  end_line = excluded.end_line, snippet = excluded.snippet, recall_count = excluded.recall_count,
+  daily_count = excluded.daily_count, grounded_count = excluded.grounded_count, total_score = excluded.total_score,
+  max_score = excluded.max_score, first_recalled_at = excluded.first_recalled_at,
+  last_recalled_at = excluded.last_recalled_at, queries = excluded.queries, user_queries = excluded.user_queries,
+  days = excluded.days, tags = excluded.tags, claim_hash = excluded.claim_hash, promoted_at = excluded.promoted_at,
+  provenance = excluded.provenance, light_hits = excluded.light_hits, light_at = excluded.light_at,
+  rem_hits = excluded.rem_hits, rem_at = excluded.rem_at;
+
+-- name: prune_recall_entries
+-- The lowest passages of an agent give way: those recalled longest ago, of these those with the fewest signals.
+DELETE FROM recall_entries WHERE id IN (
+  SELECT id FROM recall_entries INDEXED BY recall_entries_by_retention WHERE agent = :agent
+  ORDER BY last_recalled_at, signals, total_score, max_score, coalesce(promoted_at, 0), key DESC
+  LIMIT max(0, (SELECT entries FROM recall_totals WHERE agent = :agent) - :entries_max)
+);
+
+-- name: recall_entries_changed
+-- When an agent's passages changed last.
+INSERT INTO recall_totals (agent, updated_at) VALUES (:agent, :at)
+ON CONFLICT (agent) DO UPDATE SET updated_at = max(updated_at, excluded.updated_at);
+
+-- name: recall_phases_changed
+-- When the reinforcements of an agent's passages changed last.
+INSERT INTO recall_totals (agent, phases_updated_at) VALUES (:agent, :at)
+ON CONFLICT (agent) DO UPDATE SET phases_updated_at = max(phases_updated_at, excluded.phases_updated_at);
+
+-- name: recall_totals_of
+-- How many passages an agent has, and when they changed last.
+SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :agent;
