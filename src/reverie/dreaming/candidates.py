@@ -11,13 +11,14 @@ where all signals count as recalls and days as questions: for comparing with it.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from operator import mul
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
+
+from reverie.dreaming.recording import is_short_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,11 +41,7 @@ _TRUSTED = frozenset({"owner", "agent"})
 _LN_FREQUENCY = math.log(11)
 _LN_HITS = math.log(7)
 _LN_DAYS = math.log(5)
-_DAILY_NOTE = re.compile(
-    r"(?:(?:[^/]+/)*memory/(?:[^/]+/)*)?\d{4}-\d{2}-\d{2}(?:-[^/]+)?\.md"
-    r"|(?:[^/]+/)*memory/\.dreams/session-corpus/\d{4}-\d{2}-\d{2}\.(?:md|txt)"
-)
-_GENERATED = re.compile(r"(?:^|/)memory/(?:[^/]+/)*dreaming/")
+_is_source = lru_cache(maxsize=4_096)(is_short_term)
 
 
 class Weights(NamedTuple):
@@ -290,12 +287,6 @@ def age_days_of(last_recalled_at_ms: int, now_ms: int) -> float:
     return max(0, now_ms - last_recalled_at_ms) / DAY_MS if last_recalled_at_ms > 0 else 0.0
 
 
-@lru_cache(maxsize=4_096)
-def is_short_term(path: str) -> bool:
-    """Whether a workspace-relative path is a daily note or a day of OpenClaw's session corpus, and not generated."""
-    return _DAILY_NOTE.fullmatch(path) is not None and _GENERATED.search(path) is None
-
-
 def _components(entry: RecallEntry, rules: Rules, age_days: float) -> Components:
     signals = max(0, entry.signals)
     consolidation = consolidation_of(entry.days)
@@ -326,7 +317,7 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
     signals, days = entry.signals, len(entry.days)
     is_strict = rules.counting == "strict"
     return (
-        1 <= entry.start_line <= entry.end_line and is_short_term(entry.path),
+        1 <= entry.start_line <= entry.end_line and _is_source(entry.path),
         entry.provenance in _TRUSTED,
         entry.promoted_at_ms is None or rules.include_promoted,
         signals,

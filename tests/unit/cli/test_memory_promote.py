@@ -14,7 +14,7 @@ from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
 from reverie.errors import ConfigError, MemoryPathError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 NOW_MS = 1_776_000_000_000
 NOTE = "memory/2026-04-01.md"
@@ -27,12 +27,13 @@ class Pages:
     """Entries in memory, given as the database gives them."""
 
     def __init__(self, *entries: RecallEntry, page: int = 1_000) -> None:
-        self._entries = sorted(entries, key=lambda entry: entry.key)
+        self._entries = entries
         self._page = page
 
-    async def entries(self, agent: str, after: str | None, limit: int) -> Sequence[RecallEntry]:
+    async def pages(self, agent: str) -> AsyncIterator[Sequence[RecallEntry]]:
         assert agent == "main"
-        return [one for one in self._entries if after is None or one.key > after][: min(limit, self._page)]
+        for start in range(0, len(self._entries), self._page):
+            yield self._entries[start : start + self._page]
 
 
 def entry(

@@ -22,7 +22,6 @@ from reverie.dreaming.candidates import (
     components_of,
     consolidation_of,
     explain,
-    is_short_term,
     phase_boost,
     rank,
     rules_of,
@@ -230,7 +229,6 @@ def test_what_was_promoted_is_not_promoted_again() -> None:
 )  # fmt: skip
 def test_only_daily_notes_are_candidates(path: str, *, expected: bool) -> None:
     """Curated files, other notes and what dreaming wrote itself are no source."""
-    assert is_short_term(path) == expected
     assert (refusing(replace(entry(), path=path)) is None) == expected
 
 

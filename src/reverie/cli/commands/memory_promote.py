@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import columns, counted, dim, printable, say, say_json, warn
 from reverie.dreaming.candidates import GATES, Components, best, explain, rank, rules_of
 from reverie.errors import ConfigError, MemoryPathError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from reverie.dreaming.candidates import Candidate, Counting, Explanation, GateCheck, Options, Rules
     from reverie.dreaming.entry import RecallEntry
     from reverie.types import JsonObject
 
-PAGE = 1_000
 MATCHES_MAX = 10
 SNIPPET_SHOWN = 60
 _WANTED = {
@@ -41,8 +42,8 @@ _YES_NO = frozenset({"source", "provenance", "promoted", "ingested"})
 class EntryPages(Protocol):
     """Where recalled passages are read, a page at a time."""
 
-    async def entries(self, agent: str, after: str | None, limit: int) -> Sequence[RecallEntry]:
-        """The entries whose keys come after one, in the order of the keys."""
+    def pages(self, agent: str) -> AsyncIterator[Sequence[RecallEntry]]:
+        """All entries of an agent, at most 1,000 at a time."""
         ...
 
 
@@ -69,6 +70,43 @@ def parse_now(given: str | None, now_ms: int) -> int:
         raise ConfigError("--now", given, "an instant as ISO 8601, such as 2026-04-03T03:00:00Z") from error
 
 
+@dataclass(frozen=True, slots=True)
+class PromoteFlags:
+    """What the two commands have in common: whose memory, by which rules, when, and for whom it is shown."""
+
+    agent: str
+    options: Options
+    now: str | None
+    as_json: bool
+
+
+async def promote_here(given: Path | None, flags: PromoteFlags) -> None:
+    """List what would be promoted from a home.
+
+    Raises:
+        ReverieError: there is no such home or agent, its memory cannot be read, or the instant is none.
+    """
+    home, config = await asyncio.to_thread(find_home, given)
+    async with open_home(home, config, with_vectors=False) as opened:
+        check_agent(opened.memory, flags.agent)
+        now_ms = parse_now(flags.now, opened.memory.clock.now_ms())
+        await promote(opened.memory.recalls, flags.agent, flags.options, now_ms, as_json=flags.as_json)
+
+
+async def explain_here(given: Path | None, selector: str, flags: PromoteFlags) -> None:
+    """Explain what a selector names in a home.
+
+    Raises:
+        ReverieError: as for `promote_here`, or nothing matches.
+    """
+    home, config = await asyncio.to_thread(find_home, given)
+    async with open_home(home, config, with_vectors=False) as opened:
+        check_agent(opened.memory, flags.agent)
+        now_ms = parse_now(flags.now, opened.memory.clock.now_ms())
+        recalls = opened.memory.recalls
+        await promote_explain(recalls, flags.agent, selector, flags.options, now_ms, as_json=flags.as_json)
+
+
 async def promote(pages: EntryPages, agent: str, options: Options, now_ms: int, *, as_json: bool) -> None:
     """List what would be promoted now. Raises `ReverieError` when the entries cannot be read."""
     rules = rules_of(options)
@@ -91,7 +129,7 @@ async def promotion(pages: EntryPages, agent: str, rules: Rules, now_ms: int) ->
     each_page = replace(rules, limit=None)
     found: list[Candidate] = []
     refused = Counter[str]()
-    async for page in _pages(pages, agent):
+    async for page in pages.pages(agent):
         ranking = await asyncio.to_thread(rank, page, each_page, now_ms)
         found += ranking.candidates
         refused.update(ranking.counts())
@@ -130,20 +168,13 @@ async def matching(pages: EntryPages, agent: str, selector: str) -> tuple[list[R
     wanted = " ".join(selector.split()).casefold()
     found: list[RecallEntry] = []
     more = 0
-    async for page in _pages(pages, agent):
+    async for page in pages.pages(agent):
         for entry in page:
             if wanted == entry.key.casefold():
                 return [entry], 0
             if wanted and any(wanted in text.casefold() for text in (entry.key, entry.path, entry.snippet)):
                 found, more = (found, more + 1) if len(found) >= MATCHES_MAX else ([*found, entry], more)
     return found, more
-
-
-async def _pages(pages: EntryPages, agent: str) -> AsyncIterator[Sequence[RecallEntry]]:
-    after: str | None = None
-    while page := await pages.entries(agent, after, PAGE):
-        yield page
-        after = page[-1].key
 
 
 # -- for programs ------------------------------------------------------------------------------------------------
