@@ -5,7 +5,8 @@ passage against every gate. Both read the same figures, so that they cannot disa
 
 A gate means what its name says. `recalls` counts searches of people and models, `queries` their distinct questions,
 `days` distinct days, and passes of our own count in `signals` only. The `upstream` counting is OpenClaw's of 2026.4.25,
-where all signals count as recalls and days as questions: for comparing with it.
+where all signals count as recalls and days as questions, and days of its transcripts as trusted: for comparing with it,
+never for writing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ SPAN_DAYS_FULL = 7
 NO_DAY = 0
 _PHASE_DAYS_HALF = 14.0
 _TRUSTED = frozenset({"owner", "agent"})
+_CORPUS = "memory/.dreams/session-corpus/"
 _LN_FREQUENCY = math.log(11)
 _LN_HITS = math.log(7)
 _LN_DAYS = math.log(5)
@@ -318,7 +320,7 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
     is_strict = rules.counting == "strict"
     return (
         1 <= entry.start_line <= entry.end_line and _is_source(entry.path),
-        entry.provenance in _TRUSTED,
+        entry.provenance in _TRUSTED or (not is_strict and _CORPUS in entry.path),
         entry.promoted_at_ms is None or rules.include_promoted,
         signals,
         entry.recall_count if is_strict else signals,

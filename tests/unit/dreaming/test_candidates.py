@@ -192,6 +192,14 @@ def test_what_cannot_be_trusted_is_never_promoted(provenance: Provenance, counti
     assert refusing(replace(often, provenance="agent"), Rules(counting=counting)) is None
 
 
+def test_a_day_of_transcripts_is_a_source_only_as_openclaw_counts() -> None:
+    """What was said in them may be anybody's words, so strictly it is refused."""
+    corpus = replace(entry(), path="memory/.dreams/session-corpus/2026-04-01.txt", provenance="untrusted")
+
+    assert refusing(corpus) == "provenance"
+    assert refusing(corpus, Rules(counting="upstream")) is None
+
+
 def test_reinforcement_lifts_one_of_two_equals_and_fades() -> None:
     """Light and REM sleep put a passage before its equal, and fresh reinforcement before that of two months ago."""
     plain, old, fresh = entry(line=1), entry(line=2), entry(line=3)
