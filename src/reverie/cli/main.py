@@ -37,14 +37,13 @@ app.add_typer(importing, name="import", help="Bring in what was said elsewhere."
 sessions = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(sessions, name="sessions", help="Look at conversations, end them, take them along.")
 memory = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(memory, name="memory", help="Look at what was recalled, and at what it would become.")
+app.add_typer(memory, name="memory", help="What is known of passages that were recalled.")
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Where everything is kept. [REVERIE_HOME, or ~/.reverie]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
 AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory. [main]", show_default=False)]
-
 NowOption = Annotated[
     str | None, typer.Option("--now", metavar="ISO", help="Look from this instant, as 2026-04-03T03:00:00Z. [now]")
 ]
@@ -489,6 +488,61 @@ def sessions_import(
         from reverie.cli.commands.sessions import import_sessions
 
         await import_sessions(home, files, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "import-recalls",
+    epilog="\b\nExample:\n  reverie memory import-recalls ~/.openclaw/workspace/memory/.dreams/short-term-recall.json",
+)
+def memory_import_recalls(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="OpenClaw's short-term-recall.json.")],
+    home: HomeOption = None,
+    phase_signals: Annotated[
+        Path | None, typer.Option("--phase-signals", metavar="FILE", help="Its phase-signals.json as well.")
+    ] = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what OpenClaw knows of recalled passages. Works beside a running server.
+
+    Of an entry that is there already, what was recalled last stands, so importing again adds nothing twice.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory import import_recalls
+
+        await import_recalls(home, file, phase_signals=phase_signals, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "export-recalls",
+    epilog="\b\nExamples:\n  reverie memory export-recalls > short-term-recall.json\n"
+    "  reverie memory export-recalls --out short-term-recall.json --phase-signals phase-signals.json",
+)
+def memory_export_recalls(
+    home: HomeOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to. [standard output]", show_default=False)
+    ] = None,
+    phase_signals: Annotated[
+        Path | None, typer.Option("--phase-signals", metavar="FILE", help="Write the phase signals as well.")
+    ] = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Write what is known of recalled passages as OpenClaw's short-term-recall.json. Works beside a running server.
+
+    With --out, --json prints what was written; without it, the file itself is JSON already.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory import export_recalls
+
+        await export_recalls(home, output=output, phase_signals=phase_signals, agent=agent, as_json=as_json)
 
     run(work, as_json=as_json)
 

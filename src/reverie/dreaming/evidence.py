@@ -1,7 +1,7 @@
 """Where what is known of passages is kept: a bounded table for each agent in `state.db`.
 
-Whatever writes runs in one transaction: what it read, what it makes of that, and the oldest giving way. So searches that
-end at the same moment lose nothing of one another.
+Whatever writes runs in one transaction: what it read, what it makes of that, and the oldest giving way. So searches
+that end at the same moment lose nothing of one another.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class TakenIn:
 class RecallEntries:
     """What is known of the passages that searches surfaced.
 
-    `zone` decides on which day a search was. `tags` names the concepts of a passage, given its path and snippet; it runs
-    on a database's thread and must be quick and pure.
+    `zone` decides on which day a search was. `tags` names the concepts of a passage, given its path and snippet; it
+    runs on a database's thread and must be quick and pure.
     """
 
     def __init__(

@@ -617,7 +617,7 @@ ON CONFLICT (agent, key) DO UPDATE SET path = excluded.path, start_line = exclud
 DELETE FROM recall_entries WHERE id IN (
   SELECT id FROM recall_entries INDEXED BY recall_entries_by_retention WHERE agent = :agent
   ORDER BY last_recalled_at, signals, total_score, max_score, coalesce(promoted_at, 0), key DESC
-  LIMIT max(0, (SELECT entries FROM recall_totals WHERE agent = :agent) - :entries_max)
+  LIMIT max(0, coalesce((SELECT entries FROM recall_totals WHERE agent = :agent), 0) - :entries_max)
 );
 
 -- name: recall_entries_changed
