@@ -62,6 +62,7 @@ def main() -> None:
     runs: list[tuple[str, tuple[str, ...]]] = [
         ("gateway", ()),
         ("busy", ()),
+        ("dreaming", ()),
         ("search", ("--peers",)),
         ("index", ("--storm", "--embedder", "none")),
         ("seed", ("--rows", "435266")),

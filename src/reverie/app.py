@@ -22,6 +22,7 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
@@ -324,8 +325,10 @@ async def open_memory(
             clock,
             entries_max=config.dreaming.entries_max,
             zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
+            tags=concept_tags,
         )
         evidence = RecallEvidence(state, clock, config.memory.recall_events_max, also=recalls.note)
+        stack.push_async_callback(evidence.aclose)
         tools = MemoryTools(
             memory,
             evidence,

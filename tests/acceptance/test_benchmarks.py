@@ -29,3 +29,16 @@ def test_busy() -> None:
     assert {mode for mode, s in groups["first_s"].items() if not s} == {"interrupt", "interrupt_stream"}
     assert {mode for mode, s in groups["reply_s"].items() if not s} == {"reject", "reject_stream"}
     assert groups["reply_s"]["steer"] < groups["reply_s"]["followup"]
+
+
+@pytest.mark.timeout(60)
+def test_dreaming() -> None:
+    """Every passage is either a candidate or refused."""
+    command = [sys.executable, "-m", "benchmarks.dreaming", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=50, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+
+    assert figures["candidates"] + figures["rejected"] == figures["entries"] == 200
+    assert figures["candidates"] > 0
+    assert figures["rank_10k_ms"] > 0

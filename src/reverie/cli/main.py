@@ -44,6 +44,25 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
 AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory. [main]", show_default=False)]
+NowOption = Annotated[
+    str | None, typer.Option("--now", metavar="ISO", help="Look from this instant, as 2026-04-03T03:00:00Z. [now]")
+]
+MinScoreOption = Annotated[float | None, typer.Option(metavar="X", help="The least score, 0 to 1. [0.75]")]
+MinRecallsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="How often people and models must have found it. [3]")
+]
+MinQueriesOption = Annotated[
+    int | None, typer.Option(metavar="N", help="By how many different questions of theirs. [2]")
+]
+MinDaysOption = Annotated[int | None, typer.Option(metavar="N", help="On how many different days. [0]")]
+MaxAgeOption = Annotated[int | None, typer.Option(metavar="DAYS", help="How long ago the last time may be. [any time]")]
+CountingOption = Annotated[
+    Literal["strict", "upstream"],
+    typer.Option(
+        metavar="HOW", help="`strict`, or `upstream`: all evidence counts, as in OpenClaw 2026.4.25. [strict]"
+    ),
+]
+PromotedOption = Annotated[bool, typer.Option("--include-promoted", help="Also what is promoted already.")]
 
 
 def _show_version(value: bool) -> None:
@@ -524,6 +543,78 @@ def memory_export_recalls(
         from reverie.cli.commands.memory import export_recalls
 
         await export_recalls(home, output=output, phase_signals=phase_signals, agent=agent, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "promote", epilog="\b\nExamples:\n  reverie memory promote\n  reverie memory promote --json --min-days 2"
+)
+def memory_promote(
+    home: HomeOption = None,
+    now: NowOption = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="How many at most, the best first. [all]")] = None,
+    min_score: MinScoreOption = None,
+    min_recalls: MinRecallsOption = None,
+    min_unique_queries: MinQueriesOption = None,
+    min_days: MinDaysOption = None,
+    max_age_days: MaxAgeOption = None,
+    counting: CountingOption = "strict",
+    include_promoted: PromotedOption = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """List what would be promoted to MEMORY.md, and how much was refused why. Nothing is written.
+
+    Works beside a running server. A value that makes no sense, such as -1, means the default.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_promote import PromoteFlags, promote_here
+        from reverie.dreaming.candidates import Options
+
+        options = Options(
+            min_score, min_recalls, min_unique_queries, min_days, max_age_days,
+            limit=limit, include_promoted=include_promoted, counting=counting,
+        )  # fmt: skip
+        await promote_here(home, PromoteFlags(agent, options, now, as_json))
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "promote-explain",
+    epilog="\b\nExamples:\n  reverie memory promote-explain 2026-04-01\n"
+    '  reverie memory promote-explain "the roaster" --json',
+)
+def memory_promote_explain(
+    selector: Annotated[str, typer.Argument(help="A key, or part of a path or of the passage, in any case.")],
+    home: HomeOption = None,
+    now: NowOption = None,
+    min_score: MinScoreOption = None,
+    min_recalls: MinRecallsOption = None,
+    min_unique_queries: MinQueriesOption = None,
+    min_days: MinDaysOption = None,
+    max_age_days: MaxAgeOption = None,
+    counting: CountingOption = "strict",
+    include_promoted: PromotedOption = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Say why a passage would be promoted to MEMORY.md or not: its score in parts, and every gate. Nothing is written.
+
+    Ten passages at most are shown. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_promote import PromoteFlags, explain_here
+        from reverie.dreaming.candidates import Options
+
+        options = Options(
+            min_score, min_recalls, min_unique_queries, min_days, max_age_days,
+            include_promoted=include_promoted, counting=counting,
+        )  # fmt: skip
+        await explain_here(home, selector, PromoteFlags(agent, options, now, as_json))
 
     run(work, as_json=as_json)
 

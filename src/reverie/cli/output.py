@@ -87,5 +87,10 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text of others that cannot steer the terminal it is shown on; with `lines`, of several lines."""
+    return "".join(c if c.isprintable() or (lines and c in "\n\t") else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

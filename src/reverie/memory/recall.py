@@ -1,16 +1,21 @@
 """What a search surfaced, and to whom: the evidence from which it is later learned what is worth keeping.
 
 One write per search. Bounded: at most `events_max` searches are kept, the oldest give way as new ones arrive. Whoever
-learns from searches (`AlsoRecorded`) writes within the same transaction: both are on disk, or neither.
+learns from searches (`AlsoRecorded`) writes in a transaction of its own, a moment later, because an answer waits for the
+first; `aclose` waits for it. A `kill -9` in that moment costs one count, never the record of the search.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import structlog
+
+from reverie.errors import StorageError
 from reverie.memory.text import clean, collapse
 
 if TYPE_CHECKING:
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.storage.database import Database, Transaction
     from reverie.types import JsonObject, SearchHit
+
+log = structlog.get_logger(__name__)
 
 RecallKind = Literal["turn", "tool", "cli", "api"]
 
@@ -39,7 +46,9 @@ class RecallNote:
 
 
 AlsoRecorded = Callable[["Transaction", RecallNote], None]
-"""What else is written of a search, in the same transaction; it must be as short as that."""
+"""What else is written of a search, in a transaction of its own."""
+LEARNED_LATER_MAX = 256
+"""So many searches may wait to be learned from; beyond that the caller waits."""
 
 
 class RecallEvidence:
@@ -50,6 +59,7 @@ class RecallEvidence:
         self._clock = clock
         self._events_max = events_max
         self._also = also
+        self._learning: set[asyncio.Task[None]] = set()
 
     async def record(
         self,
@@ -78,12 +88,28 @@ class RecallEvidence:
         }
         surfaced = json.dumps([_as_row(rank, hit) for rank, hit in enumerate(note.hits, 1)])
 
-        def work(tx: Transaction) -> None:
-            _record(tx, event, surfaced, self._events_max)
-            if self._also is not None and note.hits:
-                self._also(tx, note)
+        await self._state_db.write(lambda tx: _record(tx, event, surfaced, self._events_max))
+        if self._also is not None and note.hits:
+            if len(self._learning) >= LEARNED_LATER_MAX:
+                await self.settle()
+            task = asyncio.create_task(self._learn(self._also, note), name="learn from a search")
+            self._learning.add(task)
+            task.add_done_callback(self._learning.discard)
 
-        await self._state_db.write(work)
+    async def settle(self) -> None:
+        """Wait until what was recorded has been learned from."""
+        if self._learning:
+            await asyncio.wait(self._learning)
+
+    async def aclose(self) -> None:
+        """As `settle`; to be called before the database is closed."""
+        await self.settle()
+
+    async def _learn(self, also: AlsoRecorded, note: RecallNote) -> None:
+        try:
+            await self._state_db.write(lambda tx: also(tx, note))
+        except StorageError as error:
+            log.warning("a search was recorded and not learned from", action="recall_unlearned", cause=str(error))
 
 
 def _record(tx: Transaction, event: JsonObject, surfaced: str, events_max: int) -> None:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from reverie.app import open_memory
 from reverie.cli.opening import find_home, new_or_old_home, open_home
-from reverie.cli.output import counted, say, say_json, size_words, warn
+from reverie.cli.output import counted, printable, say, say_json, size_words, warn
 from reverie.cli.progress import Progress
 from reverie.cli.running import ask, download, find_server
 from reverie.clock import iso_minute
@@ -193,7 +193,7 @@ async def list_sessions(given: Path | None, *, limit: int, after: str | None, as
         return
     rows = [
         (
-            _safe(each["key"]),
+            printable(each["key"]),
             f"{each['entries']:,}",
             size_words(each["bytes"]),
             iso_minute(each["last_interaction_at_ms"]),
@@ -215,12 +215,12 @@ async def show_session(given: Path | None, name: str, *, limit: int, before: int
     if as_json:
         say_json({"session": session, "entries": page["data"], "has_more": page["has_more"]})
         return
-    say(f"{_safe(session['key'])}  {session['id']}")
+    say(f"{printable(session['key'])}  {session['id']}")
     state = "current" if session["ended_at_ms"] is None else f"ended: {session['end_reason']}"
     say(f"{counted(session['entries'], 'entry', 'entries')}, {size_words(session['bytes'])}, {state}")
     for entry in page["data"]:
         say(f"\n{entry['seq']}  {_speaker(entry)}  {iso_minute(entry['created_at_ms'])}")
-        say(_safe(_shown(entry), lines=True))
+        say(printable(_shown(entry), lines=True))
     if page["has_more"]:
         warn(f"there are earlier ones: --before {page['data'][0]['seq']}")
 
@@ -237,7 +237,7 @@ async def show_queue(given: Path | None, name: str, *, as_json: bool) -> None:
         say("nothing runs or waits")
         return
     keys = ("id", "state", "mode", "source")
-    _show_table(keys, [tuple(_safe(str(each.get(key) or "")) for key in keys) for each in entries])
+    _show_table(keys, [tuple(printable(str(each.get(key) or "")) for key in keys) for each in entries])
 
 
 async def cancel_message(given: Path | None, turn_id: str, *, as_json: bool) -> None:
@@ -321,7 +321,7 @@ async def import_sessions(given: Path | None, files: list[Path], *, as_json: boo
                 say_json(asdict(done))
                 continue
             added = counted(done.added, "entry", "entries") if done.added else "nothing, it was there already"
-            say(f"{_safe(done.key)}  {done.session_id}: {added}")
+            say(f"{printable(done.key)}  {done.session_id}: {added}")
             if done.ended:
                 warn("its key leads to another session now, so it came in as one that has ended")
 
@@ -345,11 +345,6 @@ def _shown(entry: JsonObject) -> str:
     text: str = entry["text"] if entry["kind"] == "message" else str(data.get("summary") or data.get("cause") or data)
     calls = "".join(f"\n[calls {call['name']}]" for call in data.get("tool_calls", []))
     return (text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}… ({len(text):,} characters)") + calls
-
-
-def _safe(text: str, *, lines: bool = False) -> str:
-    """Text that cannot steer the terminal it is shown on."""
-    return "".join(c if c.isprintable() or (lines and c in "\n\t") else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _show_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
