@@ -42,7 +42,9 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
 
 
 def on(database: Database, *, entries_max: int = 4_096) -> RecallEntries:
-    return RecallEntries(database, FakeClock(), entries_max=entries_max, zone=UTC, tags=lambda *_: ("kiln",))
+    return RecallEntries(
+        database, FakeClock(), entries_max=entries_max, zone=UTC, tags=lambda _path, _snippet: ("kiln",)
+    )
 
 
 async def kept(entries: RecallEntries, agent: str = "main") -> list[RecallEntry]:
