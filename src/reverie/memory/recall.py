@@ -1,8 +1,8 @@
 """What a search surfaced, and to whom: the evidence from which it is later learned what is worth keeping.
 
 One write per search. Bounded: at most `events_max` searches are kept, the oldest give way as new ones arrive. Whoever
-learns from searches (`AlsoRecorded`) writes in a transaction of its own, a moment later, because an answer waits for the
-first; `aclose` waits for it. A `kill -9` in that moment costs one count, never the record of the search.
+learns from searches (`AlsoRecorded`) writes in a transaction of its own, a moment later: an answer waits for the first.
+`aclose` waits for it. A `kill -9` in that moment costs one count, never the record of the search.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from reverie.errors import StorageError
 from reverie.memory.text import clean, collapse
 
 if TYPE_CHECKING:
@@ -108,8 +107,8 @@ class RecallEvidence:
     async def _learn(self, also: AlsoRecorded, note: RecallNote) -> None:
         try:
             await self._state_db.write(lambda tx: also(tx, note))
-        except StorageError as error:
-            log.warning("a search was recorded and not learned from", action="recall_unlearned", cause=str(error))
+        except Exception:  # a named border: the search is on record, and nobody waits for what is made of it
+            log.exception("a search was recorded and not learned from", action="recall_unlearned")
 
 
 def _record(tx: Transaction, event: JsonObject, surfaced: str, events_max: int) -> None:

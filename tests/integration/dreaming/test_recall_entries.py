@@ -18,7 +18,7 @@ from reverie.dreaming.entry import RecallEntry, query_hash
 from reverie.dreaming.evidence import EvidenceTotals, RecallEntries, TakenIn
 from reverie.dreaming.openclaw_files import file_head, file_tail, phase_lines, recall_lines
 from reverie.dreaming.recording import claim_hash
-from reverie.memory.recall import RecallEvidence
+from reverie.memory.recall import RecallEvidence, RecallNote
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder, ScriptedModel, reply
 from reverie.types import Message, SearchHit, SessionKey, ToolCall, TurnRequest
@@ -171,15 +171,35 @@ async def test_taking_in_again_adds_nothing(database: Database) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_record_and_what_is_made_of_it_are_one_write(database: Database) -> None:
-    """If the one fails, the other is not there either."""
+async def test_a_search_is_on_record_whatever_is_made_of_it(database: Database) -> None:
+    """What learns from it may fail; the record stays, and the next search is learned from again."""
+    learned: list[str] = []
 
-    def failing(*_: object) -> None:
-        raise ValueError("no")
+    def fails_once(_: object, note: RecallNote) -> None:
+        learned.append(note.query)
+        if len(learned) == 1:
+            raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"):
-        await RecallEvidence(database, FakeClock(), 100, also=failing).record("api", "main", "q", [HIT])
-    assert await database.read(lambda tx: tx.rows("list_recall_events", limit=10)) == []
+    evidence = RecallEvidence(database, FakeClock(), 100, also=fails_once)
+    for query in ("first", "second"):
+        await evidence.record("api", "main", query, [HIT])
+        await evidence.settle()
+    assert learned == ["first", "second"]
+    assert len(await database.read(lambda tx: tx.rows("list_recall_events", limit=10))) == 2
+
+
+@pytest.mark.anyio
+async def test_what_was_recorded_is_learned_from_before_the_end(database: Database) -> None:
+    """Closing waits for it."""
+    learned: list[str] = []
+
+    def learn(_: object, note: RecallNote) -> None:
+        learned.append(note.query)
+
+    evidence = RecallEvidence(database, FakeClock(), 100, also=learn)
+    await evidence.record("api", "main", "last words", [HIT])
+    await evidence.aclose()
+    assert learned == ["last words"]
 
 
 @pytest.mark.anyio
@@ -195,6 +215,7 @@ async def test_a_turn_and_a_search_of_the_model_leave_entries(tmp_path: Path) ->
             said = (Message("user", "When is the kiln serviced?"),)
             feed = await app.submit(TurnRequest("t1", SessionKey("main", "agent:main:main"), said))
             _ = [event async for event in feed.follow()]
+            await app.open.evidence.settle()
             (entry,) = await kept(app.open.recalls)
 
     assert (entry.path, entry.recall_count, entry.daily_count) == (NOTE, 2, 0)
