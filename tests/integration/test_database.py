@@ -273,11 +273,11 @@ async def test_two_who_open_an_old_file_at_once_both_get_todays(tmp_path: Path) 
         connection = apsw.Connection(str(path))
         connection.pragma("journal_mode", "wal")
         migrate(connection, path, STATE, now_ms=1, up_to=1)
-        connection.close()
         opened = await asyncio.gather(*(Database.open(path, STATE, now_ms=2) for _ in range(3)))
         versions = [await database.read(lambda tx: tx.rows("tallies")) for database in opened]
         for database in opened:
             await database.aclose()
+        connection.close()  # held until here: who closes a file as the last one locks it for a moment
         assert len({str(version) for version in versions}) == 1
 
 

@@ -34,6 +34,7 @@ class LookedAt:
         self.path = path
         self.schema = schema
         self._connection: apsw.Connection | None = None
+        self._given_up = False
 
     async def read(self, work: Callable[[Transaction], T], *, queries: str = "doctor") -> T:
         """Run `work` on a worker thread, with the named queries of one file.
@@ -41,10 +42,12 @@ class LookedAt:
         Raises:
             StorageError: the file is missing, damaged or cannot be read.
         """
+        self._given_up = False
         reading = asyncio.ensure_future(asyncio.to_thread(self._run, work, queries))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
+            self._given_up = True
             while not reading.done():
                 self._interrupt()
                 await asyncio.wait([reading], timeout=INTERRUPT_AGAIN_S)
@@ -66,10 +69,16 @@ class LookedAt:
         return await self.read(within)
 
     def _interrupt(self) -> None:
-        """End the statement that runs; between two statements there is none, so that this must be tried again."""
+        """End the statement that runs; between two statements there is none, and `_is_wanted` stops the next one."""
         with suppress(apsw.Error):  # it was closed meanwhile
             if (connection := self._connection) is not None:
                 connection.interrupt()
+
+    def _is_wanted(self, _cursor: object, _sql: str, _bindings: object) -> bool:
+        """Asked before each statement: nothing more is begun for a look that was given up."""
+        if self._given_up:
+            raise apsw.InterruptError("the look was given up")
+        return True
 
     def pragma(self, name: str) -> int:
         """A number of the file's header; only inside the `work` of a `read`."""
@@ -80,6 +89,7 @@ class LookedAt:
     def _run(self, work: Callable[[Transaction], T], queries: str) -> T:
         with translated_errors(self.path, self.schema), opened(self.path, writing=False) as connection:
             self._connection = connection
+            connection.exec_trace = self._is_wanted
             try:
                 return work(Transaction(connection, load_queries(queries)))
             finally:
