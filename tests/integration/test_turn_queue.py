@@ -23,7 +23,7 @@ from reverie.errors import (
 )
 from reverie.sessions.events import ReplyDelta, TurnFailed, TurnFinished, TurnStarted
 from reverie.sessions.inbox import Place, QueueSettings
-from reverie.sessions.queue import INTERRUPTED, SessionLoad, TurnQueue
+from reverie.sessions.queue import INTERRUPTED, QueueStatistics, TurnQueue
 from reverie.sessions.store import SessionStore
 from reverie.sessions.transcript import RecordedMessage
 from reverie.sessions.turns import TurnStore
@@ -447,8 +447,9 @@ async def test_a_key_used_for_another_message_is_refused(turns: TurnStore, store
 
 
 async def test_a_turn_knows_its_place(turns: TurnStore) -> None:
-    """The first found its session idle; the others are told how many are before them."""
-    async with busy_queue(turns) as (queue, _, first):
+    """The first found its session idle; the others are told how many are before them, and the longest wait is known."""
+    clock = FakeClock()
+    async with busy_queue(turns, clock) as (queue, _, first):
         second = await queue.submit(arriving("t1"))
         third = await queue.submit(arriving("t2"))
 
@@ -457,7 +458,8 @@ async def test_a_turn_knows_its_place(turns: TurnStore) -> None:
         assert queue.place_of("t0") == Place(0, 0)
         assert [entry.turn_id for entry in await queue.queue_of("agent:main:main", 10)] == ["t0", "t1", "t2"]
         assert [entry.state for entry in await queue.queue_of("agent:main:main", 10)] == ["running", "queued", "queued"]
-        assert queue.busiest(5) == [SessionLoad("agent:main:main", running=True, waiting=2, oldest_wait_ms=0)]
+        clock.advance(ms=70)
+        assert queue.statistics() == QueueStatistics(1, 1, 2, 0, 0, oldest_wait_ms=70)
 
 
 async def test_a_busy_session_can_be_refused(turns: TurnStore, store: SessionStore) -> None:

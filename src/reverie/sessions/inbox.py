@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reverie.config import DROP_POLICY_ALIASES, QUEUE_MODE_ALIASES
+from reverie.config import QUEUE_MODE_ALIASES
 from reverie.types import SessionKey
 
 if TYPE_CHECKING:
@@ -234,10 +234,3 @@ def parse_mode(word: str) -> QueueMode | None:
         mode: mode for mode in ("wait", "followup", "collect", "steer", "interrupt", "reject")
     }
     return known.get(word) or QUEUE_MODE_ALIASES.get(word)
-
-
-def parse_drop(word: str) -> DropPolicy | None:
-    """A drop policy by any of its names; None when it is none."""
-    word = word.strip().lower()
-    known: dict[str, DropPolicy] = {"new": "new", "old": "old", "summarize": "summarize"}
-    return known.get(word) or DROP_POLICY_ALIASES.get(word)

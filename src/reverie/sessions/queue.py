@@ -17,6 +17,7 @@ import asyncio
 from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -52,7 +53,7 @@ from reverie.sessions.turns import DROPPED, EXPIRED, request_digest
 from reverie.tasks import OwnedTasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 
     from reverie.clock import Clock
     from reverie.config import QueueConfig
@@ -154,16 +155,6 @@ class QueueStatistics:
     waiting: int
     answered: int
     failed: int
-    oldest_wait_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLoad:
-    """How busy one session is."""
-
-    session_key: str
-    running: bool
-    waiting: int
     oldest_wait_ms: int
 
 
@@ -496,19 +487,10 @@ class TurnQueue:
 
     def statistics(self) -> QueueStatistics:
         """How busy the sessions are now."""
-        oldest = max((load.oldest_wait_ms for load in self._loads()), default=0)
-        return QueueStatistics(len(self._lanes), self._running, self._waiting, self._answered, self._failed, oldest)
-
-    def busiest(self, limit: int) -> list[SessionLoad]:
-        """The sessions in which somebody waits longest."""
-        return sorted(self._loads(), key=lambda load: (-load.oldest_wait_ms, load.session_key))[:limit]
-
-    def _loads(self) -> Iterator[SessionLoad]:
         now = self._clock.now_ms()
-        for key, lane in self._lanes.items():
-            oldest = next(iter(lane.waiting.values()), None)
-            wait_ms = max(0, now - oldest.arrived_ms) if oldest is not None else 0
-            yield SessionLoad(key, lane.running is not None, len(lane.waiting), wait_ms)
+        arrivals = [entry.arrived_ms for lane in self._lanes.values() for entry in islice(lane.waiting.values(), 1)]
+        oldest = max(0, now - min(arrivals, default=now))
+        return QueueStatistics(len(self._lanes), self._running, self._waiting, self._answered, self._failed, oldest)
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from reverie.sessions.inbox import (
     next_round,
     order,
     overflow_note,
-    parse_drop,
     parse_mode,
     quiet_in_ms,
     steerable,
@@ -145,11 +144,11 @@ def test_every_name_of_a_mode(word: str, mode: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("word", "policy"),
-    [("oldest", "old"), ("newest", "new"), ("summary", "summarize"), ("Summarize", "summarize"), ("some", None)],
+    [("oldest", "old"), ("newest", "new"), ("summary", "summarize"), ("Summarize", "summarize")],
 )
-def test_every_name_of_a_drop_policy(word: str, policy: str | None) -> None:
-    """OpenClaw's words are known."""
-    assert parse_drop(word) == policy
+def test_every_name_of_a_drop_policy(word: str, policy: str) -> None:
+    """OpenClaw's words are known to the settings."""
+    assert QueueConfig.model_validate({"drop": word}).drop == policy
 
 
 def test_a_mode_that_answers_at_once_delivers_as_it_says() -> None:
