@@ -11,10 +11,12 @@ import ipaddress
 import os
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
@@ -193,7 +195,7 @@ def _time_zone(value: str) -> str:
     if value != "local":
         try:
             ZoneInfo(value)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, LookupError) as error:
             raise ValueError("`local`, or a name such as Europe/Berlin") from error
     return value
 
@@ -350,18 +352,126 @@ class CompactionConfig(Section):
     model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
-class DreamingConfig(Section):
-    """What is kept as evidence of which passages are recalled, from which some become lasting memory."""
+CRON_MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 
+
+def _cron(value: str) -> str:
+    expression = CRON_MACROS.get(value.strip().lower(), " ".join(value.split()))
+    wanted = "a cron expression of five fields, such as `0 3 * * *`"
+    if len(expression.split()) != CRON_FIELDS:
+        raise ValueError(wanted)
+    try:
+        CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise ValueError(f"{wanted} ({error})") from error
+    return expression
+
+
+def _trimmed_lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+CRON_FIELDS = 5
+DreamingMode = Literal["off", "core", "deep", "rem"]
+"""How eagerly what is recalled becomes lasting memory: presets of hours and thresholds."""
+Cron = Annotated[str, AfterValidator(_cron)]
+
+
+class LightSleepConfig(Section):
+    """Light sleep: what was noted and said lately is looked at, and what is recalled is staged."""
+
+    enabled: bool = Field(default=True, description="False: this phase is left out.")
+    lookback_days: int = Field(default=2, ge=0, le=366, description="What was recalled so long ago counts.")
+    limit: int = Field(default=100, ge=0, le=1_000, description="Passages staged at most.")
+    similarity: float = Field(default=0.9, ge=0, le=1, description="Passages of a note this alike count as one.")
+
+
+class RemSleepConfig(Section):
+    """REM sleep: themes that come back, and what may be a lasting truth."""
+
+    enabled: bool = Field(default=True, description="False: this phase is left out.")
+    lookback_days: int = Field(default=7, ge=0, le=366, description="What was recalled so long ago counts.")
+    limit: int = Field(default=10, ge=0, le=100, description="Themes named at most.")
+    strength_min: float = Field(default=0.75, ge=0, le=1, description="Weaker themes are not named.")
+
+
+class DreamingConfig(Section):
+    """What is kept as evidence of which passages are recalled, and when and how some become lasting memory."""
+
+    mode: Annotated[DreamingMode, BeforeValidator(_trimmed_lower)] = Field(
+        default="core",
+        description="`core`: nightly, 0.75/3/2 (score, recalls, questions); `deep`: every 12 hours, 0.8/3/3; `rem`: "
+        "every 6 hours, 0.85/4/3; `off`: never by itself.",
+    )
+    cron: Cron | None = Field(
+        default=None, description="When, in `time_zone`: minute, hour, day, month, weekday. Unset: the mode's."
+    )
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="local", description="Whose days count; `local` is this machine's, else a name such as Europe/Berlin."
+    )
+    limit: int | None = Field(
+        default=None, ge=0, le=1_000, description="Promotions of one night at most; 0: none. Unset: the mode's, 10."
+    )
+    score_min: float | None = Field(default=None, ge=0, le=1, description="The least score. Unset: the mode's.")
+    recalls_min: int | None = Field(
+        default=None, ge=0, le=10_000, description="Searches of people and models that surfaced it. Unset: the mode's."
+    )
+    queries_min: int | None = Field(
+        default=None, ge=0, le=32, description="Their different questions. Unset: the mode's."
+    )
+    days_min: int = Field(default=0, ge=0, le=16, description="Different days on which it was recalled.")
+    age_days_max: float | None = Field(
+        default=None, gt=0, le=36_500, description="Days since the last recall at most. Unset: any."
+    )
+    half_life_days: float = Field(default=14.0, gt=0, le=36_500, description="After this recency counts half.")
+    memory_chars_max: int = Field(
+        default=10_000,
+        ge=0,
+        le=10_000_000,
+        description="MEMORY.md does not grow beyond this by dreaming; its oldest generated sections give way; 0: no "
+        "bound.",
+    )
+    snippet_chars_max: int = Field(
+        default=640, ge=40, le=10_000, description="One promoted passage, cut at a sentence."
+    )
+    loss_fraction_max: float = Field(
+        default=0.25, ge=0, le=1, description="Part of the generated entries that may give way in one night."
+    )
+    changes_kept: int = Field(
+        default=100, ge=1, le=10_000, description="Changes of MEMORY.md that can be undone, for each agent."
+    )
     entries_max: int = Field(
         default=4_096,
         ge=16,
         le=100_000,
         description="Passages kept for each agent; those recalled longest ago give way.",
     )
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        default="local", description="Whose days count; `local` is this machine's, else a name such as Europe/Berlin."
+    ingest_notes: bool = Field(default=True, description="Passes look at new daily notes.")
+    ingest_transcripts: bool = Field(default=True, description="Passes look at new conversations.")
+    ingest_messages_max: int = Field(default=240, ge=1, le=10_000, description="Messages that one pass looks at.")
+    reports: bool = Field(default=True, description="Each phase says what it found in `memory/dreaming/`.")
+    diary: bool = Field(default=True, description="Each night that changed something has an entry in DREAMS.md.")
+    model: str | None = Field(
+        default=None, description="Model for the diary's prose and for `consolidate`. Unset: no model is asked."
     )
+    consolidate: bool = Field(
+        default=False, description="Let that model propose which promoted passages say the same as older ones."
+    )
+    model_calls_day_max: int = Field(default=8, ge=0, le=1_000, description="Calls of the model a day at most.")
+    model_tokens_day_max: int = Field(
+        default=50_000, ge=0, le=100_000_000, description="Tokens of the model a day at most."
+    )
+    model_timeout_s: float = Field(default=60.0, gt=0, le=600, description="Longest time one call may take.")
+    light: LightSleepConfig = Field(default_factory=LightSleepConfig, description="Light sleep.")
+    rem: RemSleepConfig = Field(default_factory=RemSleepConfig, description="REM sleep.")
 
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]

@@ -96,7 +96,8 @@ def _type(setting: FieldInfo) -> str:
     if shape is not None:
         return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
-    return next(names[kind] for kind in (setting.annotation, *choices) if kind in names)
+    kinds = [getattr(kind, "__origin__", kind) for kind in (setting.annotation, *choices)]  # without what is annotated
+    return next(names[kind] for kind in kinds if kind in names)
 
 
 def _default(setting: FieldInfo) -> str:

@@ -19,16 +19,16 @@ from functools import lru_cache
 from operator import mul
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
-from reverie.dreaming.recording import is_short_term
+from reverie.dreaming.recording import is_conversation, is_short_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from reverie.config import DreamingMode
     from reverie.dreaming.entry import RecallEntry
 
 T = TypeVar("T")
 Counting = Literal["strict", "upstream"]
-Mode = Literal["off", "core", "deep", "rem"]
 Gate = Literal["source", "provenance", "promoted", "signals", "recalls", "queries", "days", "ingested", "age", "score"]
 """In the order in which they are asked. `ingested` refuses what only passes of our own ever saw, also where
 `recalls_min` is 0."""
@@ -113,7 +113,7 @@ class Preset:
     rules: Rules
 
 
-PRESETS: Mapping[Mode, Preset] = {
+PRESETS: Mapping[DreamingMode, Preset] = {
     "off": Preset("0 3 * * *", Rules(0.75, 3, 2, limit=10)),
     "core": Preset("0 3 * * *", Rules(0.75, 3, 2, limit=10)),
     "deep": Preset("0 */12 * * *", Rules(0.80, 3, 3, limit=10)),
@@ -319,7 +319,9 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
     signals, days = entry.signals, len(entry.days)
     is_strict = rules.counting == "strict"
     return (
-        1 <= entry.start_line <= entry.end_line and _is_source(entry.path),
+        1 <= entry.start_line <= entry.end_line
+        and _is_source(entry.path)
+        and (is_strict or not is_conversation(entry.path)),
         entry.provenance in _TRUSTED or (not is_strict and _CORPUS in entry.path),
         entry.promoted_at_ms is None or rules.include_promoted,
         signals,

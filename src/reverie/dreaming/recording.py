@@ -1,7 +1,8 @@
 """What one search adds to what is known of a passage: pure decisions over entries.
 
-A passage counts only where it is short-term memory: a daily note, or a day of transcripts. Long-term memory, notes on a
-subject and what dreaming itself wrote never count, so that what was promoted cannot promote itself again.
+A passage counts only where it is short-term memory: a daily note, or a message of a conversation (and a day of
+OpenClaw's transcripts). Long-term memory, notes on a subject and what dreaming itself wrote never count, so that what
+was promoted cannot promote itself again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ DAY = r"\d{4}-\d{2}-\d{2}"
 _DAILY_NOTE = re.compile(rf"(?:^|/)memory/(?:[^/]+/)*{DAY}(?:-[^/]+)?\.md$")
 _BARE_NOTE = re.compile(rf"^{DAY}(?:-[^/]+)?\.md$")
 _CORPUS = re.compile(rf"(?:^|/)memory/\.dreams/session-corpus/{DAY}\.(?:md|txt)$")
+_CONVERSATION = re.compile(r"^sessions/[^/]+$")
 _DREAMT = re.compile(r"(?:^|/)memory/(?:dreaming|\.dreams)/")
 
 
@@ -55,10 +57,15 @@ def note_path(path: str) -> str:
     return path.replace("\\", "/").removeprefix("./")
 
 
+def is_conversation(path: str) -> bool:
+    """True for a conversation, whose lines are the numbers of its messages: `sessions/<session id>`."""
+    return _CONVERSATION.match(path) is not None
+
+
 def is_short_term(path: str) -> bool:
-    """True for a daily note or a day of transcripts; false for everything else, and for what dreaming wrote."""
+    """True for a daily note, a conversation or a day of transcripts; false for all else and what dreaming wrote."""
     path = note_path(path)
-    if _CORPUS.search(path):
+    if _CORPUS.search(path) or is_conversation(path):
         return True
     return not _DREAMT.search(path) and bool(_DAILY_NOTE.search(path) or _BARE_NOTE.match(path))
 
@@ -77,7 +84,7 @@ def eligible(hits: Iterable[SearchHit]) -> list[SearchHit]:
     """The hits that count, each passage once, with the best score it got."""
     best: dict[tuple[str, int, int], SearchHit] = {}
     for hit in hits:
-        if hit.source != "memory" or not is_short_term(hit.path):
+        if not is_short_term(hit.path) or is_conversation(hit.path) != (hit.source == "sessions"):
             continue
         place = (note_path(hit.path), hit.start_line, hit.end_line)
         if place not in best or hit.score > best[place].score:

@@ -65,7 +65,7 @@ async def test_two_queries_make_one_entry(database: Database) -> None:
 
 @pytest.mark.anyio
 async def test_what_does_not_count_leaves_nothing(database: Database) -> None:
-    """Lasting memory, conversations, and searches without words."""
+    """Lasting memory, notes that stand nowhere, and searches without words."""
     entries = on(database)
     await entries.record("main", "kiln", [replace(HIT, path="MEMORY.md"), replace(HIT, source="sessions")])
     await entries.record("main", "  ", [HIT])

@@ -48,9 +48,10 @@ def recalled(entry: RecallEntry | None, signal: Signal = ASKED, hit: SearchHit =
         "memory/ημερολόγιο/2026-04-01.md",
         "memory/2026-04-01-kiln-day.md",
         "2026-04-01-kiln.md",
+        "sessions/01a1fca1882a-bccd8d57",
     ],
 )
-def test_daily_notes_and_days_of_transcripts_count(path: str) -> None:
+def test_daily_notes_and_conversations_count(path: str) -> None:
     """Also in folders, with a name behind the day, and however the path is spelt."""
     assert is_short_term(path)
 
@@ -68,7 +69,8 @@ def test_daily_notes_and_days_of_transcripts_count(path: str) -> None:
         "memory/dreaming/light/2026-04-01.md",
         "team/memory/dreaming/2026-04-01.md",
         "memory/.dreams/2026-04-01.md",
-        "sessions/2026-04-01",
+        "sessions/2026/04",
+        "memory/sessions/2026",
         "",
     ],
 )
@@ -77,12 +79,16 @@ def test_nothing_else_counts(path: str) -> None:
     assert not is_short_term(path)
 
 
-def test_only_memory_is_eligible_and_each_passage_once() -> None:
-    """Conversations are left out; a passage that was found in pieces counts with its best score."""
-    said = replace(HIT, source="sessions")
+def test_only_short_term_memory_is_eligible_and_each_passage_once() -> None:
+    """A note and a conversation are told apart; a passage that was found in pieces counts with its best score."""
+    said = replace(HIT, source="sessions", path="sessions/01a1-b2")
     better = replace(HIT, path=f"./{NOTE}", score=0.9)
+    misplaced = [replace(HIT, source="sessions"), replace(said, source="memory")]
 
-    assert eligible([said, HIT, replace(HIT, path="MEMORY.md"), better, replace(HIT, score=0.1)]) == [better]
+    assert eligible([*misplaced, HIT, replace(HIT, path="MEMORY.md"), better, replace(HIT, score=0.1), said]) == [
+        better,
+        said,
+    ]
 
 
 def test_a_first_recall() -> None:

@@ -633,3 +633,18 @@ ON CONFLICT (agent) DO UPDATE SET phases_updated_at = max(phases_updated_at, exc
 -- name: recall_totals_of
 -- How many passages an agent has, and when they changed last.
 SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :agent;
+
+
+-- Origins of notes ----------------------------------------------------------------------------------------------
+
+
+-- Changes of MEMORY.md ------------------------------------------------------------------------------------------
+
+
+-- Passes over notes and transcripts -----------------------------------------------------------------------------
+
+
+-- Schedules and runs --------------------------------------------------------------------------------------------
+
+
+-- Forgetting ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""What the configuration of dreaming comes to: a mode's preset, with every value that was set in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reverie.dreaming.candidates import PRESETS, Rules
+
+if TYPE_CHECKING:
+    from reverie.config import DreamingConfig
+
+
+def rules_for(config: DreamingConfig) -> Rules:
+    """The gates of promotion. Mode `off` has those of `core`, for looking at what would be promoted."""
+    preset = PRESETS[config.mode].rules
+    return replace(
+        preset,
+        score_min=preset.score_min if config.score_min is None else config.score_min,
+        recalls_min=preset.recalls_min if config.recalls_min is None else config.recalls_min,
+        queries_min=preset.queries_min if config.queries_min is None else config.queries_min,
+        limit=preset.limit if config.limit is None else config.limit,
+        days_min=config.days_min,
+        age_days_max=config.age_days_max,
+        half_life_days=config.half_life_days,
+    )
+
+
+def cron_for(config: DreamingConfig) -> str:
+    """When it is due, as a cron expression in the user's time zone."""
+    return config.cron or PRESETS[config.mode].cron
