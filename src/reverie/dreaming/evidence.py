@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry
+from reverie.dreaming.entry import HITS_MAX, SNIPPET_CHARACTERS_MAX, RecallEntry, entry_key
 from reverie.dreaming.recording import (
     Signal,
     counts_for_nothing,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PAGE_ROWS_MAX = 1_000
 IMPORT_ROWS_MAX = 200
 """Entries in one transaction of an import: searches that are recorded meanwhile wait for no more."""
+Phase = Literal["light", "rem"]
+"""A phase of sleep that reinforces passages."""
 
 LISTS = ("queries", "user_queries", "days", "tags")
 INSTANTS = ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at")
@@ -128,6 +130,30 @@ class RecallEntries:
                 yield page.entries
             after = page.after
 
+    async def recent(self, agent: str, since_ms: int) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What was recalled since an instant, page by page in the order of arrival; each page is read on its own."""
+        async for page in self._stretches(agent, "recent_recall_entries", since=since_ms):
+            yield page
+
+    async def grounded(self, agent: str) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What evidence from elsewhere supports, page by page in the order of arrival."""
+        async for page in self._stretches(agent, "grounded_recall_entries"):
+            yield page
+
+    async def _stretches(self, agent: str, query: str, **more: Any) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What a query picks of all entries, a stretch of at most 1,000 of them at a time."""
+
+        def stretch(tx: Transaction, after: int) -> tuple[int | None, tuple[RecallEntry, ...]]:
+            until: int | None = tx.value("recall_window_end", agent=agent, after=after, rows=PAGE_ROWS_MAX)
+            rows = [] if until is None else tx.rows(query, agent=agent, after=after, until=until, **more)
+            return until, tuple(map(_entry, rows))
+
+        after: int | None = 0
+        while after is not None:
+            after, page = await self._database.read(lambda tx, after=after: stretch(tx, after))
+            if page:
+                yield page
+
     async def find(self, agent: str, key: str) -> RecallEntry | None:
         """An entry by its key; None if there is none."""
         return await self._database.read(lambda tx: _find(tx, agent, key))
@@ -191,6 +217,40 @@ class RecallEntries:
     def day(self, at_ms: int) -> str:
         """The day of an instant, `YYYY-MM-DD`, as entries count it."""
         return day_of(at_ms, self._zone)
+
+    # -- within somebody's transaction ---------------------------------------------------------------------------
+
+    def known_under(self, tx: Transaction, agent: str, key: str) -> RecallEntry | None:
+        """An entry by its key; None if there is none."""
+        return _find(tx, agent, key)
+
+    def known_of(self, tx: Transaction, agent: str, path: str) -> list[RecallEntry]:
+        """The entries of a file, at most 1,000, in the order of their keys."""
+        first = entry_key(path, 0, 0).removesuffix("0:0")
+        rows = tx.rows("recall_entries_of_path", agent=agent, first=first, beyond=f"{first[:-1]};", limit=PAGE_ROWS_MAX)
+        return list(map(_entry, rows))
+
+    def keep(
+        self, tx: Transaction, agent: str, entries: Sequence[RecallEntry], at_ms: int, *, gone: Sequence[str] = ()
+    ) -> None:
+        """Put entries in the place of what was known under their keys, after those under `gone` are dropped.
+
+        The oldest give way as always. Nothing given changes nothing, not even when something changed last.
+        """
+        for key in gone:
+            tx.execute("delete_recall_entry", agent=agent, key=key)
+        for entry in entries:
+            _put(tx, agent, entry)
+        if entries or gone:
+            tx.execute("recall_entries_changed", agent=agent, at=at_ms)
+            tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
+
+    def reinforce(self, tx: Transaction, agent: str, phase: Phase, keys: Sequence[str], at_ms: int) -> None:
+        """Count one more hit of a phase of sleep for each of these entries; those that are gone stay gone."""
+        for key in keys:
+            tx.execute(f"reinforce_{phase}", agent=agent, key=key, at=at_ms, hits_max=HITS_MAX)
+        if keys:
+            tx.execute("recall_phases_changed", agent=agent, at=at_ms)
 
     # -- on the database's writer thread -------------------------------------------------------------------------
 

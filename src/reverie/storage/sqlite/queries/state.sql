@@ -643,6 +643,100 @@ SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :
 
 -- Passes over notes and transcripts -----------------------------------------------------------------------------
 
+-- name: recall_window_end
+-- The last of an agent's next passages in the order of their arrival.
+SELECT max(id) FROM (SELECT id FROM recall_entries WHERE agent = :agent AND id > :after ORDER BY id LIMIT :rows);
+
+-- name: recent_recall_entries
+-- Of a stretch of an agent's passages, those recalled since an instant.
+SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND last_recalled_at >= :since
+ORDER BY id;
+
+-- name: grounded_recall_entries
+-- Of a stretch of an agent's passages, those that evidence from elsewhere supports.
+SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND grounded_count > 0
+ORDER BY id;
+
+-- name: recall_entries_of_path
+-- The passages of one file, as their keys begin.
+SELECT * FROM recall_entries WHERE agent = :agent AND key >= :first AND key < :beyond ORDER BY key LIMIT :limit;
+
+-- name: delete_recall_entry
+-- A passage is known no more.
+DELETE FROM recall_entries WHERE agent = :agent AND key = :key;
+
+-- name: reinforce_light
+-- Light sleep staged a passage.
+UPDATE recall_entries SET light_hits = min(light_hits + 1, :hits_max), light_at = :at
+WHERE agent = :agent AND key = :key;
+
+-- name: reinforce_rem
+-- REM sleep took a passage for a lasting truth.
+UPDATE recall_entries SET rem_hits = min(rem_hits + 1, :hits_max), rem_at = :at
+WHERE agent = :agent AND key = :key;
+
+-- name: ingested_note
+-- A daily note as a pass has read it last.
+SELECT mtime_ns, size_bytes, next_line FROM ingested_notes WHERE agent = :agent AND path = :path;
+
+-- name: put_ingested_note
+-- A pass has read a daily note, up to a line.
+INSERT INTO ingested_notes (agent, path, mtime_ns, size_bytes, next_line, at)
+VALUES (:agent, :path, :mtime_ns, :size_bytes, :next_line, :at)
+ON CONFLICT (agent, path) DO UPDATE SET mtime_ns = excluded.mtime_ns, size_bytes = excluded.size_bytes,
+  next_line = excluded.next_line, at = excluded.at;
+
+-- name: ingested_position
+-- How far the passes over conversations have come, and from which instant on they look at what was said.
+SELECT position, since FROM ingested_transcripts WHERE agent = :agent;
+
+-- name: put_ingested_position
+-- The passes over conversations have come so far; where they began stays.
+INSERT INTO ingested_transcripts (agent, position, since, at) VALUES (:agent, :position, :since, :at)
+ON CONFLICT (agent) DO UPDATE SET position = excluded.position, at = excluded.at;
+
+-- name: log_window_end
+-- The last of the next messages of the log of all sessions.
+SELECT max(id) FROM (SELECT id FROM messages WHERE id > :position ORDER BY id LIMIT :rows);
+
+-- name: messages_to_notice
+-- What persons and the agent said in a stretch of the log, of one agent's sessions: the beginning of each message.
+-- An import is looked at as far as it is recent, and everything else from where the passes began.
+SELECT messages.id AS position, messages.session_id, messages.seq, messages.role,
+       substr(messages.text, 1, :characters) AS text, messages.created_at, messages.provenance, sessions.origin,
+       sessions.key, coalesce(turns.source, '') AS source
+FROM messages JOIN sessions ON sessions.id = messages.session_id LEFT JOIN turns ON turns.id = messages.turn_id
+WHERE messages.id > :position AND messages.id <= :until AND sessions.agent = :agent
+AND messages.role IN ('user', 'assistant') AND messages.remember = 1 AND messages.kind = 'message'
+AND messages.created_at >= CASE sessions.origin WHEN 'import' THEN :recent ELSE :since END
+ORDER BY messages.id LIMIT :limit;
+
+-- name: is_not_to_be_noticed
+-- Whether a person had something forgotten.
+SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind AND name = :what);
+
+-- name: dream_steps_of
+-- What of a run is done for an agent.
+SELECT step, done_at, report FROM dream_steps WHERE run_id = :run_id AND agent = :agent;
+
+-- name: put_dream_step
+-- A step of a run is done.
+INSERT INTO dream_steps (run_id, agent, step, done_at, report) VALUES (:run_id, :agent, :step, :done_at, :report)
+ON CONFLICT (run_id, agent, step) DO UPDATE SET done_at = excluded.done_at, report = excluded.report;
+
+-- name: dream_spend_of
+-- What was spent on a model on a day.
+SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(tokens), 0) AS tokens FROM dream_spend WHERE day = :day;
+
+-- name: add_dream_spend
+-- A call is made, or has cost another number of tokens than was thought.
+INSERT INTO dream_spend (day, kind, calls, tokens) VALUES (:day, :kind, :calls, max(0, :tokens))
+ON CONFLICT (day, kind) DO UPDATE SET calls = calls + :calls, tokens = max(0, tokens + :tokens);
+
+-- name: prune_dream_spend
+-- Days long past are not kept.
+DELETE FROM dream_spend WHERE day < :day;
+
 
 -- Schedules and runs --------------------------------------------------------------------------------------------
 

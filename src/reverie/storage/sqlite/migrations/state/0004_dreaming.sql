@@ -48,6 +48,7 @@ CREATE TABLE ingested_notes (
 CREATE TABLE ingested_transcripts (
   agent TEXT PRIMARY KEY,
   position INTEGER NOT NULL,
+  since INTEGER NOT NULL,                  -- what was said before is passed over: the look-back of the first pass
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -84,7 +85,7 @@ CREATE INDEX dream_runs_by_start ON dream_runs (started_at);
 CREATE TABLE dream_steps (
   run_id TEXT NOT NULL REFERENCES dream_runs (id) ON DELETE CASCADE,
   agent TEXT NOT NULL,
-  step TEXT NOT NULL,                      -- notes, transcripts, light, rem, deep, diary
+  step TEXT NOT NULL,                      -- repair, notes, transcripts, light, rem, deep, diary
   done_at INTEGER NOT NULL,
   report TEXT NOT NULL DEFAULT '{}',       -- JSON
   PRIMARY KEY (run_id, agent, step)
