@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.dreaming.evidence import RecallEntries
-    from reverie.dreaming.noticing import NoteLook, Noticed, Tags, Unfit
+    from reverie.dreaming.noticing import NoteLook, Noticed, Tags
     from reverie.memory.documents import SkippedFile
     from reverie.storage.database import Database, Row, Transaction
     from reverie.types import JsonObject, Provenance
@@ -125,7 +125,6 @@ class Ingestion:
         recalls: RecallEntries,
         *,
         origins: OriginsOfNotes,
-        unfit: Unfit,
         tags: Tags,
         zone: tzinfo,
         bytes_max: int,
@@ -133,7 +132,6 @@ class Ingestion:
         self._database = database
         self._recalls = recalls
         self._origins = origins
-        self._unfit = unfit
         self._tags = tags
         self._zone = zone
         self._bytes_max = bytes_max
@@ -182,9 +180,7 @@ class Ingestion:
         if not isinstance(read, FileContent) or await self._is_forgotten(agent, "note", path):
             return NotesPass(skipped=1)
         origins = await self._origins.of_lines(agent, read.text)
-        look = await asyncio.to_thread(
-            look_at_note, path, read.text, origins, unfit=self._unfit, tags=self._tags, from_line=from_line
-        )
+        look = await asyncio.to_thread(look_at_note, path, read.text, origins, tags=self._tags, from_line=from_line)
         next_line, counted = await self._database.write(
             lambda tx: self._keep_note(tx, agent, path, read, look, share, now_ms)
         )
@@ -264,7 +260,7 @@ class Ingestion:
         return await self._database.write(keep)
 
     def _look_at(self, messages: Sequence[Message]) -> list[tuple[Message, Noticed]]:
-        looked_at = ((each, look_at_message(each, unfit=self._unfit, tags=self._tags)) for each in messages)
+        looked_at = ((each, look_at_message(each, tags=self._tags)) for each in messages)
         return [(message, noticed) for message, noticed in looked_at if noticed is not None]
 
     def _keep_message(self, tx: Transaction, agent: str, message: Message, noticed: Noticed, now_ms: int) -> bool:

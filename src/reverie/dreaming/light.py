@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from reverie.dreaming.entry import RecallEntry
-    from reverie.dreaming.noticing import Unfit
     from reverie.dreaming.window import Window
 
 
@@ -29,13 +28,9 @@ class Staging:
     reinforced: tuple[str, ...] = ()
 
 
-def freshest(
-    held: Sequence[RecallEntry], page: Iterable[RecallEntry], window: Window, limit: int, unfit: Unfit
-) -> list[RecallEntry]:
+def freshest(held: Sequence[RecallEntry], page: Iterable[RecallEntry], window: Window, limit: int) -> list[RecallEntry]:
     """Of what is held and a further page, the passages within the look-back that come first, at most `limit`."""
-    wanted = [
-        entry for entry in page if window.holds(entry) and not _was_considered(entry) and may_be_memory(entry, unfit)
-    ]
+    wanted = [entry for entry in page if window.holds(entry) and not _was_considered(entry) and may_be_memory(entry)]
     return heapq.nsmallest(limit, [*held, *wanted], key=order_of)
 
 

@@ -1,7 +1,7 @@
 """What a pass makes of a note or a message: which passages it notices, and what that changes in what is known.
 
 Pure. A pass is no recall: what it notices is staged, shown and reinforced, and is never promoted by that alone. It
-notices only what its owner or the agent wrote, and nothing that can never be a memory (`Unfit`).
+notices only what its owner or the agent wrote, and nothing that is never a memory (`contamination`).
 
 A passage is known again by what it says, wherever its lines went since. So an edit above it moves it and counts
 nothing; a passage that was counted for its day is not counted again.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from reverie.dreaming.contamination import unfit
 from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry, entry_key
 from reverie.dreaming.note_chunks import note_chunks, without_secrets
 from reverie.dreaming.recording import claim_hash, with_signal
@@ -36,8 +37,6 @@ NOTE_PASSAGES_MAX = 1_000
 TRUSTED: frozenset[Provenance] = frozenset({"owner", "agent"})
 _LESS_AND_LESS_TRUSTED: tuple[Provenance, ...] = ("owner", "agent", "untrusted", "system")
 
-Unfit = Callable[[str], str | None]
-"""Why a text can never be a memory; None if it can. Pure."""
 Tags = Callable[[str, str], tuple[str, ...]]
 """The concepts of a passage, given its path and what it says. Pure."""
 
@@ -111,9 +110,7 @@ def least_trusted(origins: Iterable[Provenance]) -> Provenance:
     return _LESS_AND_LESS_TRUSTED[max(map(_LESS_AND_LESS_TRUSTED.index, origins), default=0)]
 
 
-def look_at_note(
-    path: str, text: str, origins: Sequence[Provenance], *, unfit: Unfit, tags: Tags, from_line: int = 1
-) -> NoteLook:
+def look_at_note(path: str, text: str, origins: Sequence[Provenance], *, tags: Tags, from_line: int = 1) -> NoteLook:
     """The passages of a note from a line on. `origins` are whose words each of its lines is."""
     found: list[Noticed] = []
     for chunk in note_chunks(text, from_line):
@@ -126,7 +123,7 @@ def look_at_note(
     return NoteLook(tuple(found))
 
 
-def look_at_message(message: Message, *, unfit: Unfit, tags: Tags) -> Noticed | None:
+def look_at_message(message: Message, *, tags: Tags) -> Noticed | None:
     """A message as a passage; None if it is too short, not to be trusted, or can never be a memory."""
     said = collapse(message.text)
     text = without_secrets(said)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from reverie.dreaming.entry import RecallEntry
-    from reverie.dreaming.noticing import Unfit
     from reverie.dreaming.window import Window
 
 CONFIDENCE_MIN = 0.45
@@ -65,7 +64,6 @@ class Recollection:
     """What was recalled within a look-back, page by page: counts of concepts, and the likeliest truths."""
 
     window: Window
-    unfit: Unfit
     include_promoted: bool = False
     entries: int = 0
     counts: Counter[str] = field(default_factory=Counter[str])
@@ -74,7 +72,7 @@ class Recollection:
 
     def take(self, page: Iterable[RecallEntry]) -> None:
         """Count a further page."""
-        held = [entry for entry in page if self.window.holds(entry) and may_be_memory(entry, self.unfit)]
+        held = [entry for entry in page if self.window.holds(entry) and may_be_memory(entry)]
         self.entries += len(held)
         for entry in held:
             self.counts.update(entry.tags)

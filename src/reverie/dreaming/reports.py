@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.dreaming.entry import RecallEntry
+    from reverie.dreaming.narration import Passage
     from reverie.dreaming.rem import Reflection
+    from reverie.dreaming.sweep import Promoted
 
 Sleep = Literal["light", "rem", "deep"]
 
@@ -74,6 +76,22 @@ def rem_lines(found: Reflection) -> tuple[str, ...]:
         lines.append(f"- {harmless(entry.snippet)} [confidence={truth.confidence:.2f} evidence={evidence}]")
     if not found.truths:
         lines.append("- No strong candidate truths surfaced.")
+    return tuple(lines)
+
+
+def deep_lines(done: Promoted, passages: Sequence[Passage]) -> tuple[str, ...]:
+    """What became lasting memory, and what gave way or waits."""
+    lines = [
+        f"- Ranked {done.candidates} candidates for lasting memory.",
+        f"- Promoted {len(done.keys)} into MEMORY.md.",
+    ]
+    if done.gave_way:
+        lines.append(f"- Older entries that gave way: {done.gave_way}.")
+    if done.waiting:
+        lines.append(f"- {harmless(done.waiting)}")
+    if passages:
+        lines += ("", "### Promoted")
+        lines += (f"- {harmless(each.text)} [source={each.place}]" for each in passages)
     return tuple(lines)
 
 

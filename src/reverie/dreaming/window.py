@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reverie.dreaming.candidates import DAY_MS
+from reverie.dreaming.contamination import contaminated
 from reverie.dreaming.noticing import TRUSTED
 from reverie.dreaming.recording import day_of, is_short_term
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from reverie.dreaming.entry import RecallEntry
-    from reverie.dreaming.noticing import Unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Window:
         return entry.last_recalled_at_ms >= self.since_ms or any(day >= self.since_day for day in entry.days)
 
 
-def may_be_memory(entry: RecallEntry, unfit: Unfit) -> bool:
+def may_be_memory(entry: RecallEntry) -> bool:
     """Whether a passage is one that phases look at: short-term memory, its owner's or the agent's, and no junk."""
-    return entry.provenance in TRUSTED and is_short_term(entry.path) and unfit(entry.snippet) is None
+    return entry.provenance in TRUSTED and is_short_term(entry.path) and contaminated(entry.snippet) is None
 
 
 def is_new_since(entry: RecallEntry, at_ms: int | None) -> bool:
