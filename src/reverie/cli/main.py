@@ -619,6 +619,66 @@ def memory_promote_explain(
     run(work, as_json=as_json)
 
 
+@memory.command(
+    "rem-harness", epilog="\b\nExamples:\n  reverie memory rem-harness\n  reverie memory rem-harness --json"
+)
+def memory_rem_harness(
+    home: HomeOption = None,
+    now: NowOption = None,
+    include_promoted: PromotedOption = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what REM sleep would find now: themes, possible lasting truths, and all candidates of deep sleep.
+
+    Nothing is written. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dreams import rem_harness
+
+        await rem_harness(home, agent=agent, now=now, include_promoted=include_promoted, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "rem-backfill",
+    epilog="\b\nExamples:\n  reverie memory rem-backfill --path memory/2026-04-01.md\n"
+    "  reverie memory rem-backfill --path memory --stage-short-term\n"
+    "  reverie memory rem-backfill --rollback --rollback-short-term",
+)
+def memory_rem_backfill(
+    home: HomeOption = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A daily note of the past, or a folder of them, in the agent's memory."),
+    ] = None,
+    stage_short_term: Annotated[
+        bool, typer.Option("--stage-short-term", help="Count what they say as evidence as well.")
+    ] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Take the entries out of the diary again.")] = False,
+    rollback_short_term: Annotated[
+        bool, typer.Option("--rollback-short-term", help="Take the evidence back; what was recalled keeps its recalls.")
+    ] = False,
+    now: NowOption = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Write what notes of the past say will last, and what may, into the dream diary. Shows what it changes.
+
+    Doing it again replaces what was written before. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dreams import BackfillFlags, rem_backfill
+
+        flags = BackfillFlags(agent, path, stage_short_term, rollback, rollback_short_term, now, as_json)
+        await rem_backfill(home, flags)
+
+    run(work, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):

@@ -33,7 +33,7 @@ TEXT_CHARACTERS_MAX = 2_400
 _START = b"<!-- openclaw:dreaming:diary:start -->"
 _END = b"<!-- openclaw:dreaming:diary:end -->"
 _BOM = b"\xef\xbb\xbf"
-_BETWEEN = b"\n---\n"
+_RULE = re.compile(rb"(\r?\n---)(?=\r?\n)")
 _BACKFILL = re.compile(rb"^<!-- openclaw:dreaming:backfill-entry day=(\S+) source=(.+?) -->\s*$", re.MULTILINE)
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -93,7 +93,7 @@ def with_entry(data: bytes, entry: str) -> bytes:
         section = b"# Dream Diary\n\n" + _START + b"\n" + written + b"\n" + _END + b"\n"
         return bom + section + (b"\n" + rest if rest.strip() else b"")
     first, end = inside
-    if _bare(written.removeprefix(b"---\n")) in map(_bare, data[first:end].split(_BETWEEN)):
+    if _bare(written.removeprefix(b"---")) in map(_bare, _RULE.split(data[first:end])):
         return data
     return data[:end] + _gap(data[first:end]) + written + b"\n" + data[end:]
 
@@ -103,11 +103,12 @@ def without_backfill(data: bytes, sources: Container[str] | None = None) -> byte
     inside = _inside(data)
     if inside is None:
         return data
-    lead, *entries = data[inside[0] : inside[1]].split(_BETWEEN)
+    lead, *pieces = _RULE.split(data[inside[0] : inside[1]])
+    entries = [rule + text for rule, text in zip(pieces[::2], pieces[1::2], strict=True)]
     kept = [entry for entry in entries if not _is_of(entry, sources)]
     if len(kept) == len(entries):
         return data
-    body = _BETWEEN.join([lead, *kept]).rstrip(b"\r\n")
+    body = b"".join([lead, *kept]).rstrip(b"\r\n")
     return data[: inside[0]] + body + (b"\n\n" if kept else b"\n") + data[inside[1] :]
 
 

@@ -64,20 +64,25 @@ _OF_EVERY_DAY = frozenset(_WHEN.split())
 
 @dataclass(frozen=True, slots=True)
 class NoteChunk:
-    """A piece of a note: its lines (from 1, both included), what stands there on one line, and how it reads alone."""
+    """A piece of a note: its lines (from 1, both included), what stands there on one line, and how it reads alone.
+
+    `heading` is the path of headings above it.
+    """
 
     start_line: int
     end_line: int
     text: str
     shown: str
+    heading: str = ""
 
 
-def note_chunks(text: str, from_line: int = 1) -> Iterator[NoteChunk]:
+def note_chunks(text: str, from_line: int = 1, *, items_apart: bool = False) -> Iterator[NoteChunk]:
     """The pieces of a note that begin on `from_line` or below it, in order.
 
     Items of a list that follow one another are one piece, and so are the lines of a paragraph, up to four lines and
     280 characters. A heading, an empty line, a comment, a rule and code end a piece; code is none. What is shorter
-    than eight characters is left out, and of what is longer than 280 the beginning stands for it.
+    than eight characters is left out, and of what is longer than 280 the beginning stands for it. `items_apart`: each
+    item of a list is a piece of its own.
     """
     document = parse_markdown(text)
     passed_over = managed_lines(split_lines(text)) | document.heading_lines | set(range(1, document.body_start + 1))
@@ -91,7 +96,7 @@ def note_chunks(text: str, from_line: int = 1) -> Iterator[NoteChunk]:
             run, in_code = [], in_code != bool(fence)
             continue
         is_item = _ITEM.match(words) is not None
-        goes_on = is_item == is_list or (is_list and line[0].isspace())
+        goes_on = (is_item and is_list and not items_apart) or (not is_item and (not is_list or line[0].isspace()))
         if run and not (goes_on and _is_one_piece([*run, (number, line)], document.headings)):
             yield from _piece(run, document.headings, from_line)
             run = []
@@ -163,7 +168,8 @@ def _piece(run: Sequence[tuple[int, str]], headings: Sequence[str], from_line: i
         return
     if len(_joined(run)) >= CHARACTERS_MIN:
         text = collapse(" ".join(line for _, line in run))
-        yield NoteChunk(run[0][0], run[-1][0], without_secrets(text), without_secrets(_shown(run, headings)))
+        shown = without_secrets(_shown(run, headings))
+        yield NoteChunk(run[0][0], run[-1][0], without_secrets(text), shown, headings[run[0][0] - 1])
 
 
 def _shown(run: Sequence[tuple[int, str]], headings: Sequence[str]) -> str:

@@ -81,10 +81,7 @@ def rem_lines(found: Reflection) -> tuple[str, ...]:
 
 def deep_lines(done: Promoted, passages: Sequence[Passage]) -> tuple[str, ...]:
     """What became lasting memory, and what gave way or waits."""
-    lines = [
-        f"- Ranked {done.candidates} candidates for lasting memory.",
-        f"- Promoted {len(done.keys)} into MEMORY.md.",
-    ]
+    lines = [f"- Candidates for lasting memory: {done.candidates}.", f"- Promoted into MEMORY.md: {len(done.keys)}."]
     if done.gave_way:
         lines.append(f"- Older entries that gave way: {done.gave_way}.")
     if done.waiting:
