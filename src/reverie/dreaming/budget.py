@@ -69,7 +69,8 @@ class Spend:
         again = f"none before {(date.fromisoformat(day) + timedelta(days=1)).isoformat()}"
         config = self._settings.current
         if spent["calls"] >= config.model_calls_day_max:
-            return f"{spent['calls']:,} calls of the model were made on {day} (dreaming.model_calls_day_max): {again}"
+            most = f"{config.model_calls_day_max:,} calls of the model"
+            return f"{spent['calls']:,} of {most} were made on {day} (dreaming.model_calls_day_max): {again}"
         if spent["tokens"] + tokens > config.model_tokens_day_max:
             return (
                 f"{spent['tokens']:,} tokens were spent on {day}, and {tokens:,} more are above "

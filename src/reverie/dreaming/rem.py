@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.window import Window
 
+THEME_PASSAGES_MIN = 2
 CONFIDENCE_MIN = 0.45
 TRUTHS_MAX = 3
 TRUTH_SIMILARITY = 0.88
@@ -124,7 +125,7 @@ def _themes(recollection: Recollection, strength_min: float, limit: int) -> tupl
     found = (
         Theme(tag, count, strength_of(count, recollection.entries), ())
         for tag, count in recollection.counts.items()
-        if strength_of(count, recollection.entries) >= strength_min
+        if count >= THEME_PASSAGES_MIN and strength_of(count, recollection.entries) >= strength_min
     )
     best = heapq.nsmallest(limit, found, key=lambda theme: (-theme.strength, -theme.count, theme.tag))
     return tuple(replace(theme, evidence=tuple(map(place_of, recollection.evidence[theme.tag]))) for theme in best)

@@ -10,7 +10,7 @@ not stop the others. Nobody waits for a sweep: what it reads comes in pages, and
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -249,7 +249,7 @@ class Dreamer:
         if self._promote is None or rules.limit == 0:
             why = "dreaming.limit is 0" if rules.limit == 0 else "nothing promotes here"
             return await self._record(night, "deep", _skipped(why))
-        done = await self._promote(night.agent, rules, night.now_ms)
+        done = await self._promoted(night, self._promote, rules)
         report: JsonObject = {
             "candidates": done.candidates,
             "promoted": len(done.keys),
@@ -264,6 +264,16 @@ class Dreamer:
         if self._written is not None and (done.keys or done.gave_way):
             await self._written(night.agent, "MEMORY.md")
         return report
+
+    async def _promoted(self, night: Night, promote: Promotes, rules: Rules) -> Promoted:
+        """Promote, once a run: a night that was stopped meanwhile finds what it had promoted, and adds what is left."""
+        begun = night.done.get("deep_begun") or await self._record(night, "deep_begun", {"at": night.now_ms})
+        earlier = tuple(await self._recalls.promoted_at(night.agent, begun["at"])) if "deep_begun" in night.done else ()
+        left = None if rules.limit is None else max(0, rules.limit - len(earlier))
+        if left == 0:
+            return Promoted(earlier, len(earlier))
+        done = await promote(night.agent, replace(rules, limit=left), begun["at"])
+        return replace(done, keys=(*earlier, *done.keys), candidates=len(earlier) + done.candidates)
 
     async def _deep_lines(self, night: Night, done: Promoted) -> tuple[str, ...]:
         passages = await self._passages(night.agent, done.keys)
@@ -420,7 +430,7 @@ def _told(night: Night) -> JsonObject:
     return {
         step: {name: value for name, value in found.items() if name != "keys"}
         for step, found in night.done.items()
-        if step != "entry"
+        if step not in {"entry", "deep_begun"}
     }
 
 

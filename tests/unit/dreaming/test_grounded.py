@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +23,9 @@ from reverie.dreaming.grounded import (
 )
 from reverie.dreaming.recording import claim_hash
 
+if TYPE_CHECKING:
+    from reverie.types import Provenance
+
 PATH, DAY, NOW = "memory/2026-01-02.md", "2026-01-02", 1_767_398_400_000
 NOTE = """\
 # 2026-01-02
@@ -38,14 +42,16 @@ NOTE = """\
 
 
 def findings(text: str) -> list[tuple[str, int]]:
-    note = findings_of(PATH, DAY, text, ["owner"] * 99, tags=concept_tags)
+    origins: list[Provenance] = ["owner"]
+    note = findings_of(PATH, DAY, text, origins * 99, tags=concept_tags)
     return [(each.kind, each.start_line) for each in note.findings]
 
 
 def test_what_a_note_says_will_last_and_what_may() -> None:
     """Under a heading that says so, or in so many words; else what names four concepts; each line by itself."""
-    origins = ["owner"] * 9 + ["untrusted"]
-    note = findings_of(PATH, DAY, NOTE, origins, tags=concept_tags)  # pyright: ignore[reportArgumentType]
+    origins: list[Provenance] = ["owner"] * 10
+    origins[9] = "untrusted"
+    note = findings_of(PATH, DAY, NOTE, origins, tags=concept_tags)
 
     assert [(each.kind, each.start_line, each.text) for each in note.findings] == [
         ("lasting", 4, "- Backups of the router go to S3 Glacier every night."),

@@ -152,7 +152,8 @@ def test_a_broken_block_ends_at_the_next_section() -> None:
     """Or at the next block: what a person wrote behind it is read."""
     light = "<!-- openclaw:dreaming:light:start -->"
     broken = f"{light}\n- Candidate: a staged one\n\n## Kiln\nServiced in May by Petra.\n"
-    twice = f"{light}\n- Candidate: a staged one\n{light}\n- Candidate: another\n<!-- openclaw:dreaming:light:end -->\nMine again.\n"
+    end = "<!-- openclaw:dreaming:light:end -->"
+    twice = f"{light}\n- Candidate: a staged one\n{light}\n- Candidate: another\n{end}\nMine again.\n"
     rem = "<!-- openclaw:dreaming:rem:start -->\n### Reflections\n- Theme: something\n## Kiln\nServiced in May.\n"
 
     assert pieces(broken) == [(5, 5, "Serviced in May by Petra.")]

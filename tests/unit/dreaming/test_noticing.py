@@ -140,19 +140,12 @@ def test_a_recalled_passage_is_counted_as_one() -> None:
 
 def test_a_note_is_looked_at_as_far_as_it_is_to_be_trusted() -> None:
     """Of a passage the least trusted line decides; strangers, the system and junk are passed over."""
-    text = "My own words here.\n\nWords of the agent.\n\nWords of a stranger.\n\n- mine again\n- not mine at all\n\n/help me please\n"
-    origins: list[Provenance] = [
-        "owner",
-        "owner",
-        "agent",
-        "owner",
-        "untrusted",
-        "owner",
-        "owner",
-        "system",
-        "owner",
-        "owner",
-    ]
+    text = (
+        "My own words here.\n\nWords of the agent.\n\nWords of a stranger.\n\n"
+        "- mine again\n- not mine at all\n\n/help me please\n"
+    )
+    origins: list[Provenance] = ["owner"] * 10
+    origins[2], origins[4], origins[7] = "agent", "untrusted", "system"
     look = look_at_note(NOTE, text, origins, tags=tags)
 
     assert [(each.hit.start_line, each.hit.provenance, each.hit.score) for each in look.noticed] == [
@@ -165,7 +158,8 @@ def test_a_note_is_looked_at_as_far_as_it_is_to_be_trusted() -> None:
 def test_of_a_huge_note_a_part_is_looked_at() -> None:
     """A thousand passages, and the line where the rest begins."""
     text = "".join(f"Line number {number} of it.\n\n" for number in range(1_200))
-    look = look_at_note(NOTE, text, ["owner"] * 2_400, tags=tags)
+    origins: list[Provenance] = ["owner"]
+    look = look_at_note(NOTE, text, origins * 2_400, tags=tags)
 
     assert (len(look.noticed), look.rest_line) == (1_000, 2_001)
 

@@ -17,6 +17,9 @@ from reverie.dreaming.window import Window
 
 NOW = 1_775_440_800_000  # 2026-04-06 02:00 UTC
 WINDOW = Window.of(NOW, 2, UTC)
+KILN = "The kiln is serviced in May by Petra and Juan, on a Monday."
+BACKUP = "备份每天凌晨三点写入冰川存储并保留三百六十五天然后删除旧的"
+BACKUP_JA = "バックアップは毎晩三時にグレイシャーへ移される予定です"
 
 
 def entry(line: int, text: str = "", *, day: int = 6, at: int = NOW, **more: object) -> RecallEntry:
@@ -48,9 +51,9 @@ def test_words_are_those_of_the_analyser() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "alike"),
     [
-        ("The kiln is serviced in May by Petra and Juan, on a Monday.", "the kiln is serviced in May, by Petra and Juan on a monday", True),
-        ("备份每天凌晨三点写入冰川存储并保留三百六十五天然后删除旧的", "备份每天凌晨三点写入冰川存储并保留三百六十五天然后删除旧的。", True),
-        ("バックアップは毎晩三時にグレイシャーへ移される予定です", "バックアップは毎晩三時にグレイシャーへ移される予定です!", True),
+        (KILN, "the kiln is serviced in May, by Petra and Juan on a monday", True),
+        (BACKUP, f"{BACKUP}。", True),
+        (BACKUP_JA, f"{BACKUP_JA}!", True),
         ("备份每天凌晨三点写入冰川存储", "路由器每周重新启动一次", False),
         ("The kiln is serviced in May.", "The kiln is serviced in June by somebody else entirely.", False),
         ("!!!", "???", False),
