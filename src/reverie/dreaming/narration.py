@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,9 +40,21 @@ ANSWER_TOKENS = 1_000
 """Set aside for an answer of 180 words in any language, and for what a model thinks before it."""
 ANSWER_CHARACTERS_READ_MAX = 8_000
 KIND = "diary"
-_PROMPT_FILE = files(__package__).joinpath("prompts/diary.md").read_text(encoding="utf-8")
-PROMPT_ID, INSTRUCTIONS = re.findall(r"<!-- id: (\S+) -->\n(.*)", _PROMPT_FILE, re.DOTALL)[0]
-"""The prompt's version, kept with every entry that a model wrote, and its text."""
+PROMPT_FILE = "prompts/diary.md"
+
+
+class Prompt(NamedTuple):
+    """What a model is told: the version of it, which is kept with every entry that a model wrote, and the text."""
+
+    id: str
+    instructions: str
+
+
+@cache
+def read_prompt() -> Prompt:
+    """Our prompt for the diary. Reads a file, the first time: call it on a worker thread."""
+    text = files(__package__).joinpath(PROMPT_FILE).read_text(encoding="utf-8")
+    return Prompt(*re.findall(r"<!-- id: (\S+) -->\n(.*)", text, re.DOTALL)[0])
 
 
 class Passage(NamedTuple):
@@ -104,7 +117,7 @@ def plain_text(story: Story) -> str:
     return "\n\n".join(told)
 
 
-def diary_messages(story: Story) -> tuple[Message, Message]:
+def diary_messages(story: Story, instructions: str) -> tuple[Message, Message]:
     """What the model is asked: our instructions, then the night as data."""
     shown: list[str] = []
     if story.passages:
@@ -120,7 +133,7 @@ def diary_messages(story: Story) -> tuple[Message, Message]:
     if story.waiting:
         shown.append(harmless(story.waiting))
     asked = f"{fenced_night(chr(10).join(shown))}\n\nWrite the diary entry of this night now."
-    return Message("system", INSTRUCTIONS), Message("user", asked)
+    return Message("system", instructions), Message("user", asked)
 
 
 class Narrator:
@@ -138,7 +151,8 @@ class Narrator:
         """
         if self._model is None or config.model is None:
             return Told(plain_text(story))
-        messages = diary_messages(story)
+        prompt = await asyncio.to_thread(read_prompt)
+        messages = diary_messages(story, prompt.instructions)
         aside = sum(map(raw_message_tokens, messages)) + ANSWER_TOKENS
         refused = await self._spend.take(KIND, aside, now_ms)
         if refused is not None:
@@ -156,7 +170,7 @@ class Narrator:
         prose = cleaned(text)
         if not prose:
             return Told(plain_text(story), problem="the model's answer was empty")
-        return Told(prose, f"{config.model} ({PROMPT_ID})")
+        return Told(prose, f"{config.model} ({prompt.id})")
 
     async def _ask(self, model: Model, name: str, messages: tuple[Message, Message]) -> tuple[str, int]:
         """One call: the text, and the tokens it took as far as is known."""

@@ -488,7 +488,7 @@ async def ends(sweep: Coroutine[Any, Any, JsonObject], within_s: float) -> bool:
     await asyncio.wait({task}, timeout=within_s)
     task.cancel()
     await asyncio.wait({task})
-    return not task.cancelled() and task.result() is not None
+    return not task.cancelled() and bool(task.result())
 
 
 @pytest.mark.anyio

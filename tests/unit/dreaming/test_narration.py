@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reverie.dreaming.narration import PROMPT_ID, Passage, Story, diary_messages, plain_text
+from reverie.dreaming.narration import Passage, Story, diary_messages, plain_text, read_prompt
 
 KILN = Passage("memory/2026-04-05.md:3-4", "The kiln is serviced in May.")
 
@@ -53,10 +53,11 @@ def test_what_a_model_is_asked() -> None:
         staged=20, passages=(evil, *(KILN,) * 19), themes=tuple(f"theme{number}" for number in range(9)),
         promoted=(Passage("m", "Promoted."),) * 9, promotions=9, gave_way=1, waiting="1 waits",
     )  # fmt: skip
-    system, user = diary_messages(story)
+    prompt = read_prompt()
+    system, user = diary_messages(story, prompt.instructions)
 
     assert (system.role, user.role) == ("system", "user")
-    assert PROMPT_ID == "dream-diary/1"
+    assert prompt.id == "dream-diary/1"
     assert "80 to 180 words" in system.text
     assert user.text.startswith("<night_record>\n")
     assert user.text.count("</night_record>") == 1
@@ -71,6 +72,6 @@ def test_what_a_model_is_asked() -> None:
 
 def test_a_bare_night_can_be_told() -> None:
     """Without themes, without promotions, without passages."""
-    _, user = diary_messages(Story(gave_way=2))
+    _, user = diary_messages(Story(gave_way=2), "Write.")
 
     assert "Older entries that gave way: 2" in user.text
