@@ -310,7 +310,7 @@ async def open_memory(
             stack.push_async_callback(chosen.aclose)
         zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
-        origins = NoteOrigins(state, clock)
+        origins = NoteOrigins(state, clock, sharing=await asyncio.to_thread(_sharing, workspaces))
         memory = await MemoryIndex.open(
             files=files,
             embeddings_db=embeddings_db,
@@ -531,6 +531,12 @@ def _prepare_home(home: Home, config: Config) -> dict[str, Path]:
         message = f"the home {home.path} cannot be written ({error.strerror or error}): choose another with --home."
         raise HomeReadOnlyError(message) from error
     return workspaces
+
+
+def _sharing(workspaces: Mapping[str, Path]) -> dict[str, list[str]]:
+    """For each agent all agents that have its workspace, itself among them."""
+    places = {agent: workspace.resolve() for agent, workspace in workspaces.items()}
+    return {agent: [other for other in places if places[other] == place] for agent, place in places.items()}
 
 
 def _agent_folders(home: Home) -> list[str]:

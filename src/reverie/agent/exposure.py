@@ -8,7 +8,7 @@ kept. So what an agent writes is its own only where nothing of a stranger's can 
    is what models are for, so nothing that the turn writes is excepted.
 2. *Repetition.* What entered earlier turns stays in view. If it exposed every turn after it, one page would put an end
    to all that an agent learns in a conversation. So of later turns only what repeats a stranger's text is his: five
-   words in a row, or an address.
+   words in a row, an address, or most of a sentence (`context/repetition.py`).
 
 What a person pastes is his own: he chose to. The workspace's files that stand in every prompt are their owner's; what
 is not his never gets into MEMORY.md.
@@ -20,7 +20,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.context.repetition import repeated
+from reverie.context.repetition import repeats
 from reverie.types import TRUSTED, least_trusted
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def judged(text: str, exposure: Judgement, strange: Iterable[str]) -> Judgement:
     """Whose words a text is that a turn wrote. `strange` are the strangers' texts in view from turns before."""
     if not exposure.trusted or not text.strip():
         return exposure
-    return Judgement("untrusted", "it repeats a stranger's text") if repeated(text, strange) else exposure
+    return Judgement("untrusted", "it repeats a stranger's text") if repeats(text, strange) else exposure
 
 
 def strange_texts(history: Iterable[HistoryEntry], before_seq: int, unsigned: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ from reverie.memory.text import collapse
 from reverie.types import least_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from reverie.clock import Clock
     from reverie.storage.database import Database, Transaction
@@ -50,11 +50,19 @@ class Paragraph(NamedTuple):
 
 
 class NoteOrigins:
-    """What programs wrote into notes, in `state.db`."""
+    """What programs wrote into notes, in `state.db`. `sharing` names for each agent all that have its workspace."""
 
-    def __init__(self, database: Database, clock: Clock, *, pieces_max: int = PIECES_MAX) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        sharing: Mapping[str, Sequence[str]] | None = None,
+        pieces_max: int = PIECES_MAX,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._sharing = sharing or {}
         self._pieces_max = pieces_max
 
     async def register(self, agent: str, text: str, provenance: Provenance, session_id: str | None = None) -> None:
@@ -68,14 +76,15 @@ class NoteOrigins:
             StorageError: it could not be kept; neither must it then.
         """
         digests = await asyncio.to_thread(_digests, text)
-        values = {"agent": agent, "provenance": provenance, "session_id": session_id, "at": self._clock.now_ms()}
+        values = {"provenance": provenance, "session_id": session_id, "at": self._clock.now_ms()}
 
         def work(tx: Transaction) -> None:
-            held: int = tx.value("count_note_origins", agent=agent)
-            if held + len(digests) > self._pieces_max and _knows_less(tx, agent, digests):
-                raise OriginsFullError(agent, self._pieces_max)
-            for part in _parts(digests):
-                tx.execute("put_note_origins", **values, digests=part)
+            for reader in self._sharing.get(agent, (agent,)):
+                held: int = tx.value("count_note_origins", agent=reader)
+                if held + len(digests) > self._pieces_max and _knows_less(tx, reader, digests):
+                    raise OriginsFullError(reader, self._pieces_max)
+                for part in _parts(digests):
+                    tx.execute("put_note_origins", agent=reader, **values, digests=part)
 
         await self._database.write(work)
 

@@ -48,8 +48,13 @@ def weight(words: Sequence[str]) -> int:
     return sum(map(_weight, words))
 
 
+def is_unspaced(word: str) -> bool:
+    """True for a character of a script without spaces."""
+    return not word.isascii() and _IS_UNSPACED.match(word) is not None
+
+
 def _weight(word: str) -> int:
-    return _HALF if not word.isascii() and _IS_UNSPACED.match(word) else _WHOLE
+    return _HALF if is_unspaced(word) else _WHOLE
 
 
 def runs(words: Sequence[str], weight_min: int) -> Iterator[tuple[str, ...]]:
