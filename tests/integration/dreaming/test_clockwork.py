@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
-from reverie.config import DreamingConfig, Home
+from reverie.app import open_app
+from reverie.config import Config, DreamingConfig, Home, MemoryConfig
 from reverie.dreaming.clockwork import GIVE_WAY_MS, POLL_S, RENEW_S, TRIGGER_S, Clockwork, Triggered
 from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.runs import INTERRUPTIONS_MAX, LEASE_MS, RUNS_KEPT, SWITCHED_OFF, DreamRun, DreamRuns
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from reverie.app import App
+    from reverie.dreaming.status import DreamingStatus
     from reverie.types import JsonObject
 
 pytestmark = pytest.mark.anyio
@@ -548,3 +551,32 @@ async def write(home: Home, text: str) -> None:
     new = home.path / "new.toml"
     await asyncio.to_thread(new.write_text, text, encoding="utf-8")
     await asyncio.to_thread(shutil.move, new, home.config_file)
+
+
+# -- in a running application ----------------------------------------------------------------------------------------
+
+
+async def test_a_running_application_dreams(tmp_path: Path) -> None:
+    """In the background, when it is triggered and when its clock says so; its status and figures tell."""
+    home, clock, sweep = Home(tmp_path), FakeClock(EVENING), Sweep()
+    config = Config(memory=MemoryConfig(embedder="none", watch=False), dreaming=NIGHTLY)
+    async with open_app(home, config, clock=clock, sweep=sweep) as app:
+        assert await app.dreaming.trigger() == Triggered("begun")
+        await sweep.begun.wait()
+        await run_ended(app)
+        sweep.begun.clear()
+        clock.set(THREE)
+        app.background.dreams.ring()
+        await sweep.begun.wait()
+        status = await run_ended(app)
+        gauges = {gauge.name: gauge.value for gauge in await app.gauges()}
+    assert status.last is not None
+    assert (status.last.id, status.last.report, status.next_due_ms) == (THREE_ID, {"promoted": 2}, THREE + DAY_MS)
+    assert (gauges["dreaming_running"], gauges["dreaming_next_due_seconds"]) == (0, (THREE + DAY_MS) / 1000)
+
+
+async def run_ended(app: App) -> DreamingStatus:
+    """The status, once nothing runs."""
+    while (status := (await app.status()).dreaming) is None or status.running is not None:
+        await asyncio.sleep(0.01)
+    return status
