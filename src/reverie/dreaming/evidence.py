@@ -1,26 +1,31 @@
 """Where what is known of passages is kept: a bounded table for each agent in `state.db`.
 
 Whatever writes runs in one transaction: what it read, what it makes of that, and the oldest giving way. So searches
-that end at the same moment lose nothing of one another.
+that end at the same moment lose nothing of one another. Whose words a passage is, is looked up in that transaction,
+where messages stand and where it is known what programs wrote into notes: an index may be older, a file may be wrong.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry
+from reverie.dreaming.entry import HITS_MAX, SNIPPET_CHARACTERS_MAX, RecallEntry, entry_key
 from reverie.dreaming.recording import (
     Signal,
     counts_for_nothing,
     day_of,
     eligible,
+    is_conversation,
     keys_of,
     newer_of,
     no_tags,
+    note_path,
     with_signal,
 )
+from reverie.memory.origins import noted_by
+from reverie.types import SearchHit, least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,11 +35,13 @@ if TYPE_CHECKING:
     from reverie.dreaming.recording import SignalKind
     from reverie.memory.recall import RecallNote
     from reverie.storage.database import Database, Row, Transaction
-    from reverie.types import SearchHit
+    from reverie.types import Provenance
 
 PAGE_ROWS_MAX = 1_000
 IMPORT_ROWS_MAX = 200
 """Entries in one transaction of an import: searches that are recorded meanwhile wait for no more."""
+Phase = Literal["light", "rem"]
+"""A phase of sleep that reinforces passages."""
 
 LISTS = ("queries", "user_queries", "days", "tags")
 INSTANTS = ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at")
@@ -128,6 +135,35 @@ class RecallEntries:
                 yield page.entries
             after = page.after
 
+    async def recent(self, agent: str, since_ms: int) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What was recalled since an instant, page by page in the order of arrival; each page is read on its own."""
+        async for page in self._stretches(agent, "recent_recall_entries", since=since_ms):
+            yield page
+
+    async def grounded(self, agent: str) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What evidence from elsewhere supports, page by page in the order of arrival."""
+        async for page in self._stretches(agent, "grounded_recall_entries"):
+            yield page
+
+    async def promoted_at(self, agent: str, at_ms: int) -> list[str]:
+        """The keys of what became lasting memory at an instant, in the order of arrival."""
+        pages = self._stretches(agent, "promoted_recall_entries", at=at_ms)
+        return [entry.key async for page in pages for entry in page]
+
+    async def _stretches(self, agent: str, query: str, **more: Any) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What a query picks of all entries, a stretch of at most 1,000 of them at a time."""
+
+        def stretch(tx: Transaction, after: int) -> tuple[int | None, tuple[RecallEntry, ...]]:
+            until: int | None = tx.value("recall_window_end", agent=agent, after=after, rows=PAGE_ROWS_MAX)
+            rows = [] if until is None else tx.rows(query, agent=agent, after=after, until=until, **more)
+            return until, tuple(map(_entry, rows))
+
+        after: int | None = 0
+        while after is not None:
+            after, page = await self._database.read(lambda tx, after=after: stretch(tx, after))
+            if page:
+                yield page
+
     async def find(self, agent: str, key: str) -> RecallEntry | None:
         """An entry by its key; None if there is none."""
         return await self._database.read(lambda tx: _find(tx, agent, key))
@@ -192,6 +228,40 @@ class RecallEntries:
         """The day of an instant, `YYYY-MM-DD`, as entries count it."""
         return day_of(at_ms, self._zone)
 
+    # -- within somebody's transaction ---------------------------------------------------------------------------
+
+    def known_under(self, tx: Transaction, agent: str, key: str) -> RecallEntry | None:
+        """An entry by its key; None if there is none."""
+        return _find(tx, agent, key)
+
+    def known_of(self, tx: Transaction, agent: str, path: str) -> list[RecallEntry]:
+        """The entries of a file, at most 1,000, in the order of their keys."""
+        first = entry_key(path, 0, 0).removesuffix("0:0")
+        rows = tx.rows("recall_entries_of_path", agent=agent, first=first, beyond=f"{first[:-1]};", limit=PAGE_ROWS_MAX)
+        return list(map(_entry, rows))
+
+    def keep(
+        self, tx: Transaction, agent: str, entries: Sequence[RecallEntry], at_ms: int, *, gone: Sequence[str] = ()
+    ) -> None:
+        """Put entries in the place of what was known under their keys, after those under `gone` are dropped.
+
+        The oldest give way as always. Nothing given changes nothing, not even when something changed last.
+        """
+        for key in gone:
+            tx.execute("delete_recall_entry", agent=agent, key=key)
+        for entry in entries:
+            _put(tx, agent, entry)
+        if entries or gone:
+            tx.execute("recall_entries_changed", agent=agent, at=at_ms)
+            tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
+
+    def reinforce(self, tx: Transaction, agent: str, phase: Phase, keys: Sequence[str], at_ms: int) -> None:
+        """Count one more hit of a phase of sleep for each of these entries; those that are gone stay gone."""
+        for key in keys:
+            tx.execute(f"reinforce_{phase}", agent=agent, key=key, at=at_ms, hits_max=HITS_MAX)
+        if keys:
+            tx.execute("recall_phases_changed", agent=agent, at=at_ms)
+
     # -- on the database's writer thread -------------------------------------------------------------------------
 
     def _signal(self, kind: SignalKind, query: str, at_ms: int) -> Signal:
@@ -203,7 +273,8 @@ class RecallEntries:
         if counts_for_nothing(signal):
             return 0
         changed = 0
-        for hit in eligible(hits):
+        for each in eligible(hits):
+            hit = replace(each, provenance=_whose(tx, agent, each))
             known = next((entry for key in keys_of(hit) if (entry := _find(tx, agent, key))), None)
             entry = with_signal(known, hit, signal, self.tags, once_a_day=once_a_day)
             if entry is not None:
@@ -218,12 +289,31 @@ class RecallEntries:
         added = updated = 0
         for each in given:
             known = _find(tx, agent, each.key)
-            entry = newer_of(known, each)
+            entry = newer_of(known, replace(each, provenance=_whose(tx, agent, each)))
             if entry != known:
                 _put(tx, agent, entry)
                 added, updated = added + (known is None), updated + (known is not None)
         gone = tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
         return TakenIn(added, updated, len(given) - added - updated, gone)
+
+
+def _whose(tx: Transaction, agent: str, passage: SearchHit | RecallEntry) -> Provenance:
+    """Whose words a passage is: for a message as it stands in its transcript, else what is known of it and of its note.
+
+    Of messages that are not there (any more) nobody knows.
+    """
+    path = note_path(passage.path)
+    if is_conversation(path):
+        rows = tx.tuples(
+            "whose_stretch",
+            agent=agent,
+            session_id=path.partition("/")[2],
+            first_seq=passage.start_line,
+            last_seq=passage.end_line,
+        )
+        return least_trusted((row[0] for row in rows), default="untrusted")
+    text = passage.text if isinstance(passage, SearchHit) else passage.snippet
+    return least_trusted((passage.provenance, noted_by(tx, agent, text)))
 
 
 def _page(tx: Transaction, agent: str, after: int, limit: int) -> EntryPage:

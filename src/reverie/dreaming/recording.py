@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from reverie.dreaming.contamination import contaminated
 from reverie.dreaming.entry import (
     DAYS_MAX,
     QUERIES_MAX,
@@ -24,12 +25,13 @@ from reverie.dreaming.entry import (
     query_hash,
 )
 from reverie.memory.text import clean, collapse
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import tzinfo
 
-    from reverie.types import SearchHit
+    from reverie.types import Provenance, SearchHit
 
 SignalKind = Literal["recall", "daily", "grounded"]
 """Who asked: people and models, our passes over notes and transcripts, or evidence from elsewhere."""
@@ -103,6 +105,11 @@ def counts_for_nothing(signal: Signal) -> bool:
     return not signal.query.strip() or (signal.kind == "recall" and is_internal(signal.query))
 
 
+def whose(known: RecallEntry | None, said: str, found: Provenance) -> Provenance:
+    """Whose words a passage is that a search found to be somebody's: it never rises while it says the same."""
+    return found if known is None or said != known.snippet else least_trusted((known.provenance, found))
+
+
 def with_signal(
     known: RecallEntry | None,
     hit: SearchHit,
@@ -111,12 +118,15 @@ def with_signal(
     *,
     once_a_day: bool = False,
 ) -> RecallEntry | None:
-    """What is known of a passage after a search surfaced it; None if nothing changes.
+    """What is known of a passage after a search surfaced it; None if nothing changes, as by what is never a memory.
 
     `once_a_day`: a query that surfaced it on this day before adds nothing, not even a later time.
     """
+    if hit.text.strip() and contaminated(hit.text):
+        return None
     hashed = query_hash(signal.query)
     snippet = clean(collapse(hit.text))[:SNIPPET_CHARACTERS_MAX].rstrip()
+    before = known
     if known is None:
         if not snippet:
             return None
@@ -132,7 +142,7 @@ def with_signal(
     return replace(
         known,
         snippet=said,
-        provenance=hit.provenance if snippet else known.provenance,
+        provenance=whose(before, said, hit.provenance),
         recall_count=known.recall_count + organic,
         daily_count=known.daily_count + (signal.kind == "daily"),
         grounded_count=known.grounded_count + (signal.kind == "grounded"),
@@ -149,7 +159,7 @@ def with_signal(
 def newer_of(known: RecallEntry | None, given: RecallEntry) -> RecallEntry:
     """Of two states of one entry, that which was recalled last, the given one if both were; promoted once is promoted.
 
-    Reinforcements that the one has and the other lacks are kept.
+    Reinforcements that the one has and the other lacks are kept. Where both say the same, it is the less trusted one's.
     """
     if known is None:
         return given
@@ -158,6 +168,9 @@ def newer_of(known: RecallEntry | None, given: RecallEntry) -> RecallEntry:
     phases = known if known.light_hits + known.rem_hits > given.light_hits + given.rem_hits else given
     return replace(
         kept,
+        provenance=least_trusted((known.provenance, given.provenance))
+        if known.snippet == given.snippet
+        else kept.provenance,
         promoted_at_ms=max(promoted, default=None),
         light_hits=phases.light_hits,
         light_at_ms=phases.light_at_ms,

@@ -115,7 +115,7 @@ def append_note(
         raise MemoryPathError("a note needs some text")
     name = resolve_appendable(path or daily_path(date))
     file = workspace / name
-    with _only_writer(workspace, file, lock_s_max):
+    with only_writer(workspace, file, lock_s_max):
         for _ in range(NOTE_RETRIES_MAX):
             before = _identity(file)
             held = _held(workspace, name, file_bytes_max)
@@ -129,6 +129,20 @@ def append_note(
                 write_atomic(file, joined)
                 return appended
     raise StorageError(f"{file} keeps changing: the note was not added, try again")
+
+
+def standing_note(
+    workspace: Path, text: str, path: str, *, file_bytes_max: int = NOTE_FILE_BYTES_MAX
+) -> AppendedNote | None:
+    """Where a note stands already that would not be written again; None if it would be.
+
+    Raises:
+        MemoryPathError: notes may not go there, or the file is too large.
+    """
+    name, note = resolve_appendable(path), clean(text).strip()
+    held = _held(workspace, name, file_bytes_max)
+    known = find_note(held.text, note) if held is not None and note else None
+    return None if known is None else AppendedNote(name, *known, appended=False)
 
 
 def find_note(text: str, note: str) -> tuple[int, int] | None:
@@ -181,7 +195,7 @@ def _joined(name: str, held: FileContent | None, note: str) -> tuple[bytes, Appe
 
 
 @contextmanager
-def _only_writer(workspace: Path, file: Path, lock_s_max: float) -> Generator[None]:
+def only_writer(workspace: Path, file: Path, lock_s_max: float) -> Generator[None]:
     """Be the one that adds notes to a workspace; the folder of the file is made."""
     lock = filelock.FileLock(workspace / LOCK_FILE, timeout=lock_s_max)
     with _appending:

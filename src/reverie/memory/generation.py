@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from reverie.memory.documents import SkippedFile
     from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
     from reverie.memory.store import Change
+    from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
     from reverie.storage.database import Database, Transaction
-    from reverie.types import Source
+    from reverie.types import Provenance, SearchHit, Source
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,10 @@ class IndexStatistics:
 
 @dataclass(frozen=True, slots=True)
 class IndexSources:
-    """What every generation of an index is made from, and shares with the others."""
+    """What every generation of an index is made from, and shares with the others.
+
+    `origins` knows whose words stand in notes; None: their owner's.
+    """
 
     cache: EmbeddingCache
     embedder: Embedder | None
@@ -100,6 +104,7 @@ class IndexSources:
     transcripts: TranscriptLog
     config: MemoryConfig
     clock: Clock
+    origins: WhoseLines | None = None
 
 
 class IndexGeneration:
@@ -266,10 +271,18 @@ class IndexGeneration:
     async def search(self, query: SearchQuery) -> SearchResult:
         """The best hits for a query, best first. A signal that is missing is named in the result's reasons.
 
+        Whose words a message is, is looked up where messages stand: the index may be older than what its owner said of
+        them since.
+
         Raises:
-            StorageError: the index could not be read.
+            StorageError: the index, or the transcripts, could not be read.
         """
-        return await self._search.search(query)
+        result = await self._search.search(query)
+        places = [(hit.session_id, hit.start_line) for hit in result.hits if hit.session_id is not None]
+        if not places:
+            return result
+        whose = await self._sources.transcripts.whose_words(places)
+        return replace(result, hits=tuple(_as_known(hit, whose) for hit in result.hits))
 
     async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
@@ -282,7 +295,12 @@ class IndexGeneration:
             self._workspace(agent)
             return await read_transcript_excerpt(self._sources.transcripts, agent, path, from_line, lines)
         return await read_file_excerpt(
-            self._workspace(agent), path, from_line, lines, bytes_max=self._sources.config.file_bytes_max
+            self._workspace(agent),
+            path,
+            from_line,
+            lines,
+            bytes_max=self._sources.config.file_bytes_max,
+            whose=lambda text: self._whose_lines(agent, text),
         )
 
     def statistics(self) -> IndexStatistics:
@@ -361,6 +379,10 @@ class IndexGeneration:
             await vectors.remove(change.removed_ids)
             await vectors.move(change.moved)
 
+    async def _whose_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:
+        origins = self._sources.origins
+        return () if origins is None else await origins.of_lines(agent, text)
+
     def _workspace(self, agent: str) -> Path:
         workspace = self._sources.workspaces.get(agent)
         if workspace is None:
@@ -381,8 +403,16 @@ class IndexGeneration:
                 limits=ChunkLimits.of(self._sources.config.chunker),
                 notices=self._notices.setdefault(agent, FileNotices(agent)),
                 follow=lambda change: self._followed(change, "memory"),
+                origins=self._sources.origins,
             )
         return known
+
+
+def _as_known(hit: SearchHit, whose: Mapping[tuple[str, int], Provenance]) -> SearchHit:
+    """A hit with whose words it is; of a message that is gone nobody knows."""
+    if hit.session_id is None:
+        return hit
+    return replace(hit, provenance=whose.get((hit.session_id, hit.start_line), "untrusted"))
 
 
 def _sampled(tx: Transaction, count: int) -> list[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
     from reverie.memory.generation_files import GenerationFiles
+    from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
 
 __all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "Rebuild", "SearchQuery", "SearchResult", "SyncReport"]
@@ -109,10 +110,13 @@ class MemoryIndex:
         transcripts: TranscriptLog,
         config: MemoryConfig,
         clock: Clock,
+        origins: WhoseLines | None = None,
         tracer: Callable[[str, object], None] | None = None,
         repair: bool = False,
     ) -> MemoryIndex:
         """Open the live generation, or make the first one. Cache database and embedder stay the caller's.
+
+        Without `origins`, what stands in notes is their owner's.
 
         With `repair`, a damaged file is put aside and an empty index takes its place: the caller's next syncs fill it.
 
@@ -125,7 +129,7 @@ class MemoryIndex:
             embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
         )
         await cache.open()
-        sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock)
+        sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock, origins)
         await transcripts.last_position()  # what is wrong with the log must not be blamed on the index
         path = await asyncio.to_thread(files.live)
         try:

@@ -19,18 +19,29 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.storage import Database, Transaction
-    from reverie.types import JsonObject, SessionKey
+    from reverie.types import JsonObject, Provenance, SessionKey
 
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A message of an imported conversation, with its speaker and its date in the source's own words."""
+    """A message of an imported conversation, with its speaker and its date in the source's own words.
+
+    `foreign` tells words that are a stranger's even where the owner vouches for the conversation: what others say in a
+    group, and an answer that followed the result of a tool.
+    """
 
     role: Literal["user", "assistant"]
     text: str
     speaker: str
     said_on: str
     said_at_ms: int
+    foreign: bool = False
+
+    def whose(self, *, mine: bool) -> Provenance:
+        """Whose words they are; `mine`: the owner vouches for the conversation."""
+        if not mine or self.foreign:
+            return "untrusted"
+        return "owner" if self.role == "user" else "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +88,13 @@ class SessionStore:
         self._clock = clock
 
     async def import_session(
-        self, key: SessionKey, title: str, messages: Sequence[PastMessage], *, batch: int = 500
+        self, key: SessionKey, title: str, messages: Sequence[PastMessage], *, batch: int = 500, mine: bool = False
     ) -> tuple[str, int]:
         """Add a past conversation, once: a session whose key exists already only gains the messages it lacks.
 
         Returns its id and how many messages were added. Each batch is one commit, so that an interrupted import
-        goes on where it stopped.
+        goes on where it stopped. `mine`: the owner says that it is his own, so that he spoke in it, and his agent; else
+        its words count as a stranger's. What was said once is not taken back by an import that does not say it.
         """
         now = self._clock.now_ms()
 
@@ -94,7 +106,13 @@ class SessionStore:
         session_id, present = await self._database.write(find_or_open)
         for start in range(present, len(messages), batch):
             part = messages[start : start + batch]
-            await self._database.write(lambda tx, part=part, start=start: _append_past(tx, session_id, part, start))
+            await self._database.write(
+                lambda tx, part=part, start=start: _append_past(tx, session_id, part, start, mine=mine)
+            )
+        known = messages[:present] if mine else ()
+        for start in range(0, len(known), batch):
+            part = known[start : start + batch]
+            await self._database.write(lambda tx, part=part, start=start: _vouch(tx, session_id, part, start))
         return session_id, max(0, len(messages) - present)
 
     async def messages_after(self, position: int, limit: int) -> list[LoggedMessage]:
@@ -108,6 +126,12 @@ class SessionStore:
             lambda tx: tx.rows("read_lines", session_id=session_id, start=start, limit=count)
         )
         return [LoggedMessage(**row) for row in rows]
+
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """Whose words some messages are, by session and number; one that there is not is missing."""
+        listed = json.dumps(places)
+        rows = await self._database.read(lambda tx: list(tx.tuples("whose_words", places=listed)))
+        return {(session_id, seq): whose for session_id, seq, whose in rows}
 
     async def last_position(self) -> int:
         """The end of the log of all sessions."""
@@ -148,7 +172,18 @@ class SessionStore:
         return await self._database.read(work)
 
 
-def _append_past(tx: Transaction, session_id: str, messages: Sequence[PastMessage], start: int) -> None:
+def _vouch(tx: Transaction, session_id: str, messages: Sequence[PastMessage], start: int) -> None:
+    """The owner vouches for messages: they, and what is known of them as recalled, are his and his agent's."""
+    changed = 0
+    for seq, message in enumerate(messages, start + 1):
+        if not message.foreign:
+            whose = message.whose(mine=True)
+            changed += tx.execute("vouch_for_message", session_id=session_id, seq=seq, provenance=whose)
+    if changed:
+        tx.execute("vouch_for_recalls", session_id=session_id)
+
+
+def _append_past(tx: Transaction, session_id: str, messages: Sequence[PastMessage], start: int, *, mine: bool) -> None:
     for offset, message in enumerate(messages):
         tx.execute(
             "insert_message",
@@ -164,6 +199,7 @@ def _append_past(tx: Transaction, session_id: str, messages: Sequence[PastMessag
             remember=1,
             fingerprint=fingerprint(message.role, message.text),
             now=message.said_at_ms,
+            provenance=message.whose(mine=mine),
         )
     if messages:
         tx.execute("touch_session", id=session_id, now=messages[-1].said_at_ms)
