@@ -6,5 +6,6 @@ Invariant: a decision is a pure function of the evidence; ingestion and repetiti
 entry scores.
 
 Start reading at `sweep.py` (one night, step by step) and `entry.py` (what is known of a passage), then `candidates.py`
-(how it is weighed), `noticing.py`, `light.py`, `rem.py` (what a night decides), `evidence.py` (where it is kept).
+(how it is weighed), `noticing.py`, `light.py`, `rem.py` (what a night decides), `evidence.py` (where it is kept) and
+`clockwork.py` (when it happens).
 """
