@@ -28,7 +28,7 @@ MESSAGES_MAX = 20
 """Messages of one passage: it has one, unless somebody made the entry by hand."""
 
 DAY_CHARACTERS_MAX = 40
-LEAST_TRUSTED_LAST: tuple[Provenance, ...] = ("owner", "agent", "system", "untrusted")
+DISTRUST: dict[Provenance, int] = {"owner": 0, "agent": 1, "system": 2, "untrusted": 3}
 _SPEAKERS: dict[Role, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -90,7 +90,11 @@ def by_role(message: LoggedMessage) -> Provenance:
 
 def least_trusted(found: Iterable[Provenance]) -> Provenance:
     """Of several the one that is trusted least; of none, untrusted."""
-    return max(found, key=LEAST_TRUSTED_LAST.index, default="untrusted")
+    worst: Provenance | None = None
+    for whose in found:
+        if worst is None or DISTRUST[whose] > DISTRUST[worst]:
+            worst = whose
+    return worst or "untrusted"
 
 
 class LiveSources:
