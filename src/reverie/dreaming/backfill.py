@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.evidence import RecallEntries
-    from reverie.dreaming.ingestion import OriginsOfNotes
     from reverie.dreaming.noticing import Tags
+    from reverie.dreaming.sources import NoteAuthors
     from reverie.storage.database import Database, Transaction
 
 NOTES_MAX = 1_000
@@ -53,7 +53,7 @@ class Backfill:
         *,
         agent: str,
         workspace: Path,
-        origins: OriginsOfNotes,
+        origins: NoteAuthors,
         tags: Tags,
         bytes_max: int,
     ) -> None:

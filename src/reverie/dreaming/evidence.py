@@ -145,11 +145,6 @@ class RecallEntries:
         async for page in self._stretches(agent, "grounded_recall_entries"):
             yield page
 
-    async def promoted_at(self, agent: str, at_ms: int) -> list[str]:
-        """The keys of what became lasting memory at an instant, in the order of arrival."""
-        pages = self._stretches(agent, "promoted_recall_entries", at=at_ms)
-        return [entry.key async for page in pages for entry in page]
-
     async def _stretches(self, agent: str, query: str, **more: Any) -> AsyncIterator[tuple[RecallEntry, ...]]:
         """What a query picks of all entries, a stretch of at most 1,000 of them at a time."""
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from reverie.context.compaction.extract import harmless
+from reverie.dreaming.candidates import TRUSTED
 from reverie.dreaming.contamination import unfit
 from reverie.dreaming.diary import BackfillEntry
 from reverie.dreaming.entry import QUERIES_MAX, RecallEntry, entry_key, query_hash
 from reverie.dreaming.note_chunks import note_chunks
-from reverie.dreaming.noticing import TRUSTED
 from reverie.dreaming.recording import claim_hash
 from reverie.types import least_trusted
 

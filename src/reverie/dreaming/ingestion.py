@@ -15,7 +15,7 @@ import heapq
 import re
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from reverie.dreaming.candidates import DAY_MS
 from reverie.dreaming.noticing import (
@@ -29,7 +29,7 @@ from reverie.dreaming.noticing import (
     shares,
 )
 from reverie.dreaming.recording import Signal, day_of, is_short_term, keys_of
-from reverie.memory.documents import MEMORY_FOLDER, FileContent, SeenFile, read_file, split_lines, walk_memory
+from reverie.memory.documents import MEMORY_FOLDER, FileContent, SeenFile, read_file, walk_memory
 from reverie.sessions.reset import is_system_source
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.evidence import RecallEntries
     from reverie.dreaming.noticing import NoteLook, Noticed, Tags
+    from reverie.dreaming.sources import NoteAuthors
     from reverie.memory.documents import SkippedFile
     from reverie.storage.database import Database, Row, Transaction
-    from reverie.types import JsonObject, Provenance
+    from reverie.types import JsonObject
 
 LISTED_AT_ONCE = 1_000
 NOTES_MAX = 1_000
@@ -52,22 +53,6 @@ WINDOWS_MAX = 2_000
 """Stretches of the log that one pass goes through; a longer log is gone on with by the next one."""
 MESSAGE_CHARACTERS_READ = 4_000
 _DAY_OF_NOTE = re.compile(r"(\d{4}-\d{2}-\d{2})[^/]*$")
-
-
-class OriginsOfNotes(Protocol):
-    """Whose words stand in a note."""
-
-    async def of_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:
-        """Whose each line of a text is."""
-        ...
-
-
-class OwnersNotes:
-    """Notes that nobody but their owner wrote in."""
-
-    async def of_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:  # noqa: ARG002 (as every source of origins is asked)
-        """The owner's, all of them."""
-        return ("owner",) * len(split_lines(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +108,7 @@ class Ingestion:
         database: Database,
         recalls: RecallEntries,
         *,
-        origins: OriginsOfNotes,
+        origins: NoteAuthors,
         tags: Tags,
         zone: tzinfo,
         bytes_max: int,

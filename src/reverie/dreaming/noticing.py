@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from reverie.dreaming.candidates import TRUSTED
 from reverie.dreaming.contamination import unfit
 from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry, entry_key
 from reverie.dreaming.note_chunks import note_chunks, without_secrets
@@ -34,7 +35,6 @@ MESSAGE_SCORE: Final = 0.58
 MESSAGE_CHARACTERS_MIN = 12
 NOTE_PASSAGES_MAX = 1_000
 """Passages of one file that one pass looks at, however few of them are new."""
-TRUSTED: frozenset[Provenance] = frozenset({"owner", "agent"})
 
 Tags = Callable[[str, str], tuple[str, ...]]
 """The concepts of a passage, given its path and what it says. Pure."""

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from reverie.dreaming.deep import Promoted
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.narration import Passage
     from reverie.dreaming.rem import Reflection
-    from reverie.dreaming.sweep import Promoted
 
 Sleep = Literal["light", "rem", "deep"]
 

@@ -10,14 +10,15 @@ not stop the others. Nobody waits for a sweep: what it reads comes in pages, and
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from reverie.dreaming.budget import Spend
 from reverie.dreaming.concepts import concept_tags
+from reverie.dreaming.deep import promoted_once
 from reverie.dreaming.diary import diary_entry, edit_diary, with_entry
 from reverie.dreaming.ingestion import Ingestion
 from reverie.dreaming.light import Staging, freshest, stage
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import DreamingConfig, LightSleepConfig, RemSleepConfig
-    from reverie.dreaming.candidates import Rules
+    from reverie.dreaming.deep import Promotes
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.evidence import Phase, RecallEntries
-    from reverie.dreaming.ingestion import OriginsOfNotes
     from reverie.dreaming.reports import Sleep
     from reverie.dreaming.settings import Settings
+    from reverie.dreaming.sources import NoteAuthors
     from reverie.llm.client import Model
     from reverie.storage.database import Database, Transaction
     from reverie.types import JsonObject
@@ -51,25 +52,6 @@ log = structlog.get_logger(__name__)
 
 NAMED_MAX = PASSAGES_MAX
 """Passages whose keys a step leaves for the diary. Their words are not kept with a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Promoted:
-    """What deep sleep did: the keys of what became lasting, how many candidates there were, what gave way and waits."""
-
-    keys: tuple[str, ...] = ()
-    candidates: int = 0
-    gave_way: int = 0
-    waiting: str = ""
-    counts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-class Promotes(Protocol):
-    """Makes lasting memory of what has earned it."""
-
-    async def __call__(self, agent: str, rules: Rules, now_ms: int) -> Promoted:
-        """Promote an agent's best candidates."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +77,7 @@ class Night:
 
 
 class Dreamer:
-    """Dreams. `promote` and `repair` None: those steps are skipped. `model` None: no diary is a model's.
-
-    `written` is told which file of an agent's memory a night has changed.
-    """
+    """Dreams. `promotes` and `repair` None: those steps are skipped."""
 
     def __init__(
         self,
@@ -108,12 +87,11 @@ class Dreamer:
         recalls: RecallEntries,
         workspaces: Mapping[str, Path],
         settings: Settings,
-        origins: OriginsOfNotes,
+        origins: NoteAuthors,
         narrator: Narrator,
         note_bytes_max: int,
-        promote: Promotes | None = None,
+        promotes: Promotes | None = None,
         repair: Callable[[str], Awaitable[JsonObject]] | None = None,
-        written: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._recalls = recalls
@@ -122,9 +100,8 @@ class Dreamer:
         self._origins = origins
         self._narrator = narrator
         self._note_bytes_max = note_bytes_max
-        self._promote = promote
+        self._promotes = promotes
         self._repair_entries = repair
-        self._written = written
         self._steps = RunSteps(database, clock)
 
     async def sweep(self, run_id: str, now_ms: int) -> JsonObject:
@@ -246,10 +223,12 @@ class Dreamer:
 
     async def _deep(self, night: Night) -> JsonObject:
         rules = rules_for(night.config)
-        if self._promote is None or rules.limit == 0:
+        if self._promotes is None or rules.limit == 0:
             why = "dreaming.limit is 0" if rules.limit == 0 else "nothing promotes here"
             return await self._record(night, "deep", _skipped(why))
-        done = await self._promoted(night, self._promote, rules)
+        begun = night.done.get("deep_begun")
+        at_ms: int = (begun or await self._record(night, "deep_begun", {"at": night.now_ms}))["at"]
+        done = await promoted_once(self._promotes, night.agent, rules, at_ms, goes_on=begun is not None)
         report: JsonObject = {
             "candidates": done.candidates,
             "promoted": len(done.keys),
@@ -258,26 +237,10 @@ class Dreamer:
             **done.counts,
         }
         if done.keys or done.gave_way or done.waiting:
-            report |= await self._report(night, "deep", await self._deep_lines(night, done))
+            lines = deep_lines(done, await self._passages(night.agent, done.keys))
+            report |= await self._report(night, "deep", lines)
         report["keys"] = list(done.keys[:NAMED_MAX])
-        await self._record(night, "deep", report)
-        if self._written is not None and (done.keys or done.gave_way):
-            await self._written(night.agent, "MEMORY.md")
-        return report
-
-    async def _promoted(self, night: Night, promote: Promotes, rules: Rules) -> Promoted:
-        """Promote, once a run: a night that was stopped meanwhile finds what it had promoted, and adds what is left."""
-        begun = night.done.get("deep_begun") or await self._record(night, "deep_begun", {"at": night.now_ms})
-        earlier = tuple(await self._recalls.promoted_at(night.agent, begun["at"])) if "deep_begun" in night.done else ()
-        left = None if rules.limit is None else max(0, rules.limit - len(earlier))
-        if left == 0:
-            return Promoted(earlier, len(earlier))
-        done = await promote(night.agent, replace(rules, limit=left), begun["at"])
-        return replace(done, keys=(*earlier, *done.keys), candidates=len(earlier) + done.candidates)
-
-    async def _deep_lines(self, night: Night, done: Promoted) -> tuple[str, ...]:
-        passages = await self._passages(night.agent, done.keys)
-        return deep_lines(done, passages)
+        return await self._record(night, "deep", report)
 
     # -- the morning ---------------------------------------------------------------------------------------------
 
@@ -380,15 +343,18 @@ def dreamer_of(
     recalls: RecallEntries,
     workspaces: Mapping[str, Path],
     settings: Settings,
-    origins: OriginsOfNotes,
+    origins: NoteAuthors,
     note_bytes_max: int,
     model: Model | None = None,
     spend: Spend | None = None,
-    promote: Promotes | None = None,
+    promotes: Promotes | None = None,
     repair: Callable[[str], Awaitable[JsonObject]] | None = None,
-    written: Callable[[str, str], Awaitable[None]] | None = None,
 ) -> Dreamer:
-    """A dreamer over an open home. `model` is asked only if `dreaming.model` is set; `spend` may be shared."""
+    """A dreamer over an open home. `model` is asked only if `dreaming.model` is set; `spend` may be shared.
+
+    `promotes` is a `DeepSleep` over the home's `Promoter`, and `repair` what puts an agent's entries right; without
+    them those steps are skipped.
+    """
     spend = spend or Spend(database, settings)
     return Dreamer(
         database=database,
@@ -399,9 +365,8 @@ def dreamer_of(
         origins=origins,
         narrator=Narrator(model, spend),
         note_bytes_max=note_bytes_max,
-        promote=promote,
+        promotes=promotes,
         repair=repair,
-        written=written,
     )
 
 

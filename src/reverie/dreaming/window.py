@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.dreaming.candidates import DAY_MS
+from reverie.dreaming.candidates import DAY_MS, TRUSTED
 from reverie.dreaming.contamination import contaminated
-from reverie.dreaming.noticing import TRUSTED
 from reverie.dreaming.recording import day_of, is_short_term
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import apsw
 from reverie.config import DreamingConfig
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
-from reverie.dreaming.ingestion import Ingestion, OwnersNotes
+from reverie.dreaming.ingestion import Ingestion
 from reverie.dreaming.settings import FixedSettings
+from reverie.dreaming.sources import OwnersNotes
 from reverie.dreaming.sweep import Dreamer, dreamer_of
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.dreaming.entry import RecallEntry
-    from reverie.dreaming.ingestion import OriginsOfNotes
+    from reverie.dreaming.sources import NoteAuthors
     from reverie.types import JsonObject, Provenance
 
 DAY_MS = 86_400_000
@@ -125,7 +126,7 @@ class Home:
         )
         return run_id
 
-    def ingestion(self, origins: OriginsOfNotes | None = None) -> Ingestion:
+    def ingestion(self, origins: NoteAuthors | None = None) -> Ingestion:
         """The passes."""
         return Ingestion(
             self.database,

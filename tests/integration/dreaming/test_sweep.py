@@ -13,7 +13,7 @@ import pytest
 
 from reverie.config import DreamingConfig, LightSleepConfig, RemSleepConfig
 from reverie.dreaming.candidates import Rules, explain, rank
-from reverie.dreaming.sweep import Promoted
+from reverie.dreaming.deep import Promoted
 from reverie.errors import StorageError, UpstreamUnreachableError
 from reverie.testing import ScriptedModel, reply
 from reverie.types import SearchHit, Usage
@@ -53,7 +53,12 @@ class Promotes:
         self.more = more
         self.calls: list[tuple[str, Rules, int]] = []
 
-    async def __call__(self, agent: str, rules: Rules, now_ms: int) -> Promoted:
+    async def promoted_at(self, agent: str, at_ms: int) -> tuple[str, ...]:
+        """What bears that instant."""
+        entries = [await self.home.recalls.find(agent, key) for key in self.keys]
+        return tuple(each.key for each in entries if each is not None and each.promoted_at_ms == at_ms)
+
+    async def promote(self, agent: str, rules: Rules, now_ms: int) -> Promoted:
         """Mark the passages, and write MEMORY.md."""
         self.calls.append((agent, rules, now_ms))
         done: list[str] = []
@@ -242,20 +247,14 @@ async def test_two_days_of_passes_are_not_enough_for_openclaw_either(home: Home)
 
 @pytest.mark.anyio
 async def test_deep_sleep_promotes_by_the_rules_and_tells_it(home: Home) -> None:
-    """The report, the diary, and whoever wants to know that MEMORY.md was written."""
+    """The report and the diary say what became lasting, what gave way, and what waits."""
     home.write("memory/2026-04-05.md", NOTE)
     await recall(home, KILN, 3, times=3)
     key = "memory:memory/2026-04-05.md:3:3"
-    promote = Promotes(home, key, gave_way=2, waiting="1 passage waits: MEMORY.md is full")
-    told: list[tuple[str, str]] = []
+    promotes = Promotes(home, key, gave_way=2, waiting="1 passage waits: MEMORY.md is full")
+    done = await home.night(home.dreamer(DreamingConfig(mode="deep"), promotes=promotes))
 
-    async def written(agent: str, path: str) -> None:
-        told.append((agent, path))
-
-    done = await home.night(home.dreamer(DreamingConfig(mode="deep"), promote=promote, written=written))
-
-    assert promote.calls == [("main", Rules(0.8, 3, 3, limit=10), NIGHT)]
-    assert told == [("main", "MEMORY.md")]
+    assert promotes.calls == [("main", Rules(0.8, 3, 3, limit=10), NIGHT)]
     assert (done["candidates"], done["promoted"]) == (1, 1)
     assert home.read("memory/dreaming/deep/2026-04-06.md") == (
         "# Deep Sleep\n"
@@ -275,11 +274,11 @@ async def test_deep_sleep_promotes_by_the_rules_and_tells_it(home: Home) -> None
 @pytest.mark.anyio
 async def test_a_limit_of_nothing_skips_deep_sleep(home: Home) -> None:
     """With the reason; nobody is asked to promote."""
-    promote = Promotes(home)
-    done = await home.night(home.dreamer(DreamingConfig(limit=0), promote=promote))
+    promotes = Promotes(home)
+    done = await home.night(home.dreamer(DreamingConfig(limit=0), promotes=promotes))
 
     assert done["by_agent"]["main"]["deep"] == {"skipped": "dreaming.limit is 0"}
-    assert promote.calls == []
+    assert promotes.calls == []
 
 
 @pytest.mark.anyio
@@ -501,10 +500,10 @@ async def test_a_run_that_is_stopped_anywhere_goes_on(tmp_path: Path, seed: int)
             fill(home)
             await recall(home, KILN, 3, times=3)
         keys = ("memory:memory/2026-04-05.md:3:3",)
-        await calm.night(calm.dreamer(promote=Promotes(calm, *keys)), run_id="run")
+        await calm.night(calm.dreamer(promotes=Promotes(calm, *keys)), run_id="run")
         run = storm.begin_run("run")
         stops = 0
-        while not await ends(storm.dreamer(promote=Promotes(storm, *keys)).sweep(run, NIGHT), chance.random() * 0.12):
+        while not await ends(storm.dreamer(promotes=Promotes(storm, *keys)).sweep(run, NIGHT), chance.random() * 0.12):
             stops += 1
         assert stops < 200
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reverie.dreaming.deep import Promoted
 from reverie.dreaming.entry import RecallEntry
 from reverie.dreaming.narration import Passage
 from reverie.dreaming.rem import Reflection, Theme, Truth
 from reverie.dreaming.reports import deep_lines, light_lines, rem_lines, report_path, with_block, write_report
-from reverie.dreaming.sweep import Promoted
 from reverie.errors import MemoryPathError
 
 if TYPE_CHECKING:

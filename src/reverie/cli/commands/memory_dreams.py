@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from reverie.cli.commands.memory_promote import candidate_json, parse_now, promotion
 from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import columns, counted, dim, printable, say, say_json, warn
+from reverie.clock import iso_instant
 from reverie.dreaming.backfill import Backfill
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.diary import edit_diary, with_backfill, without_backfill
 from reverie.dreaming.grounded import diary_entry_of
-from reverie.dreaming.ingestion import OwnersNotes
-from reverie.dreaming.openclaw_files import iso_time
 from reverie.dreaming.reports import rem_lines
 from reverie.dreaming.settings import rules_for
 from reverie.dreaming.sweep import rem_reflection
@@ -62,7 +61,7 @@ async def rem_harness(
         rules = replace(rules_for(config.dreaming), limit=None, include_promoted=include_promoted)
         deep = await promotion(recalls, agent, rules, now_ms)
     if as_json:
-        say_json({"agent": agent, "now": iso_time(now_ms), **_harness_json(config, found, deep, rules)})
+        say_json({"agent": agent, "now": iso_instant(now_ms), **_harness_json(config, found, deep, rules)})
         return
     say("\n".join(map(printable, rem_lines(found))))
     say()
@@ -162,7 +161,7 @@ def _backfill(memory: OpenMemory, agent: str) -> Backfill:
         memory.recalls,
         agent=agent,
         workspace=memory.workspaces[agent],
-        origins=OwnersNotes(),
+        origins=memory.origins,
         tags=concept_tags,
         bytes_max=memory.config.memory.file_bytes_max,
     )

@@ -746,10 +746,6 @@ ORDER BY id;
 SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND grounded_count > 0
 ORDER BY id;
 
--- name: promoted_recall_entries
--- Of a stretch of an agent's passages, those that became lasting memory at an instant.
-SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND promoted_at = :at ORDER BY id;
-
 -- name: recall_entries_of_path
 -- The passages of one file, as their keys begin.
 SELECT * FROM recall_entries WHERE agent = :agent AND key >= :first AND key < :beyond ORDER BY key LIMIT :limit;
