@@ -20,8 +20,9 @@ from reverie.dreaming.contamination import unfit
 from reverie.dreaming.diary import BackfillEntry
 from reverie.dreaming.entry import QUERIES_MAX, RecallEntry, entry_key, query_hash
 from reverie.dreaming.note_chunks import note_chunks
-from reverie.dreaming.noticing import TRUSTED, least_trusted
+from reverie.dreaming.noticing import TRUSTED
 from reverie.dreaming.recording import claim_hash
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,7 +15,7 @@ import heapq
 import re
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from reverie.dreaming.candidates import DAY_MS
 from reverie.dreaming.noticing import (
@@ -30,7 +30,6 @@ from reverie.dreaming.noticing import (
 )
 from reverie.dreaming.recording import Signal, day_of, is_short_term, keys_of
 from reverie.memory.documents import MEMORY_FOLDER, FileContent, SeenFile, read_file, split_lines, walk_memory
-from reverie.memory.transcripts import PROVENANCE
 from reverie.sessions.reset import is_system_source
 
 if TYPE_CHECKING:
@@ -336,12 +335,7 @@ def _stretch(tx: Transaction, agent: str, place: _Place, recent_ms: int, most: i
 
 
 def _message(row: Row) -> Message:
-    by_role = PROVENANCE[row["role"]] if row["origin"] == "live" else "untrusted"
-    provenance = cast("Provenance", row["provenance"] or by_role)
-    return Message(
-        row["position"], row["session_id"], row["seq"], row["role"], row["text"], row["created_at"], provenance,
-        row["key"], row["source"],
-    )  # fmt: skip
+    return Message(created_at_ms=row.pop("created_at"), **row)
 
 
 def _put_place(tx: Transaction, agent: str, place: _Place, now_ms: int) -> None:

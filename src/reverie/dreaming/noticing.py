@@ -18,7 +18,7 @@ from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry, entry_ke
 from reverie.dreaming.note_chunks import note_chunks, without_secrets
 from reverie.dreaming.recording import claim_hash, with_signal
 from reverie.memory.text import clean, collapse
-from reverie.types import SearchHit
+from reverie.types import SearchHit, least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +35,6 @@ MESSAGE_CHARACTERS_MIN = 12
 NOTE_PASSAGES_MAX = 1_000
 """Passages of one file that one pass looks at, however few of them are new."""
 TRUSTED: frozenset[Provenance] = frozenset({"owner", "agent"})
-_LESS_AND_LESS_TRUSTED: tuple[Provenance, ...] = ("owner", "agent", "untrusted", "system")
 
 Tags = Callable[[str, str], tuple[str, ...]]
 """The concepts of a passage, given its path and what it says. Pure."""
@@ -103,11 +102,6 @@ def shares(files: int, limit: int) -> Shares:
     """The shares of a pass over so many files, for a phase that stages so many passages."""
     total = max(20, 4 * limit)
     return Shares(total, max(6, -(-total // max(1, files))))
-
-
-def least_trusted(origins: Iterable[Provenance]) -> Provenance:
-    """Whose words a passage counts as: those of the least trusted of its lines, its owner's if it has none."""
-    return _LESS_AND_LESS_TRUSTED[max(map(_LESS_AND_LESS_TRUSTED.index, origins), default=0)]
 
 
 def look_at_note(path: str, text: str, origins: Sequence[Provenance], *, tags: Tags, from_line: int = 1) -> NoteLook:

@@ -235,11 +235,11 @@ class Dreamer:
         return await self._reinforce(night, "rem", found.reinforced, report)
 
     async def _reinforce(self, night: Night, phase: Phase, keys: Sequence[str], report: JsonObject) -> JsonObject:
-        """Reinforce passages, and record the phase as done, in one transaction."""
+        """Reinforce passages and record the phase as done, in one transaction; once a run, whoever works on it."""
 
         def work(tx: Transaction) -> None:
-            self._recalls.reinforce(tx, night.agent, phase, keys, night.now_ms)
-            self._steps.record_in(tx, night.run_id, night.agent, phase, report)
+            if self._steps.claim_in(tx, night.run_id, night.agent, phase, report):
+                self._recalls.reinforce(tx, night.agent, phase, keys, night.now_ms)
 
         await self._database.write(work)
         return report

@@ -11,7 +11,6 @@ from reverie.dreaming.noticing import (
     Message,
     NoteChange,
     Noticed,
-    least_trusted,
     look_at_message,
     look_at_note,
     noticed_message,
@@ -152,7 +151,6 @@ def test_a_note_is_looked_at_as_far_as_it_is_to_be_trusted() -> None:
         (1, "owner", 0.62),
         (3, "agent", 0.62),
     ]
-    assert least_trusted([]) == "owner"
 
 
 def test_of_a_huge_note_a_part_is_looked_at() -> None:

@@ -786,7 +786,7 @@ SELECT position, since FROM ingested_transcripts WHERE agent = :agent;
 -- name: put_ingested_position
 -- The passes over conversations have come so far; where they began stays.
 INSERT INTO ingested_transcripts (agent, position, since, at) VALUES (:agent, :position, :since, :at)
-ON CONFLICT (agent) DO UPDATE SET position = excluded.position, at = excluded.at;
+ON CONFLICT (agent) DO UPDATE SET position = max(position, excluded.position), at = excluded.at;
 
 -- name: log_window_end
 -- The last of the next messages of the log of all sessions.
@@ -795,14 +795,13 @@ SELECT max(id) FROM (SELECT id FROM messages WHERE id > :position ORDER BY id LI
 -- name: messages_to_notice
 -- What persons and the agent said in a stretch of the log, of one agent's sessions: the beginning of each message.
 -- An import is looked at as far as it is recent, and everything else from where the passes began.
-SELECT messages.id AS position, messages.session_id, messages.seq, messages.role,
-       substr(messages.text, 1, :characters) AS text, messages.created_at, messages.provenance, sessions.origin,
-       sessions.key, coalesce(turns.source, '') AS source
-FROM messages JOIN sessions ON sessions.id = messages.session_id LEFT JOIN turns ON turns.id = messages.turn_id
-WHERE messages.id > :position AND messages.id <= :until AND sessions.agent = :agent
-AND messages.role IN ('user', 'assistant') AND messages.remember = 1 AND messages.kind = 'message'
-AND messages.created_at >= CASE sessions.origin WHEN 'import' THEN :recent ELSE :since END
-ORDER BY messages.id LIMIT :limit;
+SELECT said.id AS position, said.session_id, said.seq, said.role, substr(said.text, 1, :characters) AS text,
+       said.created_at, said.whose AS provenance, sessions.key, coalesce(turns.source, '') AS source
+FROM said JOIN sessions ON sessions.id = said.session_id LEFT JOIN turns ON turns.id = said.turn_id
+WHERE said.id > :position AND said.id <= :until AND said.agent = :agent
+AND said.role IN ('user', 'assistant') AND said.remember = 1 AND said.kind = 'message'
+AND said.created_at >= CASE said.origin WHEN 'import' THEN :recent ELSE :since END
+ORDER BY said.id LIMIT :limit;
 
 -- name: is_not_to_be_noticed
 -- Whether a person had something forgotten.
@@ -811,6 +810,11 @@ SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind AND
 -- name: dream_steps_of
 -- What of a run is done for an agent.
 SELECT step, done_at, report FROM dream_steps WHERE run_id = :run_id AND agent = :agent;
+
+-- name: claim_dream_step
+-- A step of a run is done, unless it was done before.
+INSERT INTO dream_steps (run_id, agent, step, done_at, report) VALUES (:run_id, :agent, :step, :done_at, :report)
+ON CONFLICT (run_id, agent, step) DO NOTHING;
 
 -- name: put_dream_step
 -- A step of a run is done.
