@@ -494,14 +494,13 @@ async def open_clockwork(
     opened: OpenMemory,
     sweep: Sweep = no_phases,
     *,
+    settings: LiveSettings | None = None,
     wake: Callable[[], None] = lambda: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Clockwork:
-    """What begins the sweeps of a home, in the background or at once."""
-    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
-    return Clockwork(
-        opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy
-    )  # fmt: skip
+    """What begins the sweeps of a home, in the background or at once. `settings` are shared with whoever sweeps."""
+    settings = settings or await LiveSettings.of(opened.home, opened.config.dreaming)
+    return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:
