@@ -26,6 +26,9 @@ from reverie.dreaming.clockwork import Clockwork, no_phases
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.live_settings import LiveSettings
+from reverie.dreaming.memory_file import MemoryFile
+from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.sources import LiveSources
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -100,6 +103,7 @@ class OpenMemory:
     memory: MemoryIndex
     evidence: RecallEvidence
     recalls: RecallEntries
+    promoter: Promoter
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     origins: NoteOrigins
@@ -364,12 +368,34 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
+            promoter=_promoter(state, recalls, sessions, memory if exclusive else None, workspaces, config, clock),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
             tools=tools,
             directory=SessionDirectory(state, clock, next(iter(workspaces))),
         )
+
+
+def _promoter(
+    state: Database,
+    recalls: RecallEntries,
+    sessions: SessionStore,
+    memory: MemoryIndex | None,
+    workspaces: Mapping[str, Path],
+    config: Config,
+    clock: Clock,
+) -> Promoter:
+    """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
+
+    async def written(agent: str, path: str) -> None:
+        if memory is not None:
+            await memory.sync_workspace(agent, [path])
+
+    dreaming = config.dreaming
+    file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
+    sources = LiveSources(workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone)
+    return Promoter(file, recalls, sources, dreaming, recalls.zone)
 
 
 @asynccontextmanager
@@ -468,14 +494,13 @@ async def open_clockwork(
     opened: OpenMemory,
     sweep: Sweep = no_phases,
     *,
+    settings: LiveSettings | None = None,
     wake: Callable[[], None] = lambda: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Clockwork:
-    """What begins the sweeps of a home, in the background or at once."""
-    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
-    return Clockwork(
-        opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy
-    )  # fmt: skip
+    """What begins the sweeps of a home, in the background or at once. `settings` are shared with whoever sweeps."""
+    settings = settings or await LiveSettings.of(opened.home, opened.config.dreaming)
+    return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:

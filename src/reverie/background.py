@@ -52,6 +52,7 @@ COMPACTIONS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
+DREAMS_FIRST_S = 5.0
 RETENTION_FIRST_S = 300.0
 RETENTION_S = 86_400.0
 VECTORS_BATCH = 16
@@ -212,9 +213,11 @@ class Background:
             await self.compactions.heard(COMPACTIONS_POLL_S if again_s is None else max(0.0, again_s))
 
     async def _dream(self, clockwork: Clockwork) -> None:
+        """A start has more urgent things to do: what was missed before it can wait some seconds more."""
+        again_s = DREAMS_FIRST_S
         while True:
-            again_s = await clockwork.work()
             await self.dreams.heard(again_s)
+            again_s = await clockwork.work()
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

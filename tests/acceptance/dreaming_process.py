@@ -40,10 +40,10 @@ async def _run(home: Home, days: list[int], together: Barrier) -> None:
     await clockwork.work()
     for day in days:
         clock.set(THREE_MS + day * DAY_MS)
-        await asyncio.to_thread(together.wait, 30)
+        await asyncio.to_thread(together.wait, 60)
         while not await clockwork.work():
             pass
-        await asyncio.to_thread(together.wait, 30)
+        await asyncio.to_thread(together.wait, 60)
     await database.aclose()
 
 

@@ -133,7 +133,7 @@ class Clockwork:
         if self._asked is not None:
             asked, self._asked = self._asked, None
             return asked
-        if (blocked := await self._blocked()) is not None and blocked.reason == "no-workspace":
+        if await self._without_workspace() is not None:
             return None
         off = switched_off(self._settings.current) is not None
         stopped = await self._runs.take_over(switched_off=off)

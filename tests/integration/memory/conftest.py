@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.llm.embeddings import Embedder
+    from reverie.memory.sync import WhoseLines
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
         agents: tuple[str, ...] = ("main",),
         tracer: Callable[[str, object], None] | None = None,
         databases_in: str = ".",
+        origins: WhoseLines | None = None,
         **settings: Any,
     ) -> AsyncGenerator[OpenedIndex]:
         clock = FakeClock()
@@ -95,6 +97,7 @@ def open_index(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Open
                 transcripts=log,
                 config=MemoryConfig(**settings),
                 clock=clock,
+                origins=origins,
                 tracer=tracer,
             )
             stack.push_async_callback(index.aclose)
