@@ -89,8 +89,8 @@ class Held:
 class Edit:
     """What is to become of the file: its new bytes, or None for no file.
 
-    `details` is kept with the change: under `added`, each with its `keys`, what the file then says; under `undoes` the
-    change that it takes back.
+    `details` is kept with the change: under `added` what the file then says, each with its `keys`, the first of which
+    is marked as promoted; under `undoes` the change that it takes back.
     """
 
     kind: ChangeKind
@@ -282,8 +282,7 @@ class MemoryFile:
         self._ended(tx, change_id, "applied")
         now = self._clock.now_ms()
         for added in details.get("added", ()):
-            for key in added["keys"]:
-                promoted(tx, agent, key, added.get("at", now), tuple(added["lines"]), added.get("words", ""))
+            promoted(tx, agent, added["keys"][0], added.get("at", now), tuple(added["lines"]), added.get("words", ""))
         if "undoes" in details:
             tx.execute("undo_memory_change", id=details["undoes"])
 

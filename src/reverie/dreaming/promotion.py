@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from reverie.dreaming.candidates import GATES, TRUSTED, best, explain, rank
+from reverie.dreaming.consolidation import RefusedProposalError, consolidated
 from reverie.dreaming.contamination import contaminated, unfit
-from reverie.dreaming.memory_file import NO_FILE, Edit, digest, encoded
+from reverie.dreaming.memory_file import NO_FILE, Edit, decoded, digest, encoded
 from reverie.dreaming.recording import day_of
 from reverie.dreaming.relocation import excerpt, is_fenced, relocate, relocate_message
 from reverie.dreaming.sections import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from reverie.config import DreamingConfig
     from reverie.dreaming.candidates import Candidate, Gate, Rules
+    from reverie.dreaming.consolidation import Consolidator, Proposal, Step
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.evidence import RecallEntries
     from reverie.dreaming.memory_file import ChangeKind, Held, MemoryFile
@@ -107,7 +109,9 @@ class PromotionReport:
 
     `gates` counts what ranking refused, `rejections` the candidates that were not written by category; of these
     `rejected` shows the first. `compacted_sections` gave way as a whole, those of `compacted_days`; `gave_way` counts
-    the entries. `waiting` says why some wait. `change_id` is what `undo` takes, None where nothing was written.
+    the entries. `waiting` says why some wait. `change_id` is what `undo` takes, None where nothing was written. With a
+    model, `merged` and `superseded` count entries that took the place of older ones; `unconsolidated` says why all were
+    added instead.
     """
 
     agent: str
@@ -123,6 +127,9 @@ class PromotionReport:
     diff: str = ""
     change_id: str | None = None
     dry_run: bool = False
+    merged: int = 0
+    superseded: int = 0
+    unconsolidated: str = ""
 
     @property
     def appended(self) -> int:
@@ -171,11 +178,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of ready candidates: the plan for the file, and those that stand in it already."""
+    """What becomes of ready candidates: the plan for the file, and those that stand in it already.
+
+    `steps` are those of a model's proposal that the plan follows; `unconsolidated` says why it follows none.
+    """
 
     plan: Plan
     reconciled: tuple[Ready, ...] = ()
     present: tuple[Ready, ...] = ()
+    steps: tuple[Step, ...] = ()
+    unconsolidated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +226,8 @@ class _Ranked:
 class Promoter:
     """Promotes what an agent's recalls prove, and takes it back.
 
-    `repair` is awaited before anything is ranked. `zone` decides which day it is.
+    `repair` is awaited before anything is ranked. `zone` decides which day it is. `consolidator` asks a model, unless
+    nothing is written.
     """
 
     def __init__(
@@ -226,6 +239,7 @@ class Promoter:
         zone: tzinfo,
         *,
         repair: Callable[[str], Awaitable[object]] | None = None,
+        consolidator: Consolidator | None = None,
     ) -> None:
         self.file = file
         self._recalls = recalls
@@ -233,6 +247,14 @@ class Promoter:
         self._config = config
         self._zone = zone
         self._repair = repair
+        self._consolidator = consolidator
+
+    def consolidating(self, consolidator: Consolidator) -> Promoter:
+        """This promoter, with a model that may propose what new entries mean for older ones."""
+        return Promoter(
+            self.file, self._recalls, self._sources, self._config, self._zone,
+            repair=self._repair, consolidator=consolidator,
+        )  # fmt: skip
 
     async def promote(self, agent: str, rules: Rules, now_ms: int, *, dry_run: bool = False) -> PromotionReport:
         """Write the best of what passes the rules into MEMORY.md. Doing it again changes nothing.
@@ -254,25 +276,24 @@ class Promoter:
         ranked = await self._ranked(agent, rules, now_ms)
         ready = await self._ready(agent, ranked, rules, tally)
         outcome = Outcome(Plan(""))
-        own = await self._own_texts(agent)
+        own, day = await self._own_texts(agent), day_of(now_ms, self._zone)
+        proposal = "" if dry_run else await self._proposed(agent, ready, day, own, now_ms)
 
         async def decide(text: str) -> Edit | None:
             nonlocal outcome
             fresh = await self._fresh(agent, ready, rules, now_ms)
-            day = day_of(now_ms, self._zone)
-            outcome = await asyncio.to_thread(decided, text, fresh, day, self._bounds, own)
+            outcome = await asyncio.to_thread(decided, text, fresh, day, self._bounds, own, proposal)
             return promotion_edit(text, outcome, fresh, now_ms) if outcome.plan.added else None
 
         edited = await self.file.edit(agent, decide, dry_run=dry_run)
         await self._settle(agent, ready, outcome, tally, now_ms, dry_run=dry_run)
-        added = {each.key for each in outcome.plan.added}
+        added = {each.key: each for each in outcome.plan.added}
+        actions = Counter(step.action for step in outcome.steps)
         return PromotionReport(
             agent,
             path,
             applied=tuple(
-                _applied(each, reconciled=each.key not in added)
-                for each in ready
-                if each.key in added or each in outcome.reconciled
+                _applied(each, added.get(each.key)) for each in ready if each.key in added or each in outcome.reconciled
             ),
             rejected=tuple(tally.shown),
             rejections=tally.by_category(),
@@ -284,6 +305,9 @@ class Promoter:
             diff=await asyncio.to_thread(edited.diff),
             change_id=edited.change_id,
             dry_run=dry_run,
+            merged=actions["merged"],
+            superseded=actions["superseded"],
+            unconsolidated=outcome.unconsolidated,
         )
 
     async def undo(self, agent: str, change_id: str | None = None, *, dry_run: bool = False) -> UndoReport:
@@ -370,6 +394,16 @@ class Promoter:
             return "source", "what it came from is gone"
         return await asyncio.to_thread(readied, candidate, live, self._config.snippet_chars_max)
 
+    async def _proposed(
+        self, agent: str, ready: Sequence[Ready], day: str, own: Mapping[str, str], now_ms: int
+    ) -> Proposal | str:
+        """What a model proposes for what would be added now, or why there is no proposal; empty if none is asked."""
+        if self._consolidator is None or not self._consolidator.enabled or not ready:
+            return ""
+        text = decoded(await self.file.read(agent))
+        made = await asyncio.to_thread(decided, text, ready, day, self._bounds, own)
+        return await self._consolidator.propose(text, (*made.plan.added, *made.plan.waiting), now_ms)
+
     async def _fresh(self, agent: str, ready: Sequence[Ready], rules: Rules, now_ms: int) -> list[Ready]:
         """Those whose entries still are what they were, as far as it matters."""
         kept: list[Ready] = []
@@ -453,9 +487,17 @@ def _found(entry: RecallEntry, live: LiveText) -> Place | None:
     return relocate_message(live.lines[0], entry.snippet, live.first_line) if len(live.lines) == 1 else None
 
 
-def decided(text: str, ready: Sequence[Ready], day: str, bounds: Bounds, own: Mapping[str, str]) -> Outcome:
+def decided(
+    text: str,
+    ready: Sequence[Ready],
+    day: str,
+    bounds: Bounds,
+    own: Mapping[str, str],
+    proposal: Proposal | str = "",
+) -> Outcome:
     """What becomes of candidates and of the file: nothing twice, within the bounds.
 
+    A proposal is followed as a whole if it was made for this file and these candidates, and fits; else all are added.
     `own` says what entries said when they were written; those that say something else now were edited by a person.
     """
     marked, known = markers(text), claims(text)
@@ -474,7 +516,22 @@ def decided(text: str, ready: Sequence[Ready], day: str, bounds: Bounds, own: Ma
         text, day, news,
         chars_max=bounds.chars_max, loss_fraction_max=bounds.loss_fraction_max, edited=edited_keys(text, own),
     )  # fmt: skip
-    return Outcome(made, tuple(reconciled), tuple(present))
+    outcome = Outcome(made, tuple(reconciled), tuple(present))
+    if isinstance(proposal, str):
+        return replace(outcome, unconsolidated=proposal)
+    return _followed(outcome, proposal, text, day, bounds, news) if proposal.changes_entries else outcome
+
+
+def _followed(
+    outcome: Outcome, proposal: Proposal, text: str, day: str, bounds: Bounds, news: Sequence[NewEntry]
+) -> Outcome:
+    if text != proposal.text or [step.entry.key for step in proposal.steps] != [each.key for each in news]:
+        return replace(outcome, unconsolidated="MEMORY.md or a candidate changed while the model was asked")
+    try:
+        made = consolidated(text, day, proposal.steps, chars_max=bounds.chars_max)
+    except RefusedProposalError as error:
+        return replace(outcome, unconsolidated=f"the model's answer is not accepted: {error}")
+    return replace(outcome, plan=made, steps=proposal.steps)
 
 
 def edited_keys(text: str, own: Mapping[str, str]) -> frozenset[str]:
@@ -484,9 +541,7 @@ def edited_keys(text: str, own: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-def promotion_edit(
-    text: str, outcome: Outcome, ready: Sequence[Ready], now_ms: int, kind: ChangeKind = "promotion"
-) -> Edit:
+def promotion_edit(text: str, outcome: Outcome, ready: Sequence[Ready], now_ms: int) -> Edit:
     """The edit that a plan comes to, with all that is needed to record it and to take it back."""
     made = outcome.plan
     places = {each.key: each.place for each in ready}
@@ -512,6 +567,7 @@ def promotion_edit(
         }
         for each in made.gave_way
     ]
+    kind: ChangeKind = "consolidation" if outcome.steps else "promotion"
     return Edit(kind, encoded(made.text), {"added": added, "gave_way": gave_way})
 
 
@@ -573,14 +629,9 @@ def taken_back(text: str, held: Held, bounds: Bounds) -> Undone:
     return Undone(encoded(after), exact=False, removed=removed, restored=tuple(restored), left_out=tuple(left_out))
 
 
-def _applied(each: Ready, *, reconciled: bool) -> Applied:
-    place = each.place
+def _applied(each: Ready, entry: NewEntry | None) -> Applied:
+    """A candidate as it stands in the file: as `entry` says, or as it stood there before."""
+    place, text = each.place, each.new.text if entry is None else entry.text
     return Applied(
-        each.key,
-        each.new.source_path,
-        place.start_line,
-        place.end_line,
-        each.new.text,
-        each.candidate.score,
-        reconciled,
+        each.key, each.new.source_path, place.start_line, place.end_line, text, each.candidate.score, entry is None
     )

@@ -369,7 +369,7 @@ def with_restored(text: str, day: str, kind: SectionKind, lines: Sequence[str]) 
 
     Where there is none any more it stands before the first younger one, else at the end.
     """
-    sections = [section for section in generated_sections(text) if section.whole]
+    sections = [section for section in generated_sections(text) if section.apart]
     same = next((section for section in sections if (section.kind, section.day) == (kind, day)), None)
     if same is not None:
         return _inserted(text, _offset(text, same.last_line), lines)

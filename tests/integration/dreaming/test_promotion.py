@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.dreaming.candidates import Rules
+from reverie.dreaming.consolidation import Consolidator
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.memory_file import Edit
 from reverie.dreaming.promotion import Applied
-from reverie.dreaming.sections import BUDGET_MARGIN, generated_entries
+from reverie.dreaming.sections import BUDGET_MARGIN, generated_entries, without_entries
 from reverie.errors import ConfigError, MemoryPathError, StorageError, UndoRefusedError
+from reverie.testing import ScriptedModel
 from tests.integration.dreaming.promotion_world import (
     NOTE,
     NOW_MS,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.dreaming.entry import RecallEntry
-    from reverie.dreaming.promotion import PromotionReport
+    from reverie.dreaming.promotion import Promoter, PromotionReport
 
 pytestmark = pytest.mark.anyio
 
@@ -540,3 +542,107 @@ async def test_rules_reach_the_gates_again(here: World) -> None:
     for rules in (Rules(age_days_max=0.5), Rules(score_min=0.95), Rules(recalls_min=9), Rules(queries_min=9)):
         assert (await here.promote(rules)).applied == ()
     assert not here.file.exists()
+
+
+# -- with a model ----------------------------------------------------------------------------------------------------
+
+
+class Unlimited:
+    """Any number of calls."""
+
+    async def take(self, kind: str, tokens: int, now_ms: int) -> str | None:
+        return None
+
+    async def settle(self, kind: str, tokens_used: int) -> None:
+        return
+
+
+FOUR = ("Jon plays chess.", "The kiln is hot on Mondays.", "Anna lives in Berlin.", "The bank is closed.")
+
+
+@pytest.fixture
+async def grown(tmp_path: Path) -> AsyncGenerator[World]:
+    """A file with four entries, and a fuller version of the first that was recalled often."""
+    async with world(tmp_path, consolidate=True, model="small") as made:
+        made.memory = "Mine.\n"
+        made.note(*FOUR, path="memory/2026-03-01.md")
+        await made.recall(*(recalled(text, "memory/2026-03-01.md", line) for line, text in enumerate(FOUR, 1)))
+        await made.promoter.promote("main", RULES, NOW_MS - 86_400_000)
+        made.note("", "", "Jon plays chess every Friday.")
+        await made.recall(recalled("Jon plays chess every Friday."))
+        yield made
+
+
+def proposal(action: str, *prior: str) -> str:
+    return json.dumps({"candidates": [{"id": "n1", "action": action, "prior_entries": list(prior)}]})
+
+
+def with_model(here: World, model: ScriptedModel) -> Promoter:
+    return here.promoter.consolidating(Consolidator(model, here.config, Unlimited()))
+
+
+async def test_a_model_merges(grown: World) -> None:
+    """The older entry goes, the fuller one stands for both, the owner's text stays; and it can be undone."""
+    before = grown.memory
+    with ScriptedModel(proposal("merged", FOUR[0])) as model:
+        report = await with_model(grown, model).promote("main", RULES, NOW_MS)
+
+    assert grown.memory == without_entries(before, [recalled("", "memory/2026-03-01.md", 1).key]) + (
+        "\n## Consolidated Memory (2026-04-06)\n\n<!-- openclaw-memory-promotion:memory:memory/2026-04-01.md:3:3 -->\n"
+        "<!-- openclaw-memory-promotion:memory:memory/2026-03-01.md:1:1 -->\n"
+        f"- Jon plays chess every Friday. [score=0.820 recalls=5 avg=0.850 source={NOTE}:3-3]\n"
+    )
+    assert (report.merged, report.superseded, report.unconsolidated, report.appended) == (1, 0, "", 1)
+    older = await grown.recalls.find("main", recalled("", "memory/2026-03-01.md", 1).key)
+    assert older is not None
+    assert (older.start_line, older.snippet) == (1, FOUR[0])
+    grown.memory = f"{grown.memory}\nAnd mine.\n"
+    undone = await grown.promoter.undo("main")
+    assert (undone.removed, undone.restored) == (
+        (recalled("").key, older.key), (older.key,),
+    )  # fmt: skip
+    assert sorted(grown.memory.splitlines()) == sorted(f"{before}\nAnd mine.\n".splitlines())
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (proposal("merged", FOUR[1]), "the model's answer is not accepted: n1 has another fact"),
+        (proposal("superseded", "Mine."), "the model's answer is not accepted: no entry says 'Mine.'"),
+        ("no", "the model's answer is not accepted: there is no JSON object in it"),
+    ],
+)
+async def test_without_an_accepted_answer_entries_are_added(grown: World, said: str, reason: str) -> None:
+    """As without a model, and the report says why."""
+    before = grown.memory
+    with ScriptedModel(said) as model:
+        report = await with_model(grown, model).promote("main", RULES, NOW_MS)
+
+    assert grown.memory.startswith(before)
+    assert generated_entries(grown.memory)[-1].text == "Jon plays chess every Friday."
+    assert report.unconsolidated.startswith(reason)
+    assert (report.merged, report.appended) == (0, 1)
+
+
+async def test_a_file_that_changed_while_the_model_was_asked(grown: World) -> None:
+    """The answer was for another file: entries are added."""
+    promoter = grown.another(Interrupted(grown, lambda: grown.write(f"{grown_text}Edited.\n")))
+    grown_text = grown.memory
+    with ScriptedModel(proposal("merged", FOUR[0])) as model:
+        consolidator = Consolidator(model, grown.config, Unlimited())
+        report = await promoter.consolidating(consolidator).promote("main", RULES, NOW_MS)
+
+    assert report.unconsolidated == "MEMORY.md or a candidate changed while the model was asked"
+    assert f"{grown_text}Edited.\n" in grown.memory
+
+
+async def test_all_added_is_as_without_a_model(grown: World) -> None:
+    """An ordinary section, an ordinary change; a dry run asks nobody."""
+    with ScriptedModel(proposal("added")) as model:
+        promoter = with_model(grown, model)
+        await promoter.promote("main", RULES, NOW_MS, dry_run=True)
+        report = await promoter.promote("main", RULES, NOW_MS)
+
+    assert (report.unconsolidated, report.appended) == ("", 1)
+    assert "## Consolidated" not in grown.memory
+    assert (await grown.promoter.file.changes("main"))[0].kind == "promotion"

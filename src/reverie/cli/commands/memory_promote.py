@@ -269,6 +269,9 @@ def report_json(report: PromotionReport) -> JsonObject:
         "compactedSections": report.compacted_sections,
         "compactedDates": list(report.compacted_days),
         "gaveWay": report.gave_way,
+        "merged": report.merged,
+        "superseded": report.superseded,
+        "unconsolidated": report.unconsolidated,
         "waiting": report.waiting,
         "diff": report.diff,
     }
