@@ -235,7 +235,10 @@ def as_one(parts: Sequence[Message]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class LoggedMessage:
-    """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one."""
+    """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one.
+
+    One that is `forgotten` says nothing any more; by its `fingerprint` it is known again, where that was asked for.
+    """
 
     position: int
     session_id: str
@@ -247,6 +250,8 @@ class LoggedMessage:
     said_on: str
     created_at_ms: int
     origin: Literal["live", "import"]
+    forgotten: bool = False
+    fingerprint: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

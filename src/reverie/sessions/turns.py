@@ -214,7 +214,7 @@ class TurnStore:
             return BegunTurn(
                 turn=placed.turn,
                 session=session,
-                history=in_view(tx, session, self._views.last(session_id), history_max),
+                history=in_view(tx, session, self._views.last(session), history_max),
                 input_seq=first,
                 input_reason=new,
                 continuity=continuity_of(tx, session_id) if row["parent_id"] is not None else "",
@@ -226,7 +226,7 @@ class TurnStore:
         begun = await self._database.write(work)
         if begun is None:
             raise TurnEndedError("the turn ended before it could begin")
-        self._views.keep(begun.turn.session_id, begun.history)
+        self._views.keep(begun.session, begun.history)
         return begun
 
     async def record_epoch(

@@ -161,9 +161,10 @@ SELECT fingerprint FROM messages
 WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: newest_messages
--- The newest messages of a session from a number on, newest first.
+-- The newest messages of a session from a number on, newest first; those that were forgotten are left out.
 SELECT seq, role, text, extra FROM messages
-WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
+WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' AND extra <> '{"forgotten":true}'
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
 -- What is to be remembered of all sessions, after a position in their log.
@@ -175,7 +176,8 @@ WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'mes
 -- name: read_lines
 -- A stretch of one transcript.
 SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
-       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
+       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin,
+       messages.extra = '{"forgotten":true}' AS forgotten, messages.fingerprint
 FROM messages JOIN sessions ON sessions.id = messages.session_id
 WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message'
 ORDER BY messages.seq LIMIT :limit;
@@ -648,3 +650,137 @@ SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :
 
 
 -- Forgetting ----------------------------------------------------------------------------------------------------
+
+-- name: note_forgotten
+-- Names of what was forgotten, from a JSON list; one that is there keeps its time.
+INSERT INTO forgotten (agent, kind, name, at) SELECT :agent, :kind, value, :now FROM json_each(:names) WHERE true
+ON CONFLICT DO NOTHING;
+
+-- name: which_forgotten
+-- Those of some names that were forgotten.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name IN (SELECT value FROM json_each(:names));
+
+-- name: anything_forgotten
+-- Whether an agent had anything of a kind forgotten.
+SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind);
+
+-- name: forgotten_names
+-- What an agent had forgotten of a kind, in the order of names, between two of them, both excluded.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name > :after AND name < :high
+ORDER BY name LIMIT :limit;
+
+-- name: entry_heads
+-- Who wrote the entries of a transcript and when, after a number, without their words: messages that were not
+-- forgotten, and marks that quote one.
+SELECT seq, kind, role, speaker, created_at AS created_at_ms, turn_id,
+       CASE WHEN kind = 'turn_ended'
+            THEN coalesce((SELECT request ->> '$.messages[#-1].name' FROM turns WHERE turns.id = turn_id), '')
+            WHEN role = 'user' THEN coalesce(extra ->> '$.name', '') ELSE '' END AS name
+FROM messages
+WHERE session_id = :session_id AND seq > :after AND extra <> '{"forgotten":true}'
+  AND (kind = 'message' OR (kind = 'turn_ended' AND extra ->> '$.said' IS NOT NULL))
+ORDER BY seq LIMIT :limit;
+
+-- name: output_of_turns
+-- What the model wrote in some turns of a session, or in the turns that carried them.
+SELECT seq FROM messages
+WHERE turn_id IN (SELECT value FROM json_each(:turns)
+                  UNION SELECT carrier_id FROM turns WHERE id IN (SELECT value FROM json_each(:turns)))
+  AND session_id = :session_id AND role <> 'user' AND kind = 'message' AND extra <> '{"forgotten":true}';
+
+-- name: unended_turn_of_session
+-- A turn of a session that has not ended.
+SELECT id FROM turns INDEXED BY turns_unended
+WHERE state IN ('accepted', 'queued', 'running') AND session_id = :session_id LIMIT 1;
+
+-- name: fingerprints_of
+-- The fingerprints and turns of some entries of a session.
+SELECT seq, kind, fingerprint, turn_id FROM messages
+WHERE session_id = :session_id AND seq IN (SELECT value FROM json_each(:seqs)) ORDER BY seq;
+
+-- name: overwrite_messages
+-- Zeros in the place of some messages' words, of the same length: shortening a row moves its neighbours about, and
+-- what was moved stays behind in the page.
+UPDATE messages SET text = substr(hex(zeroblob(octet_length(text) / 2 + 1)), 1, octet_length(text)),
+                    extra = '{' || substr(hex(zeroblob(octet_length(extra) / 2 + 1)), 1, octet_length(extra) - 2) || '}'
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_messages
+-- Messages lose what they said, who said it and when; their places, and by what they are known again, stay.
+UPDATE messages SET text = '', extra = '{"forgotten":true}', speaker = '', said_on = '', remember = 0
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_marks
+-- Marks of turns that ended without an answer quote their messages no more.
+UPDATE messages SET extra = json_remove(extra, '$.said')
+WHERE session_id = :session_id AND kind = 'turn_ended' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_turns
+-- Turns that have ended keep neither what was asked nor what was answered.
+UPDATE turns SET request = '{}', reply = NULL, drop_line = NULL
+WHERE id IN (SELECT value FROM json_each(:turns)) AND state NOT IN ('accepted', 'queued', 'running');
+
+-- name: delete_plugin_events_of_turns
+-- What plugins noted of some turns may quote them.
+DELETE FROM session_events WHERE session_key = :key AND turn_id IN (SELECT value FROM json_each(:turns))
+AND kind NOT LIKE 'turn.%' AND kind NOT LIKE 'session.%' AND kind NOT LIKE 'compaction.%';
+
+-- name: delete_session_events_between
+-- What happened under a key in a time, at most so many events.
+DELETE FROM session_events WHERE id IN (
+  SELECT id FROM session_events WHERE session_key = :key AND at BETWEEN :since AND :until LIMIT :limit
+);
+
+-- name: compactions_that_quote
+-- The summaries of a session that may hold something said from a number on: each is made on the one before it.
+SELECT id, state, first_seq, last_seq, flushed_to FROM compactions
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (summary <> '' OR flushed_to IS NOT NULL)
+ORDER BY last_seq, rowid LIMIT :limit;
+
+-- name: blank_compactions
+-- Summaries of a session that may hold something said from a number on are of no use any more.
+UPDATE compactions SET state = 'stale', summary = '', focus = '', audit = '{}', error = NULL
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (state <> 'stale' OR summary <> '' OR focus <> '');
+
+-- name: unhinge_summary
+-- A session whose summary may hold something said from a number on goes on with the one before, or with none.
+UPDATE sessions SET (compaction_id, history_start) = (
+  SELECT max(kept.id), coalesce(max(kept.last_seq), 0) + 1 FROM (
+    SELECT id, last_seq FROM compactions WHERE session_id = :id AND state = 'adopted' AND last_seq < :first_seq
+    ORDER BY last_seq DESC LIMIT 1) kept)
+WHERE id = :id AND compaction_id IN (SELECT id FROM compactions WHERE session_id = :id AND last_seq >= :first_seq);
+
+-- name: forget_in_session
+-- A session is not what its last prompt was made of.
+UPDATE sessions SET epoch = epoch + 1, epoch_reason = :reason, prompt_tokens = NULL, prompt_tokens_fresh = 0,
+       updated_at = :now WHERE id = :id;
+
+-- name: blank_continuity
+-- The sessions that followed one are told nothing of it any more.
+UPDATE messages SET extra = json_set(extra, '$.summary', '')
+WHERE kind = 'continuity' AND seq = 1 AND extra ->> '$.summary' <> '' AND session_id IN (
+  SELECT id FROM sessions WHERE key = :key AND started_at >= :since AND id <> :id AND parent_id IS NOT NULL
+);
+
+-- name: first_forgotten
+-- The first message of a session that was forgotten.
+SELECT min(seq) FROM messages WHERE session_id = :session_id AND extra = '{"forgotten":true}';
+
+-- name: sessions_of_agent
+-- An agent's sessions in the order of their ids, after one of them; none that is being imported.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE id > :after AND agent = :agent AND key NOT LIKE 'importing:%' ORDER BY id LIMIT :limit;
+
+-- name: sessions_of_keys
+-- An agent's sessions in a range of keys, the lower end included, in the order of key and beginning, from a place on.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE key >= :low AND key < :high AND (key, started_at, id) > (:key, :started_at, :id) AND agent = :agent
+ORDER BY key, started_at, id LIMIT :limit;
+
+-- name: delete_origins_of_session
+-- Paragraphs that came from a session are in no note any more.
+DELETE FROM note_origins WHERE session_id = :session_id AND agent = :agent;
+
+-- name: origins_of_session
+-- The digests of paragraphs that programs wrote into notes out of a session.
+SELECT digest FROM note_origins WHERE session_id = :session_id AND agent = :agent ORDER BY digest LIMIT :limit;
