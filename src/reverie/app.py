@@ -32,6 +32,7 @@ from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
+from reverie.memory.forgotten import ForgottenNotes
 from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
 from reverie.memory.recall import RecallEvidence
@@ -316,6 +317,7 @@ async def open_memory(
             transcripts=sessions,
             config=config.memory,
             clock=clock,
+            forgotten=ForgottenNotes(state),
             tracer=tracer,
             repair=exclusive,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reverie.errors import MemoryPathError
 from reverie.memory.documents import SkippedFile, read_file, resolve_readable, split_lines
+from reverie.memory.forgotten import without_forgotten
 from reverie.memory.transcripts import rendered
 
 if TYPE_CHECKING:
@@ -40,15 +41,21 @@ class MemoryExcerpt:
 
 
 async def read_file_excerpt(
-    workspace: Path, path: str, from_line: int | None, lines: int | None, *, bytes_max: int
+    workspace: Path,
+    path: str,
+    from_line: int | None,
+    lines: int | None,
+    *,
+    bytes_max: int,
+    forgotten: frozenset[bytes] = frozenset(),
 ) -> MemoryExcerpt:
-    """Lines of a memory file; a missing file is empty.
+    """Lines of a memory file; a missing file is empty, and so is a paragraph that was forgotten.
 
     Raises:
         MemoryPathError: not a path of the memory, a link, or too large to read.
     """
     normal = resolve_readable(path)
-    return await asyncio.to_thread(_file_excerpt, workspace, normal, from_line, lines, bytes_max)
+    return await asyncio.to_thread(_file_excerpt, workspace, normal, from_line, lines, bytes_max, forgotten)
 
 
 async def read_transcript_excerpt(
@@ -68,12 +75,12 @@ def _count(lines: int | None) -> int:
 
 
 def _file_excerpt(
-    workspace: Path, path: str, from_line: int | None, lines: int | None, bytes_max: int
+    workspace: Path, path: str, from_line: int | None, lines: int | None, bytes_max: int, forgotten: frozenset[bytes]
 ) -> MemoryExcerpt:
     content = read_file(workspace, path, bytes_max)
     if isinstance(content, SkippedFile):
         raise MemoryPathError(f"{path}: {content.reason}")
-    held = split_lines(content.text) if content is not None else []
+    held = split_lines(without_forgotten(content.text, forgotten)) if content is not None else []
     start = max(1, from_line or 1)
     return _excerpt(path, start, held[start - 1 : start - 1 + _count(lines)])
 
