@@ -115,7 +115,7 @@ def append_note(
         raise MemoryPathError("a note needs some text")
     name = resolve_appendable(path or daily_path(date))
     file = workspace / name
-    with _only_writer(workspace, file, lock_s_max):
+    with only_writer(workspace, file, lock_s_max):
         for _ in range(NOTE_RETRIES_MAX):
             before = _identity(file)
             held = _held(workspace, name, file_bytes_max)
@@ -181,8 +181,14 @@ def _joined(name: str, held: FileContent | None, note: str) -> tuple[bytes, Appe
 
 
 @contextmanager
-def _only_writer(workspace: Path, file: Path, lock_s_max: float) -> Generator[None]:
-    """Be the one that adds notes to a workspace; the folder of the file is made."""
+def only_writer(workspace: Path, file: Path, lock_s_max: float = LOCK_S_MAX) -> Generator[None]:
+    """Be the one that writes into a workspace, in whatever process; the folder of the file is made. Blocks.
+
+    Raises:
+        StorageError: another process holds the lock for longer than `lock_s_max`.
+        MemoryPathError: the file is a link, or below one.
+        HomeReadOnlyError, StorageFullError: the lock or the folder cannot be made.
+    """
     lock = filelock.FileLock(workspace / LOCK_FILE, timeout=lock_s_max)
     with _appending:
         try:

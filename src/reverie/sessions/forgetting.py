@@ -118,13 +118,14 @@ class MeantSession:
 class Doomed:
     """What is to be forgotten of a session: all of it, or these entries.
 
-    `said` of them are meant themselves; the others are what the model wrote in their turns.
+    `said` of them are meant themselves; the others are what the model wrote in their turns. `turns` are those turns.
     """
 
     session: MeantSession
     whole: bool
     seqs: tuple[int, ...]
     said: int
+    turns: tuple[str, ...] = ()
 
     @property
     def first(self) -> int:
@@ -166,6 +167,7 @@ def history_prefixes(key: str) -> list[str]:
 async def doomed_of(database: Database, session: MeantSession, wanted: Wanted) -> Doomed:
     """What of a session is meant, found a page at a time; nothing is read of what was said."""
     seqs: set[int] = set()
+    all_turns: set[str] = set()
     said = after = 0
     while page := await database.read(
         lambda tx, after=after: [
@@ -181,8 +183,9 @@ async def doomed_of(database: Database, session: MeantSession, wanted: Wanted) -
             more = await database.read(
                 lambda tx, names=names: list(tx.tuples("output_of_turns", session_id=session.id, turns=names))
             )
-            seqs.update(seq for (seq,) in more)
-    return Doomed(session, wanted.everything, tuple(sorted(seqs)), said)
+            seqs.update(seq for seq, _ in more)
+            all_turns.update(turns, (turn_id for _, turn_id in more))
+    return Doomed(session, wanted.everything, tuple(sorted(seqs)), said, tuple(sorted(all_turns)))
 
 
 def quoting_summaries(tx: Transaction, session_id: str, first_seq: int) -> list[Row]:

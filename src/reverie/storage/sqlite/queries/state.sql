@@ -683,7 +683,7 @@ ORDER BY seq LIMIT :limit;
 
 -- name: output_of_turns
 -- What the model wrote in some turns of a session, or in the turns that carried them.
-SELECT seq FROM messages
+SELECT seq, turn_id FROM messages
 WHERE turn_id IN (SELECT value FROM json_each(:turns)
                   UNION SELECT carrier_id FROM turns WHERE id IN (SELECT value FROM json_each(:turns)))
   AND session_id = :session_id AND role <> 'user' AND kind = 'message' AND extra <> '{"forgotten":true}';
@@ -784,3 +784,47 @@ DELETE FROM note_origins WHERE session_id = :session_id AND agent = :agent;
 -- name: origins_of_session
 -- The digests of paragraphs that programs wrote into notes out of a session.
 SELECT digest FROM note_origins WHERE session_id = :session_id AND agent = :agent ORDER BY digest LIMIT :limit;
+
+-- name: entry_places_after
+-- A page of an agent's recall entries: where they stand, and their texts.
+SELECT id, path, start_line, end_line, snippet FROM recall_entries
+WHERE agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: delete_recall_entries
+-- Some recall entries go.
+DELETE FROM recall_entries WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: recall_event_bounds
+-- The numbers of the first and the last recorded search.
+SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM recall_events;
+
+-- name: searches_within
+-- Recorded searches of an agent in a range that were made in some sessions, or in some turns.
+SELECT id FROM recall_events WHERE id > :after AND id <= :upto AND agent = :agent
+AND (session_id IN (SELECT value FROM json_each(:sessions)) OR turn_id IN (SELECT value FROM json_each(:turns)));
+
+-- name: delete_recall_events
+-- Some recorded searches go, and what they surfaced with them.
+DELETE FROM recall_events WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: hits_within
+-- What an agent's searches in a range surfaced of some paths.
+SELECT h.event_id, h.rank, h.path, h.start_line, h.end_line, h.snippet
+FROM recall_events e JOIN recall_hits h ON h.event_id = e.id
+WHERE e.id > :after AND e.id <= :upto AND e.agent = :agent AND h.path IN (SELECT value FROM json_each(:paths));
+
+-- name: delete_recall_hits
+-- Some hits go, given as a list of [event, rank].
+DELETE FROM recall_hits WHERE (event_id, rank) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:ids));
+
+-- name: quoting_messages
+-- Results of tools and answers that quote memory, in a range of an agent's messages, that name one of some paths.
+SELECT m.session_id, m.seq, m.text FROM messages m JOIN sessions s ON s.id = m.session_id
+WHERE m.id > :after AND m.id <= :upto AND m.kind = 'message' AND (m.role = 'tool' OR m.remember = 0)
+  AND m.text <> :replaced AND s.agent = :agent
+  AND EXISTS (SELECT 1 FROM json_each(:paths) p WHERE instr(m.text, p.value) > 0) ORDER BY m.id;
+
+-- name: replace_quotes
+-- Another text in the place of some messages' own.
+UPDATE messages SET text = :text
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
