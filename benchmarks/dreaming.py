@@ -2,9 +2,9 @@
 
     python -m benchmarks.dreaming [--scale full|small] [--json]
 
-`rank_10k_ms` is the median time of 20 rankings of 10,000 passages by the default rules, after one that is not counted;
-`rank_10k_ms_max` the longest. Two thirds of the
-passages reach the last gate, that of the score.
+`rank_10k_ms` is the median time of 20 rankings of 10,000 passages by the default rules, `rank_10k_ms_max` the longest,
+after a first one, `rank_10k_ms_first`, in which the words of every passage are read. Two thirds of the passages
+reach the last gate, that of the score.
 `tags_ms` is the median time in which the tags of one passage of 800 characters are found, over as many passages as are
 ranked. `--scale small` ranks 200 passages twice: it is for trying it out, and its figures say nothing.
 """
@@ -60,7 +60,7 @@ def entry(chance: random.Random, number: int) -> RecallEntry:
     queries = tuple(query_hash(f"{number} {each}") for each in range(min(32, recalls)))
     days = sorted({f"2026-03-{chance.randint(1, 31):02}" for _ in range(min(16, recalls + daily))})
     return RecallEntry(
-        entry_key(path, line, line), path, line, line, "The roaster is serviced in March.",
+        entry_key(path, line, line), path, line, line, f"{number}. {' '.join(chance.choices(WORDS, k=20))}.",
         recall_count=recalls, daily_count=daily, total_score=chance.uniform(0.4, 1) * (recalls + daily),
         last_recalled_at_ms=NOW_MS - chance.randrange(60 * DAY_MS), queries=queries, user_queries=queries,
         days=tuple(days), tags=tuple(WORDS[: chance.randint(0, 8)]),
@@ -79,6 +79,7 @@ def run(scale: Scale) -> Report:
     """All measurements."""
     chance = random.Random(SEED)
     entries = [entry(chance, number) for number in range(scale.entries)]
+    first_ms = timed_ms(lambda: rank(entries, Rules(), NOW_MS))
     ranking = rank(entries, Rules(), NOW_MS)
     ranked = [timed_ms(lambda: rank(entries, Rules(), NOW_MS)) for _ in range(scale.runs)]
     texts = [" ".join(chance.choices(WORDS, k=150))[:800] for _ in range(scale.entries)]
@@ -87,6 +88,7 @@ def run(scale: Scale) -> Report:
         "entries": float(scale.entries),
         "candidates": float(len(ranking.candidates)),
         "rejected": float(len(ranking.rejected)),
+        "rank_10k_ms_first": first_ms,
         "rank_10k_ms": quantile(ranked, 0.5),
         "rank_10k_ms_max": max(ranked),
         "tags_ms": quantile(tagged, 0.5),

@@ -5,8 +5,8 @@ passage against every gate. Both read the same figures, so that they cannot disa
 
 A gate means what its name says. `recalls` counts searches of people and models, `queries` their distinct questions,
 `days` distinct days, and passes of our own count in `signals` only. The `upstream` counting is OpenClaw's of 2026.4.25,
-where all signals count as recalls and days as questions, and days of its transcripts as trusted: for comparing with it,
-never for writing.
+where all signals count as recalls and days as questions, days of its transcripts as trusted, and only its own output is
+unfit: for comparing with it, never for writing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
-from operator import mul
+from operator import lt, mul
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
+from reverie.dreaming.contamination import contaminated, refused_by_openclaw
 from reverie.dreaming.recording import is_conversation, is_short_term
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Counting = Literal["strict", "upstream"]
-Gate = Literal["source", "provenance", "promoted", "signals", "recalls", "queries", "days", "ingested", "age", "score"]
-"""In the order in which they are asked. `ingested` refuses what only passes of our own ever saw, also where
-`recalls_min` is 0."""
+Gate = Literal[
+    "source", "content", "provenance", "promoted", "signals", "recalls", "queries", "days", "ingested", "age", "score"
+]
+"""In the order in which they are asked. `content` refuses what is never a memory (`contamination.contaminated`);
+`ingested` what only passes of our own ever saw, also where `recalls_min` is 0."""
 
 GATES: tuple[Gate, ...] = get_args(Gate)
 DAY_MS = 86_400_000
@@ -44,6 +47,8 @@ _LN_FREQUENCY = math.log(11)
 _LN_HITS = math.log(7)
 _LN_DAYS = math.log(5)
 _is_source = lru_cache(maxsize=4_096)(is_short_term)
+SNIPPETS_KEPT_MAX = 16_384
+"""Passages of which it is kept in memory whether their words are fit; each has at most 800 characters."""
 
 
 class Weights(NamedTuple):
@@ -164,8 +169,8 @@ class GateCheck(NamedTuple):
     """One gate: what the passage has, what it needs, and whether that is enough.
 
     Of `age` the figures are days, and what is needed is the most allowed; None where any age is. Of `source`,
-    `provenance`, `promoted` and `ingested` they are 1 for yes and 0 for no: is one, is trusted, is still to be
-    promoted, was asked for by somebody.
+    `content`, `provenance`, `promoted` and `ingested` they are 1 for yes and 0 for no: is one, says something, is
+    trusted, is still to be promoted, was asked for by somebody.
     """
 
     gate: Gate
@@ -229,8 +234,8 @@ def rank(entries: Iterable[RecallEntry], rules: Rules, now_ms: int) -> Ranking:
     for entry in entries:
         age_days = age_days_of(entry.last_recalled_at_ms, now_ms)
         has = _has(entry, rules, -age_days)
-        failed = next((place for place, own in enumerate(has) if own < needs[place]), None)
-        if failed is not None:
+        if any(map(lt, has, needs)):
+            failed = next(place for place, own in enumerate(has) if own < needs[place])
             rejected.append(_rejection(entry, failed, has[failed], needs[failed]))
             continue
         candidate, total = _weighed(entry, rules, weights, now_ms, age_days)
@@ -322,6 +327,7 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
         1 <= entry.start_line <= entry.end_line
         and _is_source(entry.path)
         and (is_strict or not is_conversation(entry.path)),
+        _is_fit(entry.snippet) if is_strict else refused_by_openclaw(entry.snippet) is None,
         entry.provenance in _TRUSTED or (not is_strict and _CORPUS in entry.path),
         entry.promoted_at_ms is None or rules.include_promoted,
         signals,
@@ -333,11 +339,16 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
     )
 
 
+@lru_cache(maxsize=SNIPPETS_KEPT_MAX)
+def _is_fit(snippet: str) -> bool:
+    return contaminated(snippet) is None
+
+
 def _needs(rules: Rules) -> tuple[float, ...]:
     """What is needed, in the order of the gates; of the age, below zero, the most allowed."""
     age = math.inf if rules.age_days_max is None else rules.age_days_max
     minima = (max(1, rules.signals_min), rules.recalls_min, rules.queries_min, rules.days_min)
-    return (1, 1, 1, *minima, 1, -age, rules.score_min)
+    return (1, 1, 1, 1, *minima, 1, -age, rules.score_min)
 
 
 def _rejection(entry: RecallEntry, place: int, has: float, needs: float) -> Rejection:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from reverie.dreaming.contamination import contaminated
 from reverie.dreaming.entry import (
     DAYS_MAX,
     QUERIES_MAX,
@@ -111,10 +112,12 @@ def with_signal(
     *,
     once_a_day: bool = False,
 ) -> RecallEntry | None:
-    """What is known of a passage after a search surfaced it; None if nothing changes.
+    """What is known of a passage after a search surfaced it; None if nothing changes, as by what is never a memory.
 
     `once_a_day`: a query that surfaced it on this day before adds nothing, not even a later time.
     """
+    if hit.text.strip() and contaminated(hit.text):
+        return None
     hashed = query_hash(signal.query)
     snippet = clean(collapse(hit.text))[:SNIPPET_CHARACTERS_MAX].rstrip()
     if known is None:

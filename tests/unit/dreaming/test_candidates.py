@@ -345,3 +345,18 @@ def test_the_order_is_total(some: list[RecallEntry]) -> None:
     assert {found.entry.key for found in ranking.candidates} == {
         one.key for one in some if explain(one, Rules(0.5, 1, 1), NOW_MS).passed
     }
+
+
+def test_what_is_never_a_memory_is_refused_by_its_content() -> None:
+    """A recall store brought along may hold what is not recorded here; only as OpenClaw counts some of it passes."""
+    asked = replace(entry(), snippet="When is the service due?")
+    echo = replace(
+        entry(line=4), snippet="The service. <!-- openclaw-memory-promotion:memory:memory/2026-04-01.md:3:3 -->"
+    )
+
+    assert [(each.gate, each.has, each.needs) for each in rank([asked, echo], Rules(), NOW_MS).rejected] == [
+        ("content", 0, 1), ("content", 0, 1),
+    ]  # fmt: skip
+    assert [check.gate for check in explain(asked, Rules(), NOW_MS).checks if not check.passed] == ["content"]
+    upstream = rank([asked, echo], Rules(counting="upstream"), NOW_MS)
+    assert [each.entry.snippet for each in upstream.candidates] == [asked.snippet]

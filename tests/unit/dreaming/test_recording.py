@@ -194,3 +194,12 @@ def test_of_two_states_the_newer_stands() -> None:
     for merged in (newer_of(old, new), newer_of(new, old)):
         assert merged == replace(new, promoted_at_ms=5, light_hits=2, light_at_ms=7)
     assert newer_of(None, old) == old
+
+
+@pytest.mark.parametrize("text", ["[cron:26fb656d nightly] check the mail", "When is the service due?", "HEARTBEAT_OK"])
+def test_what_is_never_a_memory_is_not_recorded(text: str) -> None:
+    """Neither as a new passage nor as what a known one says now."""
+    hit = replace(HIT, text=text)
+
+    assert with_signal(None, hit, ASKED, no_tags) is None
+    assert with_signal(recalled(None), hit, ASKED, no_tags) is None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import columns, counted, dim, printable, say, say_json, warn
 from reverie.dreaming.candidates import GATES, Components, best, explain, rank, rules_of
+from reverie.dreaming.contamination import contaminated
 from reverie.errors import ConfigError, MemoryPathError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ MATCHES_MAX = 10
 SNIPPET_SHOWN = 60
 _WANTED = {
     "source": "a daily note",
+    "content": "it says something",
     "provenance": "written by you or the agent",
     "promoted": "not promoted yet",
     "signals": "signals of any kind",
@@ -36,7 +38,7 @@ _WANTED = {
     "score": "score",
 }
 _WANTED_UPSTREAM = {"recalls": "signals of any kind", "queries": "questions or days"}
-_YES_NO = frozenset({"source", "provenance", "promoted", "ingested"})
+_YES_NO = frozenset({"source", "content", "provenance", "promoted", "ingested"})
 
 
 class EntryPages(Protocol):
@@ -263,13 +265,15 @@ def explanation_lines(explained: Explanation, rules: Rules) -> list[str]:
         f"score {candidate.score:.3f}",
         *columns([*parts, ("phases of sleep", "", "", f"+ {candidate.boost:.3f}")]),
         "gates",
-        *columns([_check_row(check, rules.counting) for check in explained.checks]),
+        *columns([_check_row(check, explained, rules.counting) for check in explained.checks]),
     ]
 
 
-def _check_row(check: GateCheck, counting: Counting) -> tuple[str, str, str]:
+def _check_row(check: GateCheck, explained: Explanation, counting: Counting) -> tuple[str, str, str]:
     wanted = (_WANTED_UPSTREAM if counting == "upstream" else {}).get(check.gate, _WANTED[check.gate])
-    if check.gate in _YES_NO:
+    if check.gate == "content" and not check.has:
+        figures = f"{wanted}: no, {contaminated(explained.candidate.entry.snippet)}"
+    elif check.gate in _YES_NO:
         figures = f"{wanted}: {'yes' if check.has else 'no'}"
     elif check.needs is None:
         figures = f"{_figure(check.has)} {wanted}, any allowed"
