@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import filelock
@@ -24,6 +24,8 @@ from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.forgetting import Forgetter, Surroundings
+from reverie.dreaming.forgotten_promotions import MemoryEntries
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -122,6 +125,7 @@ class App:
     compactions: Compactions
     circuit: UpstreamCircuit
     edge: AsyncExitStack
+    forgetter: Forgetter
 
     @property
     def config(self) -> Config:
@@ -214,6 +218,12 @@ class App:
         self.plugins.session_was_reset(rolled)
         self.queue.ring(rolled.key.value)
         return rolled
+
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Find what a person wants forgotten, or remove it. Raises what `Forgetter.plan` and `apply` raise."""
+        if apply:
+            return await self.forgetter.apply(agent, selection, options)
+        return await self.forgetter.plan(agent, selection, options)
 
     async def request_compaction(self, key: str, focus: str = "") -> Compaction:
         """Have a session compacted in the background; what is asked for, or is under way.
@@ -417,6 +427,9 @@ async def open_app(
             drain_s=config.gateway.drain_s,
             unanswered=plugins.turn_unanswered,
         )
+        forgetter = await forgetter_of(
+            opened, Surroundings(pauses=(compactor.without_extracts,), gone=opened.turns.drop_view)
+        )
         edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
         background.start(tasks)
@@ -435,9 +448,29 @@ async def open_app(
                 compactions=compactions,
                 circuit=circuit,
                 edge=edge,
+                forgetter=forgetter,
             )
         finally:
             readiness.add(DRAINING, "running turns may finish; new ones are refused")
+
+
+async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
+    """What forgets in an open home. `around` is what runs beside it."""
+    config = opened.config
+    seeing = [name for name, plugin in config.plugins.items() if plugin.enabled and plugin.conversation_access]
+    told = tuple(f"The plugin {name} sees conversations and may keep copies: look there yourself." for name in seeing)
+    return Forgetter(
+        state=opened.state,
+        embeddings_db=opened.embeddings_db,
+        memory=opened.memory,
+        workspaces=opened.workspaces,
+        archive=opened.home.archive,
+        lasting=MemoryEntries(opened.workspaces),
+        clock=opened.clock,
+        zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
+        file_bytes_max=config.memory.file_bytes_max,
+        around=replace(around, remarks=(*around.remarks, *told)),
+    )
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:

@@ -56,7 +56,7 @@ class Mentions:
             self._lines[place.path] = None if held is None or place.lines is None else held | place.lines
         paths = "|".join(sorted(map(re.escape, self._lines), reverse=True))
         self._cited = re.compile(
-            rf"(?<![\w/])(?P<path>{paths})(?![\w/-])(?:[:#]L?(?P<first>\d+)(?:-L?(?P<last>\d+))?)?"
+            rf"(?<![\w/])(?P<path>{paths})(?![\w/-])(?:[:#]L?(?P<first>\d+)(?:[-:]L?(?P<last>\d+))?)?"
         )
         self._openings: dict[int, set[tuple[str, ...]]] = {}
         for passage in passages:

@@ -239,9 +239,10 @@ class Transcripts:
         found = Traces()
         for doom in portion.dooms:
             await self._database.read(lambda tx, doom=doom: refuse_busy(tx, doom.session))
-            summaries = await self._database.read(
-                lambda tx, doom=doom: len(quoting_summaries(tx, doom.session.id, 1 if doom.whole else doom.first))
+            rows = await self._database.read(
+                lambda tx, doom=doom: quoting_summaries(tx, doom.session.id, 1 if doom.whole else doom.first)
             )
+            summaries = sum(row["says"] for row in rows)
             found.counts.update(
                 sessions=int(doom.whole),
                 messages=doom.said,
@@ -250,18 +251,22 @@ class Transcripts:
             )
         return found
 
-    async def begin(self, portion: Portion) -> None:
-        """Nothing more is said in what goes whole, and nothing of it is taken in again.
+    async def begin(self, portion: Portion) -> Traces:
+        """Nothing more is said in what goes whole, nothing of it is taken in again, and no summary of it is made.
 
         Raises:
             SessionBusyError: a turn of one of the conversations runs or waits; nothing of that one was changed.
         """
+        gone = Traces()
         for doom in portion.dooms:
-            await self._database.write(lambda tx, doom=doom: _begin(tx, doom, portion.now_ms))
+            gone.counts["summaries"] += await self._database.write(
+                lambda tx, doom=doom: _begin(tx, doom, portion.now_ms)
+            )
             for part in _parts(doom.seqs):
                 await self._database.write(
                     lambda tx, doom=doom, part=part: note_messages(tx, doom.session, part, portion.now_ms)
                 )
+        return gone
 
     async def remove(self, portion: Portion) -> Traces:
         """Delete conversations, and take the words out of messages.
@@ -306,14 +311,16 @@ def _delete_events(tx: Transaction, session: MeantSession) -> int:
     return tx.execute("delete_session_events_between", key=session.key, since=since, until=until, limit=DELETED_AT_ONCE)
 
 
-def _begin(tx: Transaction, doom: Doomed, now_ms: int) -> None:
+def _begin(tx: Transaction, doom: Doomed, now_ms: int) -> int:
+    """Returns how many summaries are of no use any more."""
     session = doom.session
     if not doom.whole:
         refuse_busy(tx, session)
-        return
+        return drop_summaries(tx, session.id, doom.first)
     end_for_good(tx, session, now_ms)
     names = [session.id, *([session.key] if session.origin == "import" else [])]
     note_names(tx, session.agent, "session", names, now_ms)
+    return drop_summaries(tx, session.id, 1)
 
 
 def _parts(ids: Sequence[T], size: int = DELETED_AT_ONCE) -> list[list[T]]:

@@ -181,6 +181,18 @@ class EmbeddingCache:
         wanted = json.dumps([key.hex() for key in hashes[:LOOKUP_HASHES_MAX]])
         return await self._database.read(lambda tx: int(tx.value("count_held", identity=identity, hashes=wanted)))
 
+    async def count_of_texts(self, hashes: Sequence[bytes]) -> int:
+        """How many vectors are kept of some texts, of whatever embedder; marks nothing as used.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        total = 0
+        for start in range(0, len(hashes), LOOKUP_HASHES_MAX):
+            part = _as_json(list(hashes[start : start + LOOKUP_HASHES_MAX]))
+            total += await self._database.read(lambda tx, part=part: int(tx.value("count_of_texts", hashes=part)))
+        return total
+
     async def forget(self, hashes: Sequence[bytes]) -> int:
         """Drop the vectors of some texts, of every embedder; returns how many there were.
 

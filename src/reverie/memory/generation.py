@@ -244,6 +244,19 @@ class IndexGeneration:
                 await asyncio.to_thread(found.add, page)
         return found
 
+    async def count_passages(self, agent: str, places: Sequence[Place]) -> ForgottenPassages:
+        """How many passages `forget_passages` would find in some places, and how many cached vectors.
+
+        Raises:
+            StorageError: the index or the cache could not be read.
+        """
+        doomed = await self.doomed(agent, places)
+        agent_id = self._figures.agent_id(agent)
+        if agent_id is None or not doomed.ids:
+            return ForgottenPassages()
+        await self._spare(agent_id, doomed)
+        return ForgottenPassages(len(doomed.ids), await self._sources.cache.count_of_texts(list(doomed.keys.values())))
+
     async def forget_passages(self, agent: str, places: Sequence[Place], *, rows: bool) -> ForgottenPassages:
         """Take what stands in some places out of the index, and the vectors kept of texts that stand nowhere else.
 

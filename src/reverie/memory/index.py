@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
-    from reverie.memory.forgetting import DoomedPassages, ForgottenPassages, Place
+    from reverie.memory.forgetting import ForgottenPassages, Place
     from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.generation_files import GenerationFiles
     from reverie.memory.transcripts import TranscriptLog
@@ -219,14 +219,14 @@ class MemoryIndex:
         async with self._rebuilding:
             yield
 
-    async def doomed(self, agent: str, places: Sequence[Place]) -> DoomedPassages:
-        """The passages that stand in some places now.
+    async def count_passages(self, agent: str, places: Sequence[Place]) -> ForgottenPassages:
+        """How many passages `forget_passages` would find in some places, and how many cached vectors.
 
         Raises:
-            StorageError: the index could not be read.
+            StorageError: the index or the cache could not be read.
         """
         async with self._using(self._live) as live:
-            return await live.doomed(agent, places)
+            return await live.count_passages(agent, places)
 
     async def forget_passages(self, agent: str, places: Sequence[Place], *, rows: bool = True) -> ForgottenPassages:
         """Take what stands in some places out of the index, and the vectors kept of texts that stand nowhere else.

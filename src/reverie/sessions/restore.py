@@ -312,6 +312,16 @@ def _bounded_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
+def exported_lines(path: Path) -> Iterator[Line]:
+    """The lines of an exported session, each checked against those before it. Blocks.
+
+    Raises:
+        ImportFileError: a line is not what an export has there, or the file cannot be read.
+    """
+    for numbered, _ in _checked_lines(path):
+        yield numbered.line
+
+
 def check_file(path: Path) -> Header:
     """Read a whole file and refuse what is not a complete export; returns its header. Blocks.
 
@@ -435,7 +445,7 @@ def _write_turn(tx: Transaction, header: Header, line: TurnLine) -> None:
 def _forgotten_entries(tx: Transaction, header: Header, lines: list[EntryLine]) -> set[str]:
     """The ids of those entries that were forgotten, or that quote a session which was."""
     names = {
-        message_name(header.key, _fingerprint(line))
+        message_name(header.key, fingerprint_of(line))
         if line.kind == "message"
         else mark_name(header.id, int(line.id.rpartition("/")[2])): line.id
         for line in lines
@@ -452,13 +462,14 @@ def _is_silent(tx: Transaction, header: Header) -> bool:
     return bool(gone) or tx.value("first_forgotten", session_id=header.parent) is not None
 
 
-def _fingerprint(line: EntryLine) -> bytes:
+def fingerprint_of(line: EntryLine) -> bytes:
+    """By what a message of an exported session is recognised."""
     return bytes.fromhex(line.fingerprint) if line.fingerprint else message_fingerprint(_message(line))
 
 
 def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int, *, forgotten: bool) -> None:
     is_message = line.kind == "message"
-    digest = _fingerprint(line)
+    digest = fingerprint_of(line)
     parent = parent_seq(line, header, seq)
     if forgotten:
         line = line.model_copy(update=SILENT if is_message else {"data": _silent_mark(line)})

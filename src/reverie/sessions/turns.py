@@ -229,6 +229,10 @@ class TurnStore:
         self._views.keep(begun.session, begun.history)
         return begun
 
+    def drop_view(self, session_id: str) -> None:
+        """Hold nothing of a transcript any more of which something was forgotten."""
+        self._views.drop(session_id)
+
     async def record_epoch(
         self, session_id: str, *, epoch: int, reason: str, fingerprints: dict[str, str], history_start: int
     ) -> None:

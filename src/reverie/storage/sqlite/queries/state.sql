@@ -733,7 +733,7 @@ DELETE FROM session_events WHERE id IN (
 
 -- name: compactions_that_quote
 -- The summaries of a session that may hold something said from a number on: each is made on the one before it.
-SELECT id, state, first_seq, last_seq, flushed_to FROM compactions
+SELECT id, state, first_seq, last_seq, flushed_to, summary <> '' AS says FROM compactions
 WHERE session_id = :session_id AND last_seq >= :first_seq AND (summary <> '' OR flushed_to IS NOT NULL)
 ORDER BY last_seq, rowid LIMIT :limit;
 
@@ -828,3 +828,12 @@ WHERE m.id > :after AND m.id <= :upto AND m.kind = 'message' AND (m.role = 'tool
 -- Another text in the place of some messages' own.
 UPDATE messages SET text = :text
 WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: memory_changes_after
+-- A page of the recorded changes of an agent's MEMORY.md with what stood there before; none that is under way.
+SELECT id, before, details FROM memory_changes
+WHERE agent = :agent AND id > :after AND state <> 'planned' ORDER BY id LIMIT :limit;
+
+-- name: delete_memory_change
+-- A recorded change goes: it cannot be undone any more.
+DELETE FROM memory_changes WHERE id = :id AND state <> 'planned';
