@@ -22,10 +22,12 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.clockwork import Clockwork, no_phases
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.forgetting import Forgetter, Surroundings
 from reverie.dreaming.forgotten_promotions import MemoryEntries
+from reverie.dreaming.live_settings import LiveSettings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.dreaming.clockwork import Sweep
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
@@ -124,6 +127,7 @@ class App:
     compactor: Compactor
     compactions: Compactions
     circuit: UpstreamCircuit
+    dreaming: Clockwork
     edge: AsyncExitStack
     forgetter: Forgetter
 
@@ -252,10 +256,15 @@ class App:
         except StorageError as error:
             log.warning("the inbox could not be counted", action="status_incomplete", cause=str(error))
             inbox = None
+        try:
+            dreaming = await self.dreaming.status()
+        except StorageError as error:
+            log.warning("the runs of dreaming could not be read", action="status_incomplete", cause=str(error))
+            dreaming = None
         lanes = self.lanes.statistics()
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures)
+        return AppStatus(inbox, self.circuit.statistics(), loads, failures, dreaming)
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -378,8 +387,12 @@ async def open_app(
     embedder: Embedder | Unset | None = UNSET,
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
+    sweep: Sweep = no_phases,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise.
+
+    `sweep` is what dreaming does when it is due.
+    """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
@@ -402,6 +415,10 @@ async def open_app(
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         compactor = _compactor(opened, model, compactions, bell, plugins)
+        dreams = Wake()
+        dreaming = await open_clockwork(
+            opened, sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
+        )  # fmt: skip
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -412,6 +429,8 @@ async def open_app(
             foreground_busy=lambda: queue.statistics().running > 0,
             compactor=compactor,
             compactions=bell,
+            clockwork=dreaming,
+            dreams=dreams,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
@@ -447,6 +466,7 @@ async def open_app(
                 compactor=compactor,
                 compactions=compactions,
                 circuit=circuit,
+                dreaming=dreaming,
                 edge=edge,
                 forgetter=forgetter,
             )
@@ -471,6 +491,20 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         file_bytes_max=config.memory.file_bytes_max,
         around=replace(around, remarks=(*around.remarks, *told)),
     )
+
+
+async def open_clockwork(
+    opened: OpenMemory,
+    sweep: Sweep = no_phases,
+    *,
+    wake: Callable[[], None] = lambda: None,
+    busy: Callable[[], bool] = lambda: False,
+) -> Clockwork:
+    """What begins the sweeps of a home, in the background or at once."""
+    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
+    return Clockwork(
+        opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy
+    )  # fmt: skip
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:

@@ -16,6 +16,7 @@
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── RebuildRunsError        what is asked for must wait until the index is rebuilt
+    │   ├── DreamingBlockedError    something keeps dreaming from it
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -33,6 +34,7 @@
     ├── MemoryPathError             a path is outside the memory, or not a memory file
     ├── ImportFileError             a file to import is not in a known format
     ├── CostNotAgreedError          something would cost money, and nobody said yes
+    ├── SweepFailedError            a sweep of dreaming that was asked for failed
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
     ├── PluginError                 a plugin did what it may not do
@@ -153,6 +155,16 @@ class RebuildRunsError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="rebuild_runs")
+
+
+class DreamingBlockedError(RequestError):
+    """Dreaming was asked for, and something keeps it from beginning; the message says what."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="dreaming_blocked")
 
 
 class QueueFullError(RequestError):
@@ -281,6 +293,10 @@ class ImportFileError(ReverieError):
 
 class CostNotAgreedError(ReverieError):
     """Something would cost money, and nobody said yes."""
+
+
+class SweepFailedError(ReverieError):
+    """A sweep of dreaming that was asked for failed, or stopped halfway; its record says why."""
 
 
 class ServerRefusedError(ReverieError):

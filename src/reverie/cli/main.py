@@ -619,6 +619,23 @@ def memory_promote_explain(
     run(work, as_json=as_json)
 
 
+@memory.command(
+    "dream", epilog="\b\nExamples:\n  reverie memory dream\n  reverie memory dream --now 2026-04-03T03:00:00Z --json"
+)
+def memory_dream(home: HomeOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
+    """Run a sweep of dreaming now, whatever `dreaming.mode` says, and show what it did.
+
+    A server that runs on the home does it; without one, this process.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dream import dream_now
+
+        await dream_now(home, now=now, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):

@@ -6,6 +6,8 @@
     GET        /v1/memory/status   the state of the index
     POST       /v1/memory/sync     compare the index with the files now
     POST       /v1/memory/rebuild  build the index anew beside the live one, in the background
+    POST       /v1/memory/dream    run a sweep of dreaming now, in the background
+    GET        /v1/memory/dreams   the sweeps of late
 
 The agent is `agent` in the body or the query, else the one of the headers, else the default. What a caller did wrong is
 an OpenAI error object that names the field.
@@ -18,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from reverie.clock import parse_instant
 from reverie.errors import MemoryPathError, RequestError
 from reverie.gateway.body import decode_object, read_body
-from reverie.gateway.replies import render
+from reverie.gateway.replies import listing, render
 from reverie.gateway.routing import KEY_CHARACTERS_MAX, known_agent, named_agent, routing_headers
 from reverie.memory.tool_contracts import Asker
 
@@ -39,6 +42,9 @@ SEARCH_FIELDS = frozenset({"query", "agent", "maxResults", "minScore", "corpus",
 GET_FIELDS = frozenset({"path", "agent", "from", "lines"})
 APPEND_FIELDS = frozenset({"text", "path", "agent"})
 SYNC_FIELDS = frozenset({"agent"})
+DREAM_FIELDS = frozenset({"now"})
+DREAMS_FIELDS = frozenset({"limit"})
+DREAMS_SHOWN, DREAMS_SHOWN_MAX = 20, 100
 
 
 class MemoryApi:
@@ -106,6 +112,28 @@ class MemoryApi:
         started = self._app.ask_for_rebuild()
         return _json({"rebuilding": True, "started": started}, HTTPStatus.ACCEPTED)
 
+    async def dream(self, request: Request) -> Response:
+        """`POST /v1/memory/dream`: 202 at once, with the run that was begun, or the one under way.
+
+        Raises:
+            RequestError: it is not well formed, or no agent has a workspace.
+            StorageError, HomeError: it could not be put on record.
+        """
+        asked = await self._body(request, DREAM_FIELDS, may_be_empty=True)
+        begun = await self._app.dreaming.ask(_instant(asked))
+        return _json({"started": begun.fresh, "run": begun.run.as_json()}, HTTPStatus.ACCEPTED)
+
+    async def dreams(self, request: Request) -> Response:
+        """`GET /v1/memory/dreams`.
+
+        Raises:
+            RequestError: the limit is none.
+            StorageError: they cannot be read.
+        """
+        limit = _limit(_known_fields(dict(request.query_params), DREAMS_FIELDS))
+        runs = await self._app.dreaming.newest_runs(limit)
+        return _json(listing([run.as_json() for run in runs]))
+
     async def _run(self, asked: JsonObject, request: Request, tool: Tool) -> Response:
         try:
             return _json(await tool(asked, self._asker(asked, request)))
@@ -152,6 +180,29 @@ def _known_fields(asked: JsonObject, fields: Collection[str]) -> JsonObject:
             shown = ", ".join(f"`{field}`" for field in sorted(fields)) or "none"
             raise RequestError(f"There is no field `{name[:100]}` here. Fields: {shown}.", param=name[:100])
     return asked
+
+
+def _instant(asked: JsonObject) -> int | None:
+    """The instant from which a sweep looks; None for now."""
+    given = asked.get("now")
+    if given is None:
+        return None
+    message = "`now` must be an instant as ISO 8601, such as 2026-04-03T03:00:00Z."
+    if not isinstance(given, str):
+        raise RequestError(message, param="now")
+    try:
+        return parse_instant(given)
+    except ValueError:
+        raise RequestError(message, param="now") from None
+
+
+def _limit(asked: JsonObject) -> int:
+    given = asked.get("limit", str(DREAMS_SHOWN))
+    if given.isascii() and given.isdigit() and len(given) <= len(str(DREAMS_SHOWN_MAX)):
+        limit = int(given)
+        if 1 <= limit <= DREAMS_SHOWN_MAX:
+            return limit
+    raise RequestError(f"`limit` must be a number from 1 to {DREAMS_SHOWN_MAX}.", param="limit")
 
 
 def _json(value: JsonObject, status: int = HTTPStatus.OK) -> Response:

@@ -648,6 +648,92 @@ SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :
 
 -- Schedules and runs --------------------------------------------------------------------------------------------
 
+-- name: schedules
+-- The schedules, managed ones first; bounded.
+SELECT id, managed_by, name, cron, time_zone, enabled, created_at, fired_for FROM schedules
+ORDER BY managed_by DESC, created_at, id LIMIT :limit;
+
+-- name: managed_schedule
+-- The schedule of a manager: the oldest, if there are several.
+SELECT id, managed_by, name, cron, time_zone, enabled, created_at, fired_for FROM schedules
+WHERE managed_by = :managed_by ORDER BY created_at, id LIMIT 1;
+
+-- name: add_schedule
+-- A manager's schedule, unless another process has made it meanwhile. What was due before it is not.
+INSERT INTO schedules (id, managed_by, name, cron, time_zone, enabled, created_at, fired_for)
+SELECT :id, :managed_by, :title, :cron, :time_zone, 1, :now, :now
+WHERE NOT EXISTS (SELECT 1 FROM schedules WHERE managed_by = :managed_by);
+
+-- name: update_schedule
+-- A schedule as it is wanted. Where that changes when it is due, only what is due from now on counts.
+UPDATE schedules SET
+  fired_for = CASE WHEN cron = :cron AND time_zone = :time_zone AND enabled THEN fired_for
+                   ELSE max(fired_for, :now) END,
+  name = :title, cron = :cron, time_zone = :time_zone, enabled = 1
+WHERE id = :id;
+
+-- name: remove_schedule
+-- A schedule that is not wanted any more.
+DELETE FROM schedules WHERE id = :id;
+
+-- name: take_firing
+-- A due instant is taken, by whoever has seen the one before it last. Also sets it back with a clock.
+UPDATE schedules SET fired_for = :fired_for WHERE id = :id AND fired_for = :seen AND enabled;
+
+-- name: insert_dream_run
+-- A run begins.
+INSERT INTO dream_runs (id, cause, due_at, state, holder, lease_until, started_at)
+VALUES (:id, :cause, :due_at, 'running', :holder, :lease_until, :now);
+
+-- name: find_dream_run
+-- A run by its id.
+SELECT * FROM dream_runs WHERE id = :id;
+
+-- name: live_dream_run
+-- The run that somebody works on. A lease that reaches too far was given by a clock that was ahead.
+SELECT * FROM dream_runs WHERE state = 'running' AND lease_until > :now AND lease_until <= :now + :lease_ms LIMIT 1;
+
+-- name: stopped_dream_run
+-- The oldest run that nobody works on, and that has not ended.
+SELECT * FROM dream_runs
+WHERE state = 'interrupted'
+   OR (state = 'running' AND (lease_until <= :now OR lease_until > :now + :lease_ms))
+ORDER BY started_at, id LIMIT 1;
+
+-- name: resume_dream_run
+-- Somebody goes on with a run, by compare-and-set.
+UPDATE dream_runs SET state = 'running', holder = :holder, lease_until = :lease_until,
+                      interruptions = interruptions + 1
+WHERE id = :id AND state = :state AND lease_until = :seen;
+
+-- name: renew_dream_run
+-- Its holder still works on it.
+UPDATE dream_runs SET lease_until = :lease_until WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: interrupt_dream_run
+-- Its holder stops before its end; anybody may go on at once.
+UPDATE dream_runs SET state = 'interrupted' WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: end_dream_run
+-- A run is over.
+UPDATE dream_runs SET state = :state, ended_at = :now, report = :report, error = :error
+WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: abandon_dream_run
+-- A run that nobody goes on with.
+UPDATE dream_runs SET state = 'failed', ended_at = :now, error = :error
+WHERE id = :id AND state = :state AND lease_until = :seen;
+
+-- name: prune_dream_runs
+-- The oldest runs give way, unless they have not ended.
+DELETE FROM dream_runs
+WHERE id IN (SELECT id FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET :kept)
+  AND state IN ('done', 'failed');
+
+-- name: newest_dream_runs
+-- The runs, those that began last first.
+SELECT * FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT :limit;
+
 
 -- Forgetting ----------------------------------------------------------------------------------------------------
 

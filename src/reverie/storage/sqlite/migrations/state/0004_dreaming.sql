@@ -73,6 +73,7 @@ CREATE TABLE dream_runs (
   state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'interrupted')),
   holder TEXT NOT NULL,                    -- the process that runs it
   lease_until INTEGER NOT NULL,            -- after this, another process may go on with it
+  interruptions INTEGER NOT NULL DEFAULT 0, -- how often it was taken up again
   started_at INTEGER NOT NULL,
   ended_at INTEGER,
   report TEXT NOT NULL DEFAULT '{}',       -- JSON: counts
