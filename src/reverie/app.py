@@ -483,6 +483,7 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         state=opened.state,
         embeddings_db=opened.embeddings_db,
         memory=opened.memory,
+        recalls=opened.evidence,
         workspaces=opened.workspaces,
         archive=opened.home.archive,
         lasting=MemoryEntries(opened.workspaces),

@@ -25,6 +25,7 @@ from reverie.dreaming.forgotten_files import Notes, Reports
 from reverie.dreaming.forgotten_passages import Passages
 from reverie.dreaming.forgotten_promotions import Promotions
 from reverie.dreaming.forgotten_rows import Evidence, Quotes, Transcripts, entries_of
+from reverie.dreaming.recording import is_conversation
 from reverie.dreaming.traces import Portion, Trace, Traces
 from reverie.errors import MemoryPathError, RequestError, UnknownSessionError
 from reverie.memory.documents import MEMORY_FOLDER, SeenFile, resolve_readable, walk_memory
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from reverie.dreaming.forgotten_promotions import DropEntries
     from reverie.dreaming.traces import Forgets
     from reverie.memory.index import MemoryIndex
+    from reverie.memory.recall import RecallEvidence
     from reverie.sessions.forgetting import Doomed
     from reverie.storage.database import Database
     from reverie.types import JsonObject
@@ -191,6 +193,7 @@ class Forgetter:
     state: Database
     embeddings_db: Database
     memory: MemoryIndex
+    recalls: RecallEvidence
     workspaces: Mapping[str, Path]
     archive: Path
     lasting: DropEntries
@@ -202,17 +205,19 @@ class Forgetter:
     _working: asyncio.Lock = field(default_factory=asyncio.Lock)
     _notes: Notes = field(init=False)
     _transcripts: Transcripts = field(init=False)
+    _evidence: Evidence = field(init=False)
     _forgets: tuple[Forgets, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._notes = Notes(self.state, self.memory, self.workspaces, file_bytes_max=self.file_bytes_max)
         self._transcripts = Transcripts(self.state, self.around.gone)
+        self._evidence = Evidence(self.state)
         self._forgets = (
             Quotes(self.state),
             Promotions(self.state, self.memory, self.workspaces, self.lasting),
             Reports(self.workspaces),
             *self.also,
-            Evidence(self.state),
+            self._evidence,
             self._notes,
             Passages(self.memory),
             self._transcripts,
@@ -262,8 +267,12 @@ class Forgetter:
                 surveyed = await self._surveyed(portion)
                 await self._notes.begin(surveyed)
                 gone.add(await self._transcripts.begin(surveyed))
+                self.recalls.leave_out([place for place in surveyed.places if is_conversation(place.path)])
+                await self.recalls.settle()
                 for each in self._forgets:
                     gone.add(await each.remove(surveyed))
+                await self.recalls.settle()
+                gone.add(await self._evidence.remove(surveyed))  # of searches that were under way
                 progress(sum(len(doom.seqs) for doom in portion.dooms))
             await self._forget_archives(agent, selection, meant, options, gone)
             gone.remarks += await self._purge()

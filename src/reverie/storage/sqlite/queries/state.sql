@@ -848,6 +848,11 @@ WHERE kind = 'continuity' AND seq = 1 AND extra ->> '$.summary' <> '' AND sessio
   SELECT id FROM sessions WHERE key = :key AND started_at >= :since AND id <> :id AND parent_id IS NOT NULL
 );
 
+-- name: any_forgotten
+-- Whether a stretch of a transcript holds a message that was forgotten.
+SELECT EXISTS (SELECT 1 FROM messages
+               WHERE session_id = :session_id AND seq BETWEEN :first AND :last AND extra = '{"forgotten":true}');
+
 -- name: first_forgotten
 -- The first message of a session that was forgotten.
 SELECT min(seq) FROM messages WHERE session_id = :session_id AND extra = '{"forgotten":true}';
