@@ -42,8 +42,7 @@ REPORTS_MAX = 10_000
 REPORT_BYTES_MAX = 4 * 1024 * 1024
 DIARY_BYTES_MAX = 64 * 1024 * 1024
 DIARY_FILES = ("DREAMS.md", "dreams.md")
-
-Choose = "Callable[[str], set[int]]"
+STAYS = "The file {path} stays on disk (--delete-file deletes it); it is not memory any more."
 
 
 class _Held(NamedTuple):
@@ -117,6 +116,8 @@ class Notes:
             if portion.delete_files:
                 edit = await asyncio.to_thread(self._delete, portion.agent, path)
                 gone.edits += [] if edit is None else [edit]
+            elif await self._exists(portion.agent, path):
+                gone.remarks.append(STAYS.format(path=path))
             gone.counts["vectors"] += done.vectors
             report = await self._memory.sync_workspace(portion.agent, [path])
             gone.counts["passages"] += report.chunks_removed
@@ -153,9 +154,7 @@ class Notes:
             if portion.delete_files:
                 found.edits.append(_deletion(path, held.text))
             else:
-                found.remarks.append(
-                    f"The file {path} stays on disk (--delete-file deletes it); it is not memory any more."
-                )
+                found.remarks.append(STAYS.format(path=path))
         return found
 
     def _held(self, agent: str, path: str) -> _Held | None:

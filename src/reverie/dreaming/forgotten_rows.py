@@ -318,8 +318,7 @@ def _begin(tx: Transaction, doom: Doomed, now_ms: int) -> int:
         refuse_busy(tx, session)
         return drop_summaries(tx, session.id, doom.first)
     end_for_good(tx, session, now_ms)
-    names = [session.id, *([session.key] if session.origin == "import" else [])]
-    note_names(tx, session.agent, "session", names, now_ms)
+    note_names(tx, session.agent, "session", [session.id, session.key], now_ms)
     return drop_summaries(tx, session.id, 1)
 
 
