@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reverie.errors import SessionBusyError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from reverie.storage import Database, Row, Transaction
     from reverie.types import Role
 
-HEADS_AT_ONCE = 1_000
+HEADS_AT_ONCE = 500
 NAME_BYTES = 16
 FORGOTTEN_EXTRA = '{"forgotten":true}'
 """What a forgotten message has in the place of everything that came with it."""
@@ -68,10 +69,10 @@ class Wanted:
             return False
         if self.until_ms is not None and entry.created_at_ms >= self.until_ms:
             return False
-        return self.speaker is None or folded_name(self.speaker) in {
-            folded_name(entry.speaker),
-            folded_name(entry.name),
-        }
+        if self.speaker is None:
+            return True
+        wanted = folded_name(self.speaker)
+        return any(name and folded_name(name) == wanted for name in (entry.speaker, entry.name))
 
     def reaches(self, session: MeantSession) -> bool:
         """Whether a session can hold any. What was imported is dated by itself, so only looking tells."""
@@ -133,6 +134,7 @@ class Doomed:
         return self.seqs[0] if self.seqs else 1
 
 
+@lru_cache(maxsize=256)
 def folded_name(name: str) -> str:
     """A speaker's name as names are compared."""
     return " ".join(name.split()).casefold()
@@ -167,25 +169,41 @@ def history_prefixes(key: str) -> list[str]:
 async def doomed_of(database: Database, session: MeantSession, wanted: Wanted) -> Doomed:
     """What of a session is meant, found a page at a time; nothing is read of what was said."""
     seqs: set[int] = set()
-    all_turns: set[str] = set()
-    said = after = 0
-    while page := await database.read(
-        lambda tx, after=after: [
-            EntryHead(**row) for row in tx.rows("entry_heads", session_id=session.id, after=after, limit=HEADS_AT_ONCE)
-        ]
-    ):
-        after = page[-1].seq
-        found = [entry for entry in page if wanted.means(entry)]
-        said += sum(entry.seq not in seqs for entry in found)
-        seqs.update(entry.seq for entry in found)
-        if turns := sorted({entry.turn_id for entry in found if entry.turn_id is not None}):
-            names = json.dumps(turns)
-            more = await database.read(
-                lambda tx, names=names: list(tx.tuples("output_of_turns", session_id=session.id, turns=names))
-            )
-            seqs.update(seq for seq, _ in more)
-            all_turns.update(turns, (turn_id for _, turn_id in more))
-    return Doomed(session, wanted.everything, tuple(sorted(seqs)), said, tuple(sorted(all_turns)))
+    turns: set[str] = set()
+    said = 0
+    after: int | None = 0
+    while after is not None:
+        page = await database.read(lambda tx, after=after: _meant_after(tx, session.id, wanted, after))
+        said += len(page.meant - seqs)
+        seqs |= page.meant | page.output
+        turns |= page.turns
+        after = page.after
+    return Doomed(session, wanted.everything, tuple(sorted(seqs)), said, tuple(sorted(turns)))
+
+
+class _Page(NamedTuple):
+    """Entries that are meant, what the model wrote in their turns, and those turns; where the next page begins."""
+
+    meant: set[int]
+    output: set[int]
+    turns: set[str]
+    after: int | None
+
+
+def _meant_after(tx: Transaction, session_id: str, wanted: Wanted, after: int) -> _Page:
+    heads = [
+        EntryHead(*row) for row in tx.tuples("entry_heads", session_id=session_id, after=after, limit=HEADS_AT_ONCE)
+    ]
+    meant = [head for head in heads if wanted.everything or wanted.means(head)]
+    turns = {head.turn_id for head in meant if head.turn_id is not None}
+    output: set[int] = set()
+    if turns and not wanted.everything:
+        listed = json.dumps(sorted(turns))
+        for seq, turn_id in tx.tuples("output_of_turns", session_id=session_id, turns=listed):
+            output.add(seq)
+            turns.add(turn_id)
+    end = heads[-1].seq if len(heads) == HEADS_AT_ONCE else None
+    return _Page({head.seq for head in meant}, output, turns, end)
 
 
 def quoting_summaries(tx: Transaction, session_id: str, first_seq: int) -> list[Row]:

@@ -93,7 +93,7 @@ class World:
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of state.db."""
-        return await self.app.open.state.read(lambda tx: list(tx._connection.execute(sql)))  # noqa: SLF001 (a look)
+        return await self.app.open.state.read(lambda tx: list(tx._connection.execute(sql)))
 
     async def compacted(self, key: str = MAIN) -> None:
         """Have a session compacted, and let it go on with the summary."""

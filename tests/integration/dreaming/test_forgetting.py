@@ -94,7 +94,7 @@ async def changed(here: World, change_id: str, before: str) -> None:
         "INSERT INTO memory_changes (id, agent, path, kind, state, before, after_digest, planned_at) "
         "VALUES (?, 'main', 'MEMORY.md', 'promotion', 'applied', ?, x'00', 1)"
     )
-    await here.app.open.state.write(lambda tx: tx._connection.execute(sql, (change_id, before.encode())))  # noqa: SLF001 (as another part writes it)
+    await here.app.open.state.write(lambda tx: tx._connection.execute(sql, (change_id, before.encode())))
 
 
 async def test_a_forgotten_session_is_in_no_file_any_more(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_forgotten_session_is_in_no_file_any_more(tmp_path: Path) -> Non
         light_report("x", "y").replace(
             light_report("x", "y").split(f"- Candidate: {KEPT}")[0].split("start -->\n")[1], ""
         ),
-        DIARY.split("---\n\n*January 1")[0] + "<!-- openclaw:dreaming:diary:end -->\n",
+        DIARY.split("---\n\n*January 1", maxsplit=1)[0] + "<!-- openclaw:dreaming:diary:end -->\n",
     )
     assert note == f"# {DAY}\n"
     assert not any(session_id in citation for citation in gone)
