@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reverie.llm.embeddings import Embedder
+    from reverie.types import Provenance
 
 VOCABULARY = 120_000
 TOPICS = 2_000
@@ -65,6 +66,10 @@ class Corpus:
         first = int(session_id.removeprefix("session-")) * MESSAGES_PER_SESSION + start
         return list(self._messages(first, min(first + count - 1, self.size)))
 
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """A stranger's, all of them."""
+        return dict.fromkeys(places, "untrusted")
+
     async def last_position(self) -> int:
         """The newest message."""
         return self.size
@@ -93,6 +98,7 @@ class Corpus:
                 said_on="",
                 created_at_ms=FIRST_MS + position * 60_000,
                 origin="import",
+                provenance="untrusted",
             )
 
     def _text(self, position: int) -> str:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.index import SearchResult
     from reverie.memory.transcripts import TranscriptLog
-    from reverie.types import LoggedMessage
+    from reverie.types import LoggedMessage, Provenance
 
 SIZES = (10_000, 100_000, 191_000, 1_000_000)
 SMALL_SIZES = (10_000, 50_000)
@@ -219,6 +219,10 @@ class _Ended:
         """Nothing."""
         del session_id, start, count
         return []
+
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """A stranger's, all of them."""
+        return dict.fromkeys(places, "untrusted")
 
     async def last_position(self) -> int:
         """Where the index stands."""

@@ -39,6 +39,7 @@ from reverie.llm.tokens import TokenEstimator
 from reverie.memory.forgotten import ForgottenNotes
 from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
+from reverie.memory.origins import NoteOrigins
 from reverie.memory.recall import RecallEvidence
 from reverie.memory.tools import MemoryTools
 from reverie.memory.workspace import create_workspace
@@ -105,6 +106,7 @@ class OpenMemory:
     recalls: RecallEntries
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
+    origins: NoteOrigins
     tools: MemoryTools
     directory: SessionDirectory
 
@@ -328,6 +330,7 @@ async def open_memory(
             stack.push_async_callback(chosen.aclose)
         zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
+        origins = NoteOrigins(state, clock, sharing=await asyncio.to_thread(_sharing, workspaces))
         memory = await MemoryIndex.open(
             files=files,
             embeddings_db=embeddings_db,
@@ -337,6 +340,7 @@ async def open_memory(
             config=config.memory,
             clock=clock,
             forgotten=ForgottenNotes(state),
+            origins=origins,
             tracer=tracer,
             repair=exclusive,
         )
@@ -357,6 +361,7 @@ async def open_memory(
             embedder=chosen,
             config=config.memory,
             clock=clock,
+            origins=origins,
             owns_index=exclusive,
         )
         turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
@@ -373,6 +378,7 @@ async def open_memory(
             recalls=recalls,
             embedder=chosen,
             workspaces=workspaces,
+            origins=origins,
             tools=tools,
             directory=SessionDirectory(state, clock, next(iter(workspaces))),
         )
@@ -548,6 +554,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
             config.sessions.history_messages_max,
             config.memory.file_bytes_max,
         ),
+        origins=opened.origins,
         wake=bell.ring,
         told=plugins.on_compaction,
     )
@@ -594,6 +601,12 @@ def _prepare_home(home: Home, config: Config) -> dict[str, Path]:
         message = f"the home {home.path} cannot be written ({error.strerror or error}): choose another with --home."
         raise HomeReadOnlyError(message) from error
     return workspaces
+
+
+def _sharing(workspaces: Mapping[str, Path]) -> dict[str, list[str]]:
+    """For each agent all agents that have its workspace, itself among them."""
+    places = {agent: workspace.resolve() for agent, workspace in workspaces.items()}
+    return {agent: [other for other in places if places[other] == place] for agent, place in places.items()}
 
 
 def _agent_folders(home: Home) -> list[str]:

@@ -164,6 +164,11 @@ class MemoryConfig(Section):
     append: Literal["off", "daily", "any"] = Field(
         default="daily", description="Where memory_append may write: nowhere, today's note, any file of the memory."
     )
+    append_trust: Literal["untrusted", "agent"] = Field(
+        default="untrusted",
+        description="Whose words notes are that come over MCP or HTTP: nobody knows what their sender had read. "
+        "`agent`: you trust all who can send some, so that they may become lasting memory.",
+    )
     append_bytes_max: int = Field(default=16 * 1024, ge=64, le=MIB, description="Largest note of memory_append.")
     append_file_bytes_max: int = Field(
         default=MIB, ge=1024, le=64 * MIB, description="Files larger than this get no more notes from memory_append."

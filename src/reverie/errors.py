@@ -9,7 +9,8 @@
     │   ├── DatabaseCorruptError    the file is damaged; nothing was overwritten
     │   ├── DatabaseTooNewError     the file was written by a newer Reverie
     │   ├── StorageFullError        the disk is full; the change was rolled back
-    │   └── StorageClosedError      the database was closed while the call waited
+    │   ├── StorageClosedError      the database was closed while the call waited
+    │   └── OriginsFullError        no more can be known of whose words stand in notes
     ├── RequestError                what the caller sent cannot be served (HTTP 4xx)
     │   ├── UnknownModelError       no such model or agent
     │   ├── UnknownSessionError     no such session
@@ -96,6 +97,16 @@ class StorageFullError(StorageError):
 
 class StorageClosedError(StorageError):
     """The database was closed while the call waited."""
+
+
+class OriginsFullError(StorageError):
+    """No more can be known of whose words stand in an agent's notes, so that no program may write any."""
+
+    def __init__(self, agent: str, pieces_max: int) -> None:
+        super().__init__(
+            f"{pieces_max:,} pieces of notes that programs wrote are known of the agent {agent!r}, and no more can be: "
+            "nothing was written, because it would count as its owner's words. Write it yourself (`reverie remember`)."
+        )
 
 
 class RequestError(ReverieError):

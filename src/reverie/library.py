@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from reverie.background import Background
 from reverie.clock import utc_date
 from reverie.config import load_config, resolve_home
 from reverie.errors import EmbedderError
-from reverie.importers.conversations import FORGOTTEN, PastSession, import_session, read_message
+from reverie.importers.conversations import FORGOTTEN, PastSession, goes_on_exposed, import_session, read_message
 from reverie.memory.append import append_note
 from reverie.memory.index import SearchQuery
 from reverie.tasks import OwnedTasks
@@ -157,18 +157,23 @@ class Memory:
         await self._embed_for_a_moment()
         return Note(note.path, note.start_line, note.end_line)
 
-    async def add_conversation(self, messages: Sequence[Mapping[str, Any]], *, session: str) -> AddedConversation:
+    async def add_conversation(
+        self, messages: Sequence[Mapping[str, Any]], *, session: str, mine: bool = False
+    ) -> AddedConversation:
         """Record a conversation that took place elsewhere, so that it can be found.
 
         `messages` is the whole conversation, each as `{"role": …, "content": …}` or `{"speaker": …, "text": …}`, with
         `when` if the date is known. `session` is your name for it: calling again with the same beginning adds what
-        has been said since.
+        has been said since. `mine`: you vouch for it: you and your agent speak in it, and what is recalled of it may
+        become lasting memory; else its words are a stranger's.
 
         Raises:
             StorageError: it could not be written.
         """
         past, left_out = self._past_messages(messages)
-        imported = await import_session(self._opened.sessions, self._agent, HISTORY, PastSession(session, tuple(past)))
+        imported = await import_session(
+            self._opened.sessions, self._agent, HISTORY, PastSession(session, tuple(past)), mine=mine
+        )
         if imported is None:
             return AddedConversation("", 0, 0, {**left_out, FORGOTTEN: len(past)})
         session_id, added = imported
@@ -212,12 +217,14 @@ class Memory:
         past: list[PastMessage] = []
         left_out: dict[str, int] = {}
         said_on, next_ms = "", self._opened.clock.now_ms()
+        exposed = False
         for message in messages:
             read = read_message(dict(message), said_on, next_ms)
+            exposed = goes_on_exposed(read, before=exposed)
             if isinstance(read, str):
                 left_out[read] = left_out.get(read, 0) + 1
                 continue
-            past.append(read)
+            past.append(replace(read, foreign=exposed))
             said_on, next_ms = read.said_on, read.said_at_ms + 1
         return past, left_out
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["memory", "sessions"]
 Provenance = Literal["owner", "agent", "untrusted", "system"]
+"""Whose words a text holds: its owner's, the agent's, a stranger's (or nobody knows whose), a program's of the owner's.
+Only the first two may become lasting memory."""
+
+TRUSTED: frozenset[Provenance] = frozenset({"owner", "agent"})
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 TurnState = Literal["accepted", "queued", "running", "answered", "failed", "dropped", "expired", "cancelled"]
 """`accepted` when it found its session idle, else `queued`; the last five are ends."""
@@ -24,6 +28,18 @@ that wait, or in the running turn's place."""
 
 JsonObject = dict[str, Any]
 """A parsed JSON object that passes through us unread (tool schemas, sampling parameters of a client)."""
+
+
+_BY_TRUST: tuple[Provenance, ...] = ("untrusted", "system", "agent", "owner")
+
+
+def least_trusted(provenances: Iterable[Provenance], default: Provenance = "owner") -> Provenance:
+    """Whose words a text holds that is made of others: those of the least trusted part; `default` for no part."""
+    held = set(provenances)
+    for each in _BY_TRUST:
+        if each in held:
+            return each
+    return default
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +253,8 @@ def as_one(parts: Sequence[Message]) -> Message:
 class LoggedMessage:
     """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one.
 
-    One that is `forgotten` says nothing any more; by its `fingerprint` it is known again, where that was asked for.
+    `provenance` is as `state.db` has it now, which is what counts: an index may be older. One that is `forgotten` says
+    nothing any more; by its `fingerprint` it is known again, where that was asked for.
     """
 
     position: int
@@ -250,6 +267,7 @@ class LoggedMessage:
     said_on: str
     created_at_ms: int
     origin: Literal["live", "import"]
+    provenance: Provenance
     forgotten: bool = False
     fingerprint: bytes = b""
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.config import CompactionConfig
     from reverie.llm.client import Model
+    from reverie.memory.origins import NoteOrigins
     from reverie.sessions.compactions import CompactionCause, Compactions, SessionLoad, StandingSummary
     from reverie.types import JsonObject
 
@@ -99,6 +100,7 @@ class Compactor:
         workspace: Callable[[str], Path],
         clock: Clock,
         settings: CompactionSettings,
+        origins: NoteOrigins,
         wake: Callable[[], None],
         told: Callable[[CompactionStep], None] = lambda _: None,
     ) -> None:
@@ -107,6 +109,7 @@ class Compactor:
         self._workspace = workspace
         self._clock = clock
         self._settings = settings
+        self._origins = origins
         self._wake = wake
         self._told = told
         self._window = settings.window
@@ -196,7 +199,7 @@ class Compactor:
             return None
         planned = Planned(session_id, cause, load.compaction_id, first_seq, last_seq, load.prompt_tokens)
         try:
-            path = await self._flush(load.key, load.agent, messages, self._clock.now_ms())
+            path = await self._flush(load.key, load.agent, session_id, messages, self._clock.now_ms())
         except ReverieError as error:
             log.warning("what leaves the prompt could not be written into memory; the transcript has it",
                         action="compaction_unflushed", session=session_id, cause=str(error))  # fmt: skip
@@ -370,7 +373,9 @@ class Compactor:
                 now = await record.find(compaction.id)
                 if now is None or now.state != "preparing":
                     return False
-                path = await self._flush(compaction.key, compaction.agent, messages, compaction.created_at_ms)
+                path = await self._flush(
+                    compaction.key, compaction.agent, compaction.session_id, messages, compaction.created_at_ms
+                )
                 await record.flushed(compaction.id, path)
         base = await record.find(compaction.base_id) if compaction.base_id is not None else None
         previous = base.summary if base is not None else ""
@@ -383,10 +388,13 @@ class Compactor:
         after = self._tokens_after(compaction.tokens_before, stretch, summary, previous)
         return await record.ready(compaction.id, summary, audit=facts, tokens_after=after)
 
-    async def _flush(self, key: str, agent: str, messages: Sequence[SpanMessage], asked_at_ms: int) -> str:
+    async def _flush(
+        self, key: str, agent: str, session_id: str, messages: Sequence[SpanMessage], asked_at_ms: int
+    ) -> str:
         """Write the stretch's extract into the day's memory file; its path once it is on disk, empty if it is blank.
 
-        The day is that of asking, so that a try after midnight finds what the first one wrote.
+        The day is that of asking, so that a try after midnight finds what the first one wrote. It counts as the words
+        of the least trusted who speaks in it, which is kept before it is written.
 
         Raises:
             StorageError, HomeError, MemoryPathError: it could not be written.
@@ -394,11 +402,13 @@ class Compactor:
         workspace = self._workspace(agent)
         date = utc_date(asked_at_ms)
 
+        picked = await asyncio.to_thread(extract, messages)
+        if not picked.lines and not picked.identifiers:
+            return NOTHING_TO_KEEP
+        note, marker = memory_note(picked, session_key=key)
+        await self._origins.register(agent, note, picked.provenance, session_id)
+
         def write() -> str:
-            picked = extract(messages)
-            if not picked.lines and not picked.identifiers:
-                return NOTHING_TO_KEEP
-            note, marker = memory_note(picked, session_key=key)
             return append_note(workspace, note, date, marker=marker, file_bytes_max=self._settings.file_bytes_max).path
 
         return await asyncio.to_thread(write)
@@ -520,6 +530,7 @@ def _span(rows: Sequence[SpanRow]) -> list[SpanMessage]:
             remember=row.remember,
             images=row.images,
             calls=row.calls,
+            provenance=row.provenance,
         )
         for row in rows
     ]

@@ -51,6 +51,11 @@ class Fitting:
         self._limits = limits
         self.guard = guard
 
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What plugins add to it, each with the plugin's name."""
+        return self._inputs.notes
+
     async def assemble(self) -> PromptContext:
         """The prompt. Where it has no room for the whole history, older messages give way to a summary by rule.
 

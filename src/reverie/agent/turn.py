@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.agent.exposure import TurnExposure, strange_texts
 from reverie.agent.fitting import Fitting
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
@@ -28,22 +29,26 @@ from reverie.memory.tool_contracts import Asker
 from reverie.plugins.events import TurnResult
 from reverie.sessions.events import ContextAssembled, TurnFinished
 from reverie.sessions.replay import input_start
+from reverie.sessions.transcript import records_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from reverie.agent.compaction import Compactor
-    from reverie.agent.runtimes.chat import ChatRuntime, Reply
+    from reverie.agent.runtimes.chat import ChatRuntime, Fitted, Reply
     from reverie.context.fragments import Fragment, FragmentReader
+    from reverie.llm.overflow import Overflow
     from reverie.llm.tokens import TokenEstimator
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
+    from reverie.memory.tool_contracts import ToolAnswer
     from reverie.memory.tools import MemoryTools
     from reverie.plugins.runtime import Plugins
     from reverie.sessions.events import TurnEvent
+    from reverie.sessions.transcript import RecordedMessage
     from reverie.sessions.turns import BegunTurn, TurnStore
-    from reverie.types import PromptContext, SearchHit, ToolCall, Turn, TurnRequest
+    from reverie.types import Message, PromptContext, Provenance, SearchHit, ToolCall, Turn, TurnRequest
 
 log = structlog.get_logger(__name__)
 
@@ -119,8 +124,9 @@ class TurnRunner:
         fitting = await self._fitting(begun, found, fragments)
         context = await fitting.assemble()
         emit(ContextAssembled(context))
-        reply = await self._respond(begun, fitting, context, found, emit, steered)
-        finished = await self._finish(begun.turn, context, found, reply)
+        exposure = _exposure(begun, context, fitting)
+        reply = await self._respond(begun, fitting, context, found, emit, steered, exposure)
+        finished = await self._finish(begun.turn, context, found, reply, exposure)
         self._follow_up(begun.turn.session_id, _load(begun, context, reply))
         return finished
 
@@ -218,35 +224,69 @@ class TurnRunner:
         found: tuple[SearchHit, ...],
         emit: Callable[[TurnEvent], None],
         steered: Callable[[], Awaitable[Sequence[Turn]]],
+        exposure: TurnExposure,
     ) -> Reply:
-        """The model's reply; a prompt that its server finds too large is made smaller and sent again."""
+        """The model's reply; a prompt that its server finds too large is made smaller and sent again.
+
+        `exposure` is told of everything that enters the turn meanwhile.
+        """
         recovery = OverflowRecovery(
             context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
         )
-        tools = self._tool_runner(begun.turn, begun)
+
+        async def shrink(over: Overflow, sent: Sequence[Message]) -> Fitted:
+            fitted = await recovery(over, sent)
+            exposure.prompted(fitted.context.recalled, ())
+            return fitted
+
+        async def heard() -> Sequence[Turn]:
+            turns = await steered()
+            for turn in turns:
+                exposure.steered(records_of(turn.request, turn.request.messages[input_start(turn.request.messages) :]))
+            return turns
+
+        tools = self._tool_runner(begun.turn, begun, exposure)
         reply = await self._runtime.respond(
-            begun.turn.request, context, found, emit, tools, steered, shrink=recovery, guard=fitting.guard
+            begun.turn.request, context, found, emit, tools, heard, shrink=shrink, guard=fitting.guard
         )
         # What the server counted was not the assembled prompt then: nothing is learned from it.
         return replace(reply, prompt_tokens_first=0) if recovery.attempts else reply
 
-    def _tool_runner(self, turn: Turn, begun: BegunTurn) -> Callable[[ToolCall], Awaitable[str]]:
+    def _tool_runner(
+        self, turn: Turn, begun: BegunTurn, exposure: TurnExposure
+    ) -> Callable[[ToolCall], Awaitable[ToolAnswer]]:
         session = begun.session
-        asker = Asker(session.agent, "tool", session.key, session.id, turn.id)
 
-        async def run(call: ToolCall) -> str:
-            return await self._tools.call(call, asker)
+        async def judge(note: str) -> Provenance:
+            judgement = await exposure.judge(note)
+            if not judgement.trusted:
+                log.info("a note may rest on a stranger's words: it does not become lasting", action="note_untrusted",
+                         turn=turn.id, whose=judgement.provenance, cause=judgement.reason)  # fmt: skip
+            return judgement.provenance
+
+        asker = Asker(session.agent, "tool", session.key, session.id, turn.id, judge)
+
+        async def run(call: ToolCall) -> ToolAnswer:
+            answer = await self._tools.call(call, asker)
+            exposure.used(call, answer)
+            return answer
 
         return run
 
     # -- finish --------------------------------------------------------------------------------------------------
 
     async def _finish(
-        self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
+        self,
+        turn: Turn,
+        context: PromptContext,
+        found: tuple[SearchHit, ...],
+        reply: Reply,
+        exposure: TurnExposure,
     ) -> TurnFinished:
-        """Record the answer and what was found for it, then learn how this model counts tokens."""
+        """Record the answer, whose words it is, and what was found for it; then learn how this model counts tokens."""
+        records = [await _signed(record, exposure) for record in reply.records]
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
-        finish = self._turns.finish(turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last)
+        finish = self._turns.finish(turn, records, finished, prompt_tokens_last=reply.prompt_tokens_last)
         await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
@@ -263,6 +303,22 @@ class TurnRunner:
             await self._evidence.record("turn", agent, query, hits, session_id=turn.session_id, turn_id=turn.id)
         except ReverieError as error:
             log.warning("what was recalled is not on record", action="evidence_lost", turn=turn.id, cause=str(error))
+
+
+def _exposure(begun: BegunTurn, context: PromptContext, fitting: Fitting) -> TurnExposure:
+    """What a turn has read before its model answers."""
+    unsigned = [begun.summary.text] if begun.summary is not None else []
+    exposure = TurnExposure(strange_texts(begun.history, begun.input_seq, [*unsigned, begun.continuity]))
+    exposure.heard(begun.history, begun.input_seq)
+    exposure.prompted(context.recalled, fitting.notes)
+    return exposure
+
+
+async def _signed(record: RecordedMessage, exposure: TurnExposure) -> RecordedMessage:
+    """A message of the reply with whose words it is; those that others said, and results of tools, have it already."""
+    if record.message.role != "assistant":
+        return record
+    return replace(record, provenance=(await exposure.judge(record.message.text)).provenance)
 
 
 def _load(begun: BegunTurn, context: PromptContext, reply: Reply) -> Load:

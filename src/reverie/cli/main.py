@@ -43,6 +43,10 @@ HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Where everything is kept. [REVERIE_HOME, or ~/.reverie]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
+MineOption = Annotated[
+    bool,
+    typer.Option("--mine", help="You vouch: you and your agent spoke, so it may become lasting memory."),
+]
 AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory. [main]", show_default=False)]
 NowOption = Annotated[
     str | None, typer.Option("--now", metavar="ISO", help="Look from this instant, as 2026-04-03T03:00:00Z. [now]")
@@ -246,17 +250,19 @@ def conversation(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, one history a line, plain or gzipped.")],
     home: HomeOption = None,
     agent: AgentOption = "main",
+    mine: MineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add past conversations, so that they can be found.
 
-    Importing a file again adds nothing twice; an import that was interrupted goes on.
+    Importing a file again adds nothing twice; an import that was interrupted goes on. With --mine, what is there counts
+    as yours from then on.
     """
 
     async def work() -> None:
         from reverie.cli.commands.import_conversation import import_file
 
-        await import_file(home, file, agent=agent, as_json=as_json)
+        await import_file(home, file, agent=agent, mine=mine, as_json=as_json)
 
     run(work, as_json=as_json)
 
@@ -276,6 +282,7 @@ def openclaw(
     skip_foreign: Annotated[
         bool, typer.Option("--skip-foreign", help="Leave out vectors that no embedder of Reverie can use.")
     ] = False,
+    mine: MineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take over vectors, notes and conversations from OpenClaw.
@@ -286,7 +293,7 @@ def openclaw(
     async def work() -> None:
         from reverie.cli.commands.import_openclaw import OpenClawFlags, import_from_openclaw
 
-        flags = OpenClawFlags(agent, dry_run=dry_run, skip_foreign=skip_foreign, as_json=as_json)
+        flags = OpenClawFlags(agent, dry_run=dry_run, skip_foreign=skip_foreign, mine=mine, as_json=as_json)
         await import_from_openclaw(home, path, flags)
 
     run(work, as_json=as_json)
@@ -480,14 +487,18 @@ def sessions_export(
 def sessions_import(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Exported as jsonl, plain or gzipped.")],
     home: HomeOption = None,
+    mine: MineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring back exported conversations, each whole or not at all. Importing again adds nothing twice."""
+    """Bring back exported conversations, each whole or not at all. Importing again adds nothing twice.
+
+    With --mine, what the files say of whose words are whose counts; else all of them are a stranger's.
+    """
 
     async def work() -> None:
         from reverie.cli.commands.sessions import import_sessions
 
-        await import_sessions(home, files, as_json=as_json)
+        await import_sessions(home, files, mine=mine, as_json=as_json)
 
     run(work, as_json=as_json)
 

@@ -1,7 +1,8 @@
 """Where what is known of passages is kept: a bounded table for each agent in `state.db`.
 
 Whatever writes runs in one transaction: what it read, what it makes of that, and the oldest giving way. So searches
-that end at the same moment lose nothing of one another.
+that end at the same moment lose nothing of one another. Whose words a passage is, is looked up in that transaction,
+where messages stand and where it is known what programs wrote into notes: an index may be older, a file may be wrong.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from reverie.dreaming.recording import (
     keys_of,
     newer_of,
     no_tags,
+    note_path,
     with_signal,
 )
+from reverie.memory.origins import noted_by
 from reverie.sessions.forgetting import forgotten_among
+from reverie.types import SearchHit, least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from reverie.dreaming.recording import SignalKind
     from reverie.memory.recall import RecallNote
     from reverie.storage.database import Database, Row, Transaction
-    from reverie.types import SearchHit
+    from reverie.types import Provenance
 
 PAGE_ROWS_MAX = 1_000
 IMPORT_ROWS_MAX = 200
@@ -210,7 +214,8 @@ class RecallEntries:
         if counts_for_nothing(signal):
             return 0
         changed = 0
-        for hit in eligible(hits):
+        for each in eligible(hits):
+            hit = replace(each, provenance=_whose(tx, agent, each))
             known = next((entry for key in keys_of(hit) if (entry := _find(tx, agent, key))), None)
             entry = with_signal(known, hit, signal, self.tags, once_a_day=once_a_day)
             if entry is not None:
@@ -226,7 +231,7 @@ class RecallEntries:
         taken = [each for each in given if not _is_forgotten(tx, agent, each)]
         for each in taken:
             known = _find(tx, agent, each.key)
-            entry = newer_of(known, each)
+            entry = newer_of(known, replace(each, provenance=_whose(tx, agent, each)))
             if entry != known:
                 _put(tx, agent, entry)
                 added, updated = added + (known is None), updated + (known is not None)
@@ -242,6 +247,25 @@ def _is_forgotten(tx: Transaction, agent: str, entry: RecallEntry) -> bool:
     if forgotten_among(tx, agent, "session", [session_id]):
         return True
     return bool(tx.value("any_forgotten", session_id=session_id, first=entry.start_line, last=entry.end_line))
+
+
+def _whose(tx: Transaction, agent: str, passage: SearchHit | RecallEntry) -> Provenance:
+    """Whose words a passage is: for a message as it stands in its transcript, else what is known of it and of its note.
+
+    Of messages that are not there (any more) nobody knows.
+    """
+    path = note_path(passage.path)
+    if is_conversation(path):
+        rows = tx.tuples(
+            "whose_stretch",
+            agent=agent,
+            session_id=path.partition("/")[2],
+            first_seq=passage.start_line,
+            last_seq=passage.end_line,
+        )
+        return least_trusted((row[0] for row in rows), default="untrusted")
+    text = passage.text if isinstance(passage, SearchHit) else passage.snippet
+    return least_trusted((passage.provenance, noted_by(tx, agent, text)))
 
 
 def _page(tx: Transaction, agent: str, after: int, limit: int) -> EntryPage:

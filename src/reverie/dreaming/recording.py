@@ -25,12 +25,13 @@ from reverie.dreaming.entry import (
     query_hash,
 )
 from reverie.memory.text import clean, collapse
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import tzinfo
 
-    from reverie.types import SearchHit
+    from reverie.types import Provenance, SearchHit
 
 SignalKind = Literal["recall", "daily", "grounded"]
 """Who asked: people and models, our passes over notes and transcripts, or evidence from elsewhere."""
@@ -104,6 +105,11 @@ def counts_for_nothing(signal: Signal) -> bool:
     return not signal.query.strip() or (signal.kind == "recall" and is_internal(signal.query))
 
 
+def whose(known: RecallEntry | None, said: str, found: Provenance) -> Provenance:
+    """Whose words a passage is that a search found to be somebody's: it never rises while it says the same."""
+    return found if known is None or said != known.snippet else least_trusted((known.provenance, found))
+
+
 def with_signal(
     known: RecallEntry | None,
     hit: SearchHit,
@@ -120,6 +126,7 @@ def with_signal(
         return None
     hashed = query_hash(signal.query)
     snippet = clean(collapse(hit.text))[:SNIPPET_CHARACTERS_MAX].rstrip()
+    before = known
     if known is None:
         if not snippet:
             return None
@@ -135,7 +142,7 @@ def with_signal(
     return replace(
         known,
         snippet=said,
-        provenance=hit.provenance if snippet else known.provenance,
+        provenance=whose(before, said, hit.provenance),
         recall_count=known.recall_count + organic,
         daily_count=known.daily_count + (signal.kind == "daily"),
         grounded_count=known.grounded_count + (signal.kind == "grounded"),
@@ -152,7 +159,7 @@ def with_signal(
 def newer_of(known: RecallEntry | None, given: RecallEntry) -> RecallEntry:
     """Of two states of one entry, that which was recalled last, the given one if both were; promoted once is promoted.
 
-    Reinforcements that the one has and the other lacks are kept.
+    Reinforcements that the one has and the other lacks are kept. Where both say the same, it is the less trusted one's.
     """
     if known is None:
         return given
@@ -161,6 +168,9 @@ def newer_of(known: RecallEntry | None, given: RecallEntry) -> RecallEntry:
     phases = known if known.light_hits + known.rem_hits > given.light_hits + given.rem_hits else given
     return replace(
         kept,
+        provenance=least_trusted((known.provenance, given.provenance))
+        if known.snippet == given.snippet
+        else kept.provenance,
         promoted_at_ms=max(promoted, default=None),
         light_hits=phases.light_hits,
         light_at_ms=phases.light_at_ms,

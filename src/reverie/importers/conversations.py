@@ -11,6 +11,9 @@ assistant, anybody else a person. Dates are kept in their own words and, where t
 
 Invariant: importing the same file again adds nothing, and a conversation is never joined to another one that happens
 to have the same name: that one gets a key of its own, ending in `~2`.
+
+What was said is untrusted unless the owner vouches for it (`mine`): then people in it are he, and the assistant is his
+agent. An answer that followed the result of a tool stays untrusted.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import gzip
 import json
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
@@ -48,7 +51,9 @@ NAMESAKES_MAX = 1_000
 
 _COMPARED_AT_ONCE = 500
 _SECONDS_MAX = 100_000_000_000
-_NOT_SAID = {"system": "instructions", "developer": "instructions", "tool": "tool result", "function": "tool result"}
+TOOL_RESULT = "tool result"
+"""Why the result of a tool is left out. The answer that follows it is nobody's to vouch for."""
+_NOT_SAID = {"system": "instructions", "developer": "instructions", "tool": TOOL_RESULT, "function": TOOL_RESULT}
 _DATE_FORMATS = (
     "%Y/%m/%d (%a) %H:%M",
     "%I:%M %p on %d %B, %Y",
@@ -107,9 +112,10 @@ async def import_conversations(
     *,
     agent: str,
     now_ms: int,
+    mine: bool = False,
     progress: Callable[[ImportReport], None] | None = None,
 ) -> ImportReport:
-    """Add every history of a file as past sessions.
+    """Add every history of a file as past sessions. `mine`: the owner vouches for all of them, also if they are there.
 
     Raises:
         ImportFileError: the file cannot be read, or a line is not a conversation. What stood before that line was
@@ -118,7 +124,7 @@ async def import_conversations(
     report = ImportReport()
     async for history in read_histories(path, now_ms=now_ms, report=report):
         for past in history.sessions:
-            imported = await import_session(sessions, agent, history.name, past)
+            imported = await import_session(sessions, agent, history.name, past, mine=mine)
             if imported is None:
                 report.skip(FORGOTTEN, len(past.messages))
                 continue
@@ -132,9 +138,11 @@ async def import_conversations(
 
 
 async def import_session(
-    sessions: SessionStore, agent: str, history: str, past: PastSession, *, title: str = ""
+    sessions: SessionStore, agent: str, history: str, past: PastSession, *, title: str = "", mine: bool = False
 ) -> tuple[str, int] | None:
     """Add one past session; returns its id and how many messages it gained. Without a title its names are one.
+
+    `mine`: the owner vouches for it, also for what of it is there already.
 
     A session of that name which begins as this one does is this one, and gains what it lacks. Otherwise the name
     belongs to another conversation, and the next free one is taken. None for one that a person had forgotten; of one
@@ -154,7 +162,7 @@ async def import_session(
             continue
         session_id, _ = await sessions.import_session(key, title, ())
         if await _begins_alike(sessions, session_id, past.messages):
-            return await sessions.import_session(key, title, past.messages)
+            return await sessions.import_session(key, title, past.messages, mine=mine)
     raise ImportFileError(f"{NAMESAKES_MAX} different conversations are called {title!r}")
 
 
@@ -247,13 +255,16 @@ def parse_history(line: str, number: int, path: Path, now_ms: int, report: Impor
     grouped: dict[str, list[PastMessage]] = {}
     places: list[tuple[str, int] | None] = []
     session, before = "1", _Before("", now_ms)
+    exposed: dict[str, bool] = {}
     for turn in turns:
         session = _label(turn.get("session")) or session
         message = read_message(turn, before.said_on, before.next_ms)
+        exposed[session] = goes_on_exposed(message, before=exposed.get(session, False))
         if isinstance(message, str):
             report.skip(message)
             places.append(None)
             continue
+        message = replace(message, foreign=exposed[session])
         before = _Before(message.said_on, message.said_at_ms + 1)
         grouped.setdefault(session, []).append(message)
         places.append((session, len(grouped[session])))
@@ -299,6 +310,14 @@ def read_message(turn: JsonObject, said_on: str, said_at_ms: int) -> PastMessage
     role: Literal["user", "assistant"] = "assistant" if _is_assistant(turn, speaker) else "user"
     words, read_ms = _date(turn.get("when"))
     return PastMessage(role, text, speaker, words or said_on, said_at_ms if read_ms is None else read_ms)
+
+
+def goes_on_exposed(read: PastMessage | str, *, before: bool) -> bool:
+    """Whether the result of a tool stands in a turn, once one more entry was read: it does until a person speaks.
+
+    `before`: whether one stood there already.
+    """
+    return before or read == TOOL_RESULT if isinstance(read, str) else before and read.role == "assistant"
 
 
 def _is_assistant(turn: JsonObject, speaker: str) -> bool:

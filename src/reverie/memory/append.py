@@ -131,6 +131,20 @@ def append_note(
     raise StorageError(f"{file} keeps changing: the note was not added, try again")
 
 
+def standing_note(
+    workspace: Path, text: str, path: str, *, file_bytes_max: int = NOTE_FILE_BYTES_MAX
+) -> AppendedNote | None:
+    """Where a note stands already that would not be written again; None if it would be.
+
+    Raises:
+        MemoryPathError: notes may not go there, or the file is too large.
+    """
+    name, note = resolve_appendable(path), clean(text).strip()
+    held = _held(workspace, name, file_bytes_max)
+    known = find_note(held.text, note) if held is not None and note else None
+    return None if known is None else AppendedNote(name, *known, appended=False)
+
+
 def find_note(text: str, note: str) -> tuple[int, int] | None:
     """The lines on which a note stands in a text already, paragraph by paragraph; white space does not count."""
     wanted = [digest for _, _, digest in paragraphs(note)]

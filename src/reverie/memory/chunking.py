@@ -79,15 +79,18 @@ def weight(text: str) -> int:
     return len(text) + (CJK_WEIGHT - 1) * len(_CJK.findall(text))
 
 
-def chunk_document(document: MarkdownDocument, limits: ChunkLimits) -> list[Chunk]:
-    """The chunks of a Markdown document, in reading order."""
+def chunk_document(
+    document: MarkdownDocument, limits: ChunkLimits, breaks: frozenset[int] = frozenset()
+) -> list[Chunk]:
+    """The chunks of a Markdown document, in reading order. None goes on over the beginning of a line of `breaks`."""
     chunks: list[Chunk] = []
     buffer: list[_Segment] = []
     for segment in _segments(document, limits):
-        if buffer and _closes(document, buffer, segment, limits):
+        breaks_off = segment.line in breaks and _has_text(document, buffer)
+        if buffer and (breaks_off or _closes(document, buffer, segment, limits)):
             starts_section = _has_text(document, buffer) and segment.line in document.heading_lines
             _flush(document, buffer, chunks)
-            buffer = [] if starts_section else _tail(buffer, limits)
+            buffer = [] if starts_section or breaks_off else _tail(buffer, limits)
         buffer.append(segment)
     _flush(document, buffer, chunks)
     return chunks

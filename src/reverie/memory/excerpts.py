@@ -6,20 +6,21 @@ Bounded: at most `LINES_MAX` lines and `TEXT_BYTES_MAX` bytes come back, and the
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.errors import MemoryPathError
-from reverie.memory.documents import SkippedFile, read_file, resolve_readable, split_lines
+from reverie.memory.documents import SkippedFile, is_indexed_path, read_file, resolve_readable, split_lines
 from reverie.memory.forgotten import without_forgotten
 from reverie.memory.transcripts import rendered
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from reverie.memory.transcripts import TranscriptLog
-    from reverie.types import LoggedMessage
+    from reverie.types import LoggedMessage, Provenance
 
 LINES_MAX = 400
 TEXT_BYTES_MAX = 64 * 1024
@@ -30,7 +31,8 @@ SESSIONS_PREFIX = "sessions/"
 class MemoryExcerpt:
     """Lines of a memory; an empty `text` means that nothing stands there.
 
-    `cut` says that the excerpt ends before what was asked for does; go on reading at `end_line + 1`.
+    `cut` says that the excerpt ends before what was asked for does; go on reading at `end_line + 1`. `provenance` is
+    that of its least trusted line.
     """
 
     path: str
@@ -38,6 +40,7 @@ class MemoryExcerpt:
     end_line: int
     text: str
     cut: bool
+    provenance: Provenance = "owner"
 
 
 async def read_file_excerpt(
@@ -47,15 +50,30 @@ async def read_file_excerpt(
     lines: int | None,
     *,
     bytes_max: int,
+    whose: Callable[[str], Awaitable[Sequence[Provenance]]],
     forgotten: frozenset[bytes] = frozenset(),
 ) -> MemoryExcerpt:
     """Lines of a memory file; a missing file is empty, and so is a paragraph that was forgotten.
 
+    `whose` says for each line of a text whose words it is. What is readable and no memory (the reports and the diary of
+    dreaming) quotes anybody, so it is untrusted.
+
     Raises:
         MemoryPathError: not a path of the memory, a link, or too large to read.
+        StorageError: whose words it holds could not be read.
     """
     normal = resolve_readable(path)
-    return await asyncio.to_thread(_file_excerpt, workspace, normal, from_line, lines, bytes_max, forgotten)
+    content = await asyncio.to_thread(read_file, workspace, normal, bytes_max)
+    if isinstance(content, SkippedFile):
+        raise MemoryPathError(f"{normal}: {content.reason}")
+    text = without_forgotten(content.text, forgotten) if content is not None else ""
+    excerpt = await asyncio.to_thread(_file_excerpt, normal, text, from_line, lines)
+    if not excerpt.text:
+        return excerpt
+    if not is_indexed_path(normal):
+        return replace(excerpt, provenance="untrusted")
+    shown = (await whose(text))[excerpt.start_line - 1 : excerpt.end_line]
+    return replace(excerpt, provenance=least_trusted(shown))
 
 
 async def read_transcript_excerpt(
@@ -74,20 +92,17 @@ def _count(lines: int | None) -> int:
     return LINES_MAX + 1 if lines is None else max(1, lines)
 
 
-def _file_excerpt(
-    workspace: Path, path: str, from_line: int | None, lines: int | None, bytes_max: int, forgotten: frozenset[bytes]
-) -> MemoryExcerpt:
-    content = read_file(workspace, path, bytes_max)
-    if isinstance(content, SkippedFile):
-        raise MemoryPathError(f"{path}: {content.reason}")
-    held = split_lines(without_forgotten(content.text, forgotten)) if content is not None else []
+def _file_excerpt(path: str, text: str, from_line: int | None, lines: int | None) -> MemoryExcerpt:
+    held = split_lines(text)
     start = max(1, from_line or 1)
     return _excerpt(path, start, held[start - 1 : start - 1 + _count(lines)])
 
 
 def _transcript_excerpt(path: str, start: int, messages: Sequence[LoggedMessage]) -> MemoryExcerpt:
     first = messages[0].seq if messages else start
-    return _excerpt(path, first, [rendered(message) for message in messages])
+    excerpt = _excerpt(path, first, [rendered(message) for message in messages])
+    shown = messages[: excerpt.end_line - first + 1]  # the result of a tool is left out, whosever it is
+    return replace(excerpt, provenance=least_trusted(each.provenance for each in shown if each.role != "tool"))
 
 
 def _excerpt(path: str, start: int, lines: list[str]) -> MemoryExcerpt:

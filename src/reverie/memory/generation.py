@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -53,9 +53,10 @@ if TYPE_CHECKING:
     from reverie.memory.documents import SkippedFile
     from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
     from reverie.memory.forgotten import ForgottenNotes
+    from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
     from reverie.storage.database import Database, Transaction
-    from reverie.types import Source
+    from reverie.types import Provenance, SearchHit, Source
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +108,7 @@ class IndexSources:
     """What every generation of an index is made from, and shares with the others.
 
     `forgotten` is what a person had forgotten of notes; None where nobody can have.
+    `origins` knows whose words stand in notes; None: their owner's.
     """
 
     cache: EmbeddingCache
@@ -116,6 +118,7 @@ class IndexSources:
     config: MemoryConfig
     clock: Clock
     forgotten: ForgottenNotes | None = None
+    origins: WhoseLines | None = None
 
 
 class IndexGeneration:
@@ -362,10 +365,18 @@ class IndexGeneration:
     async def search(self, query: SearchQuery) -> SearchResult:
         """The best hits for a query, best first. A signal that is missing is named in the result's reasons.
 
+        Whose words a message is, is looked up where messages stand: the index may be older than what its owner said of
+        them since.
+
         Raises:
-            StorageError: the index could not be read.
+            StorageError: the index, or the transcripts, could not be read.
         """
-        return await self._search.search(query)
+        result = await self._search.search(query)
+        places = [(hit.session_id, hit.start_line) for hit in result.hits if hit.session_id is not None]
+        if not places:
+            return result
+        whose = await self._sources.transcripts.whose_words(places)
+        return replace(result, hits=tuple(_as_known(hit, whose) for hit in result.hits))
 
     async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
@@ -383,7 +394,13 @@ class IndexGeneration:
         if forgotten is not None and (normal := resolve_readable(path)) in await forgotten.paths(agent):
             left_out = await forgotten.paragraphs(agent, normal)
         return await read_file_excerpt(
-            workspace, path, from_line, lines, bytes_max=self._sources.config.file_bytes_max, forgotten=left_out
+            workspace,
+            path,
+            from_line,
+            lines,
+            bytes_max=self._sources.config.file_bytes_max,
+            whose=lambda text: self._whose_lines(agent, text),
+            forgotten=left_out,
         )
 
     def statistics(self) -> IndexStatistics:
@@ -462,6 +479,10 @@ class IndexGeneration:
             await vectors.remove(change.removed_ids)
             await vectors.move(change.moved)
 
+    async def _whose_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:
+        origins = self._sources.origins
+        return () if origins is None else await origins.of_lines(agent, text)
+
     def _workspace(self, agent: str) -> Path:
         workspace = self._sources.workspaces.get(agent)
         if workspace is None:
@@ -483,8 +504,16 @@ class IndexGeneration:
                 notices=self._notices.setdefault(agent, FileNotices(agent)),
                 follow=lambda change: self._followed(change, "memory"),
                 forgotten=self._sources.forgotten,
+                origins=self._sources.origins,
             )
         return known
+
+
+def _as_known(hit: SearchHit, whose: Mapping[tuple[str, int], Provenance]) -> SearchHit:
+    """A hit with whose words it is; of a message that is gone nobody knows."""
+    if hit.session_id is None:
+        return hit
+    return replace(hit, provenance=whose.get((hit.session_id, hit.start_line), "untrusted"))
 
 
 def _sampled(tx: Transaction, count: int) -> list[str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from reverie.memory.forgetting import ForgottenPassages, Place
     from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.generation_files import GenerationFiles
+    from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
 
 __all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "Rebuild", "SearchQuery", "SearchResult", "SyncReport"]
@@ -113,13 +114,16 @@ class MemoryIndex:
         config: MemoryConfig,
         clock: Clock,
         forgotten: ForgottenNotes | None = None,
+        origins: WhoseLines | None = None,
         tracer: Callable[[str, object], None] | None = None,
         repair: bool = False,
     ) -> MemoryIndex:
         """Open the live generation, or make the first one. Cache database and embedder stay the caller's.
 
-        `forgotten` tells what stays out of it though it stands in a file. With `repair`, a damaged file is put aside
-        and an empty index takes its place: the caller's next syncs fill it.
+        `forgotten` tells what stays out of it though it stands in a file. Without `origins`, what stands in notes is
+        their owner's.
+
+        With `repair`, a damaged file is put aside and an empty index takes its place: the caller's next syncs fill it.
 
         Raises:
             DatabaseCorruptError: its file is damaged, and is not to be repaired; nothing was changed.
@@ -130,7 +134,9 @@ class MemoryIndex:
             embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
         )
         await cache.open()
-        sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock, forgotten)
+        sources = IndexSources(
+            cache, embedder, dict(workspaces), transcripts, config, clock, forgotten=forgotten, origins=origins
+        )
         await transcripts.last_position()  # what is wrong with the log must not be blamed on the index
         path = await asyncio.to_thread(files.live)
         try:

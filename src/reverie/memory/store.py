@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reverie.memory.passages import scope_word
 
@@ -299,9 +299,9 @@ def _session_document(tx: Transaction, agent_id: int, session_id: str, now_ms: i
 
 def _replace_chunks(tx: Transaction, document_id: int, scope: str, passages: Sequence[Passage], change: Change) -> None:
     """Keep the chunks whose content stands in the new passages, in order; add and delete the rest."""
-    held: dict[bytes, list[tuple[int, ...]]] = {}
+    held: dict[bytes, list[tuple[Any, ...]]] = {}
     for row in tx.tuples("list_document_chunks", document_id=document_id):
-        held.setdefault(row[5], []).append(row[:5])
+        held.setdefault(row[-1], []).append(row[:-1])
     for passage in passages:
         same = held.get(passage.content_hash)
         if not same:
@@ -310,7 +310,7 @@ def _replace_chunks(tx: Transaction, document_id: int, scope: str, passages: Seq
             continue
         change.reused += 1
         chunk_id, *place = same.pop(0)
-        if place != [passage.start_line, passage.end_line, passage.unit, passage.part]:
+        if place != [passage.start_line, passage.end_line, passage.unit, passage.part, passage.provenance]:
             tx.execute(
                 "move_chunk",
                 id=chunk_id,
@@ -318,6 +318,7 @@ def _replace_chunks(tx: Transaction, document_id: int, scope: str, passages: Seq
                 end_line=passage.end_line,
                 unit=passage.unit,
                 part=passage.part,
+                provenance=passage.provenance,
             )
             change.moved.append((chunk_id, passage.start_line))
     change.removed_ids.extend(row[0] for rows in held.values() for row in rows)

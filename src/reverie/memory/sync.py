@@ -14,9 +14,9 @@ import asyncio
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reverie.memory.chunking import ChunkLimits, chunk_document, chunk_lines
 from reverie.memory.documents import (
@@ -27,6 +27,7 @@ from reverie.memory.documents import (
     is_indexed_path,
     parse_markdown,
     read_file,
+    split_lines,
     stat_file,
     walk_memory,
     without_comments,
@@ -45,6 +46,7 @@ from reverie.memory.store import (
     touch_file,
     write_file,
 )
+from reverie.types import TRUSTED, least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from reverie.memory.notices import FileNotices
     from reverie.memory.passages import Passage
     from reverie.storage.database import Database
-    from reverie.types import Chunk
+    from reverie.types import Chunk, Provenance
 
 FILES_AT_ONCE = 32
 BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -115,6 +117,14 @@ class _Renamed:
 
 
 @dataclass(frozen=True, slots=True)
+class _NewContent:
+    """A file whose content the index does not know: what is to be cut."""
+
+    content_hash: bytes
+    content: FileContent
+
+
+@dataclass(frozen=True, slots=True)
 class _ToRead:
     """A file to read: what the index holds of it, or else perhaps under which other name.
 
@@ -135,7 +145,7 @@ class _Looked:
 
     path: str
     known: KnownFile | None
-    found: ReadFile | _SameContent | _Renamed | SkippedFile | None
+    found: ReadFile | _NewContent | _SameContent | _Renamed | SkippedFile | None
     looked_at_ms: int
     broken: bool = False
     forgotten: frozenset[bytes] = frozenset()
@@ -178,8 +188,19 @@ class _Tally:
         )
 
 
+class WhoseLines(Protocol):
+    """Who knows whose words the lines of a note are."""
+
+    async def of_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:
+        """Whose words each line of a whole note is."""
+        ...
+
+
 class WorkspaceSync:
-    """Syncs the files of one agent. `follow` is told of every committed change."""
+    """Syncs the files of one agent. `follow` is told of every committed change.
+
+    `origins` None: what stands in notes is their owner's.
+    """
 
     def __init__(
         self,
@@ -193,6 +214,7 @@ class WorkspaceSync:
         notices: FileNotices,
         follow: Callable[[Change], Awaitable[None]],
         forgotten: ForgottenNotes | None = None,
+        origins: WhoseLines | None = None,
     ) -> None:
         self._forgotten = forgotten
         self._database = database
@@ -203,6 +225,7 @@ class WorkspaceSync:
         self._limits = limits
         self._notices = notices
         self._follow = follow
+        self._origins = origins
         self._whole = asyncio.Lock()
 
     async def run(self, paths: Collection[str] | None) -> SyncReport:
@@ -310,8 +333,17 @@ class WorkspaceSync:
     async def _read_and_write(self, agent_id: int, differences: _Differences, tally: _Tally) -> None:
         """Batch by batch. The next is not read while one is written: both need the interpreter, and so do turns."""
         for batch in _batches(differences.to_read, self._file_bytes_max):
-            looked = await asyncio.to_thread(self._look_at, batch)
+            looked = await self._looked_at(batch)
             await self._write(agent_id, looked, differences, tally)
+
+    async def _looked_at(self, batch: Sequence[_ToRead]) -> list[_Looked]:
+        """Read files, and cut those with new content, knowing whose words each of their lines is."""
+        looked = await asyncio.to_thread(self._look_at, batch)
+        whose: dict[str, tuple[Provenance, ...]] = {}
+        for one in looked:
+            if self._origins is not None and isinstance(one.found, _NewContent):
+                whose[one.path] = await self._origins.of_lines(self._agent, one.found.content.text)
+        return await asyncio.to_thread(lambda: [self._cut(one, whose.get(one.path, ())) for one in looked])
 
     async def _write(self, agent_id: int, looked: Sequence[_Looked], differences: _Differences, tally: _Tally) -> None:
         """Write a batch, to its end even when the run is cancelled: memory follows what is committed."""
@@ -324,7 +356,7 @@ class WorkspaceSync:
                 break
             known = await self._database.read(lambda tx: known_files(tx, agent_id, [looked.path]))  # noqa: B023 (runs now)
             again = _ToRead(looked.path, known=known.get(looked.path), forgotten=looked.forgotten)
-            [looked] = await asyncio.to_thread(self._look_at, [again])
+            [looked] = await self._looked_at([again])
         if looked.found is None:
             self._notices.clear([looked.path])
         elif not isinstance(looked.found, SkippedFile):
@@ -350,6 +382,7 @@ class WorkspaceSync:
                 applied = await self._followed(change, tally)
                 tally.add(**{"added" if known is None else "changed": int(applied)})
             case found:
+                assert not isinstance(found, _NewContent), "what is written was cut before"
                 if isinstance(found, SkippedFile):
                     tally.skip(found)
                 applied = known is None or await self._remove(agent_id, known, tally)
@@ -391,16 +424,23 @@ class WorkspaceSync:
         if content is None or isinstance(content, SkippedFile):
             return _Looked(path, known, content, looked_at_ms, forgotten=wanted.forgotten)
         digest = content_hash(content.data)
-        found: ReadFile | _SameContent | _Renamed
+        found: _NewContent | _SameContent | _Renamed
         if known is not None and known.content_hash == digest and not wanted.forgotten:
             found = _SameContent(_known_now(known.document_id, path, digest, content, looked_at_ms))
         elif (old := wanted.renamed_from) is not None and not wanted.forgotten and self._is_renamed(old, path, digest):
             found = _Renamed(old, _known_now(old.document_id, path, digest, content, looked_at_ms))
         else:
-            text = without_forgotten(content.text, wanted.forgotten)
-            passages = file_passages(path, text, content.mtime_ns // 1_000_000, self._limits)
-            found = ReadFile(path, digest, content.mtime_ns, len(content.data), passages)
+            visible = without_forgotten(content.text, wanted.forgotten)
+            found = _NewContent(digest, content if visible == content.text else replace(content, text=visible))
         return _Looked(path, known, found, looked_at_ms, content.broken, wanted.forgotten)
+
+    def _cut(self, looked: _Looked, whose: Sequence[Provenance]) -> _Looked:
+        if not isinstance(looked.found, _NewContent):
+            return looked
+        content = looked.found.content
+        passages = file_passages(looked.path, content.text, content.mtime_ns // 1_000_000, self._limits, whose)
+        read = ReadFile(looked.path, looked.found.content_hash, content.mtime_ns, len(content.data), passages)
+        return replace(looked, found=read)
 
     def _is_renamed(self, old: KnownFile, path: str, digest: bytes) -> bool:
         """Whether it is the same content and day, and nothing is left under the old name."""
@@ -477,15 +517,19 @@ def _batches(files: Sequence[_ToRead], file_bytes_max: int) -> Iterator[list[_To
         yield batch
 
 
-def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> tuple[Passage, ...]:
+def file_passages(
+    path: str, text: str, mtime_ms: int, limits: ChunkLimits, whose: Sequence[Provenance] = ()
+) -> tuple[Passage, ...]:
     """The passages of a Markdown file. A file named by a date is of that day, any other of its modification time.
 
-    Cut by lines, a passage has no heading, so that what is embedded is exactly its text.
+    `whose` says for each line whose words it is; without it they are the owner's. A passage is the least trusted one's
+    of its lines. Cut at headings, none mixes the owner's words with a stranger's; cut by lines, a passage has no
+    heading, so that what is embedded is exactly its text.
     """
     day = dated_path(path)
     created_at_ms = mtime_ms if day is None else int(datetime.fromisoformat(f"{day}T00:00+00:00").timestamp() * 1000)
     passages: list[Passage] = []
-    for unit, chunk in enumerate(_cut(text, limits), 1):
+    for unit, chunk in enumerate(_cut(text, limits, whose), 1):
         part = 0
         if passages and passages[-1].start_line == chunk.start_line:
             part = passages[-1].part + 1
@@ -498,19 +542,29 @@ def file_passages(path: str, text: str, mtime_ms: int, limits: ChunkLimits) -> t
                 text=chunk.text,
                 heading=chunk.heading,
                 said_on=day or "",
+                provenance=least_trusted(whose[chunk.start_line - 1 : chunk.end_line]),
                 created_at_ms=created_at_ms,
             )
         )
     return tuple(passages)
 
 
-def _cut(text: str, limits: ChunkLimits) -> list[Chunk]:
+def _cut(text: str, limits: ChunkLimits, whose: Sequence[Provenance]) -> list[Chunk]:
     """The chunks of a file; by lines, comments are text, but a file of nothing else still holds nothing."""
     if limits.chunker == "lines":
         if not without_comments(text).strip():
             return []
         return chunk_lines(text, limits.tokens, limits.overlap_tokens)
-    return chunk_document(parse_markdown(text), limits)
+    return chunk_document(parse_markdown(text), limits, _trust_changes(text, whose))
+
+
+def _trust_changes(text: str, whose: Sequence[Provenance]) -> frozenset[int]:
+    """The lines at which words that may be trusted follow others, or others follow them; blank ones aside."""
+    if TRUSTED.issuperset(whose):
+        return frozenset()
+    marked = zip(split_lines(text), whose, strict=False)
+    told = [(n, each if each not in TRUSTED else "owner") for n, (line, each) in enumerate(marked, 1) if line.strip()]
+    return frozenset(after[0] for before, after in pairwise(told) if before[1] != after[1])
 
 
 def dated_path(path: str) -> str | None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from reverie.errors import MemoryPathError, RequestError
-from reverie.types import JsonObject
+from reverie.types import TRUSTED, JsonObject, least_trusted
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from reverie.errors import ReverieError
     from reverie.memory.recall import RecallKind
-    from reverie.types import SearchHit, Source
+    from reverie.types import Provenance, SearchHit, Source
 
 RESULTS_DEFAULT = 10
 RESULTS_MAX = 50
@@ -108,13 +110,26 @@ _GROUP_TOKENS = frozenset({"channel", "group"})
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """For whom a tool runs: whose memory, in which session and turn, and by which door it came."""
+    """For whom a tool runs: whose memory, in which session and turn, and by which door it came.
+
+    `judge` tells whose words a note is that is to be added now, given its text. None: nobody knows what the caller had
+    read, and `memory.append_trust` decides.
+    """
 
     agent: str
     kind: RecallKind = "tool"
     session_key: str | None = None
     session_id: str | None = None
     turn_id: str | None = None
+    judge: Callable[[str], Awaitable[Provenance]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """A tool's answer for a model: JSON text, and the least trusted whose words it shows (the agent's, if nobody's)."""
+
+    text: str
+    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +271,14 @@ def _result(hit: SearchHit, *, cited: bool) -> JsonObject:
         "corpus": hit.source,
     }
     optional = {"citation": hit.citation if cited else "", "when": hit.when, "speaker": hit.speaker}
+    optional |= {"provenance": "" if hit.provenance in TRUSTED else hit.provenance}
     return described | {key: value for key, value in optional.items() if value}
+
+
+def shown_by(answer: JsonObject) -> Provenance:
+    """The least trusted whose words an answer shows: whom it names as such, else the agent."""
+    named = [each.get("provenance", "agent") for each in (answer, *answer.get("results", ()))]
+    return least_trusted(named, default="agent")
 
 
 def snippet(text: str) -> str:

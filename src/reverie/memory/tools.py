@@ -7,7 +7,8 @@ quotes it in JSON strings, never as prose of its own.
     search   deadline `memory.tool_s_max`; after one that passed, the same failure for `memory.tool_cooldown_s`
              nothing found: files and transcripts are compared once with the index, and it is asked again
     get      the lines of a file or a transcript, from the disk
-    append   guarded by `memory.append`; returns once the note can be found
+    append   guarded by `memory.append`; returns once the note can be found. Whose words it is is known before it is
+             written; MEMORY.md takes none that may not become lasting memory
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import structlog
 
 from reverie.clock import utc_date
 from reverie.errors import MemoryPathError, RequestError, ReverieError, StorageError
-from reverie.memory.append import append_note, daily_path, resolve_appendable
+from reverie.memory.append import append_note, daily_path, resolve_appendable, standing_note
 from reverie.memory.search import SearchQuery
 from reverie.memory.tool_contracts import (
     APPEND,
@@ -34,17 +35,19 @@ from reverie.memory.tool_contracts import (
     NOTE,
     SEARCH,
     SEARCH_TOOL,
+    ToolAnswer,
     as_results,
     partial_notice,
     read_append,
     read_get,
     read_search,
     refused_answer,
+    shown_by,
     shows_citations,
     unavailable,
     unknown_tool,
 )
-from reverie.types import JsonObject
+from reverie.types import TRUSTED, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.append import AppendedNote
     from reverie.memory.index import IndexStatistics, MemoryExcerpt
+    from reverie.memory.origins import NoteOrigins
     from reverie.memory.recall import RecallEvidence
     from reverie.memory.search import SearchResult
     from reverie.memory.sync import SyncReport
@@ -66,6 +70,12 @@ log = structlog.get_logger(__name__)
 SKIPPED_SHOWN_MAX = 100
 SYNC_SHARE = 0.5
 """The part of the time left that a comparison with the files may take, after a search that found nothing."""
+
+LASTING = "MEMORY.md"
+NOT_LASTING = (
+    "path required: MEMORY.md takes no note that may rest on a stranger's words (a tool's result, a page, an import): "
+    "leave `path` out. For programs of the owner there is memory.append_trust"
+)
 
 _INNER_CAPITAL = re.compile(r"_([a-z])")
 
@@ -105,7 +115,8 @@ class _Cooldown:
 class MemoryTools:
     """The tools of all agents of one home.
 
-    `owns_index` False: another process has the home and indexes it, so nothing here does.
+    `owns_index` False: another process has the home and indexes it, so nothing here does. Without `origins`, nothing is
+    known afterwards of whose words a note is.
     """
 
     def __init__(
@@ -117,6 +128,7 @@ class MemoryTools:
         embedder: Embedder | None,
         config: MemoryConfig,
         clock: Clock,
+        origins: NoteOrigins | None = None,
         owns_index: bool = True,
     ) -> None:
         self._index = index
@@ -125,6 +137,7 @@ class MemoryTools:
         self._embedder = embedder
         self._config = config
         self._clock = clock
+        self._origins = origins
         self._owns_index = owns_index
         self._cooldowns: dict[str, _Cooldown] = {}  # by agent: as many as there are agents
         self._syncing = asyncio.Lock()
@@ -134,7 +147,7 @@ class MemoryTools:
         """The tools as functions in OpenAI's format."""
         return offered_tools(self._config)
 
-    async def call(self, call: ToolCall, asker: Asker) -> str:
+    async def call(self, call: ToolCall, asker: Asker) -> ToolAnswer:
         """Run a model's call and give the answer as JSON text; never raises for what it was called with."""
         try:
             arguments = _parsed(call.arguments)
@@ -142,7 +155,7 @@ class MemoryTools:
             answer: JsonObject = {"results": [], "error": str(error), "action": "Call it again with valid arguments."}
         else:
             answer = await self.answer(call.name, arguments, asker)
-        return json.dumps(answer, ensure_ascii=False)
+        return ToolAnswer(json.dumps(answer, ensure_ascii=False), shown_by(answer))
 
     async def answer(self, name: str, arguments: JsonObject, asker: Asker) -> JsonObject:
         """Run a tool by its name. What goes wrong is in the answer, as `error` and `action`."""
@@ -276,6 +289,8 @@ class MemoryTools:
             "endLine": excerpt.end_line,
             "text": excerpt.text,
         }
+        if excerpt.provenance not in TRUSTED:
+            answer["provenance"] = excerpt.provenance
         return answer | ({"truncated": True, "nextLine": excerpt.end_line + 1} if excerpt.cut else {})
 
     # -- append --------------------------------------------------------------------------------------------------
@@ -283,11 +298,13 @@ class MemoryTools:
     async def append(self, arguments: JsonObject, asker: Asker) -> JsonObject:
         """`memory_append`: where the note stands. When it returns, the note is on disk and can be found.
 
-        Beside another process that has the home, that one indexes it a moment later; `warning` says so.
+        Beside another process that has the home, that one indexes it a moment later; `warning` says so. Where the asker
+        may have it from a stranger, the note is kept as a stranger's.
 
         Raises:
             RequestError: the arguments make no sense, or appending is switched off.
             MemoryPathError: notes may not go there, or the file would be too large.
+            OriginsFullError: no more notes of programs can be told from the owner's.
             StorageError, HomeReadOnlyError: it could not be written.
         """
         mode = self._config.append
@@ -302,10 +319,18 @@ class MemoryTools:
             raise MemoryPathError(f"path required: notes go to {daily_path(date)} only ({allowed}): leave `path` out")
         bytes_max = min(self._config.append_file_bytes_max, self._config.file_bytes_max)
         workspace = self._workspaces[asker.agent]
+        whose = self._config.append_trust if asker.judge is None else await asker.judge(asked.text)
+        if path == LASTING and whose not in TRUSTED:
+            raise MemoryPathError(NOT_LASTING)
         async with self._appending:
-            note = await asyncio.to_thread(append_note, workspace, asked.text, date, path, file_bytes_max=bytes_max)
+            known = await asyncio.to_thread(standing_note, workspace, asked.text, path, file_bytes_max=bytes_max)
+            if known is None and self._origins is not None:
+                await self._origins.register(asker.agent, asked.text, whose, asker.session_id)
+            note = known or await asyncio.to_thread(
+                append_note, workspace, asked.text, date, path, file_bytes_max=bytes_max
+            )
         log.info("a note was added" if note.appended else "a note stood there already", action="memory_appended",
-                 agent=asker.agent, path=note.path, line=note.start_line, kind=asker.kind)  # fmt: skip
+                 agent=asker.agent, path=note.path, line=note.start_line, kind=asker.kind, whose=whose)  # fmt: skip
         return _append_answer(note) | await self._indexed(asker.agent, note.path)
 
     async def _indexed(self, agent: str, path: str) -> JsonObject:

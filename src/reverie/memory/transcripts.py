@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FOLLOW_MESSAGES_MAX = 200
 FOLLOW_CHARS_MAX = 2_000_000
-PROVENANCE: dict[Role, Provenance] = {"user": "owner", "assistant": "agent", "tool": "untrusted", "system": "system"}
 INDEXED_ROLES = frozenset[str]({"user", "assistant"})
 GENERIC_SPEAKERS = frozenset({"user", "assistant", "human", "ai", "system", "bot", "me", "you"})
 """Names that say a role. They name nobody a question could be about."""
@@ -39,6 +38,10 @@ class TranscriptLog(Protocol):
 
     async def read_lines(self, session_id: str, start: int, count: int) -> list[LoggedMessage]:
         """Messages of one session from number `start` on; empty when there is no such session."""
+        ...
+
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """Whose words some messages are, by session and number; one that there is not is missing."""
         ...
 
     async def last_position(self) -> int:
@@ -80,7 +83,7 @@ def _passages(message: LoggedMessage, unit: int) -> list[Passage]:
             speaker=clean(message.speaker),
             said_by=said_by(message.speaker, message.role),
             said_on=clean(message.said_on),
-            provenance=PROVENANCE[message.role],
+            provenance=message.provenance,
             created_at_ms=message.created_at_ms,
         )
         for part, text in enumerate(split_message(clean(message.text)))

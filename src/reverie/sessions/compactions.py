@@ -23,7 +23,7 @@ from reverie.sessions.codec import decode_message, dump
 if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.storage import Database, Row, Transaction
-    from reverie.types import JsonObject, Message, Role
+    from reverie.types import JsonObject, Message, Provenance, Role
 
 SPAN_MESSAGES_MAX = 2_000
 SPAN_CHARS_MAX = 8_000
@@ -108,6 +108,7 @@ class SpanRow:
     remember: bool
     images: int
     calls: tuple[str, ...]
+    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +467,7 @@ def _span_row(row: Row) -> SpanRow:
         remember=bool(row["remember"]),
         images=row["images"],
         calls=tuple(json.loads(row["calls"])),
+        provenance=row["whose"],
     )
 
 

@@ -203,7 +203,7 @@ def _entry(row: Row, session: Row) -> JsonObject:
     if row["kind"] != "message":
         return line | {"data": extra}
     line |= {"role": row["role"], "text": row["text"]} | extra
-    line |= {name: row[name] for name in ("speaker", "said_on") if row[name]}
+    line |= {name: row[name] for name in ("speaker", "said_on", "provenance") if row[name]}
     line |= {name: False for name in ("visible", "remember") if not row[name]}
     message = decode_message(row["role"], row["text"], row["extra"])
     if row["fingerprint"] != message_fingerprint(message):  # the client saw it in another form

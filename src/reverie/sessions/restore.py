@@ -4,6 +4,9 @@ The file is read twice. First every line of it is checked, so that a damaged or 
 is written a batch at a time, under a key of its own that leads nowhere; the last commit gives the session its key and
 its end. What was interrupted in between goes on where it stopped when the file is imported again. A session that is
 there already is left alone.
+
+What the file says of whose words its messages are is kept, and believed only when the owner vouches for the file: a
+checksum tells a damaged file, not a forged one.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from reverie.sessions.forgetting import (
 from reverie.sessions.replay import message_fingerprint
 from reverie.sessions.retention import discard
 from reverie.sessions.tree import entry_id
-from reverie.types import ImagePart, Message, ToolCall
+from reverie.types import ImagePart, Message, Provenance, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -138,6 +141,7 @@ class EntryLine(_Line):
     name: str | None = None
     speaker: str = ""
     said_on: str = ""
+    provenance: Provenance | None = None
     visible: bool = True
     remember: bool = True
     forgotten: bool = False
@@ -340,9 +344,12 @@ def check_file(path: Path) -> Header:
 
 
 async def restore(
-    database: Database, path: Path, *, now_ms: int, progress: Callable[[int], None] = lambda _: None
+    database: Database, path: Path, *, now_ms: int, mine: bool = False, progress: Callable[[int], None] = lambda _: None
 ) -> Restored:
     """Take in an exported session, plain or gzipped; `progress` is told how many entries each batch added.
+
+    `mine`: the owner vouches for the file, also for one that was taken in before, so that what it says of whose words
+    its messages are counts; else they are a stranger's.
 
     Raises:
         ImportFileError: the file is no complete export, or a turn of it belongs to another session here.
@@ -353,6 +360,8 @@ async def restore(
         return Restored(header.id, header.key, header.entries, 0, ended=False, forgotten=True)
     held = await database.write(lambda tx: _stage(tx, header, now_ms))
     if held is None:
+        if mine:
+            await database.write(lambda tx: _vouch(tx, header.id))
         return Restored(header.id, header.key, header.entries, 0, ended=False)
     lines = _checked_lines(path)
     added = 0
@@ -366,7 +375,7 @@ async def restore(
         raise
     finally:
         await asyncio.to_thread(lines.close)
-    ended = await database.write(lambda tx: _publish(tx, header, now_ms))
+    ended = await database.write(lambda tx: _publish(tx, header, now_ms, mine=mine))
     return Restored(header.id, header.key, header.entries, added, ended=ended)
 
 
@@ -401,6 +410,7 @@ def _stage(tx: Transaction, header: Header, now_ms: int) -> int | None:
             agent=header.agent,
             origin=header.origin,
             now=now_ms,
+            unvouched_seq=header.entries,
         )
     return tx.value("next_seq", session_id=header.id) - 1
 
@@ -487,6 +497,7 @@ def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int, *, 
         remember=int(line.remember and is_message),
         fingerprint=digest if is_message else b"",
         now=line.at,
+        provenance=line.provenance if is_message else None,
         kind=line.kind,
         parent_seq=None if parent == seq - 1 else parent,
     )
@@ -506,7 +517,12 @@ def _silent_mark(line: EntryLine) -> dict[str, Any]:
     return data | ({"summary": ""} if line.kind == "continuity" else {})
 
 
-def _publish(tx: Transaction, header: Header, now_ms: int) -> bool:
+def _vouch(tx: Transaction, session_id: str) -> None:
+    if tx.execute("vouch_for_session", session_id=session_id):
+        tx.execute("vouch_for_recalls", session_id=session_id)
+
+
+def _publish(tx: Transaction, header: Header, now_ms: int, *, mine: bool) -> bool:
     """Give the session its key and its state; True when it had to be ended because its key has another."""
     taken = header.ended_at is None and tx.row("find_current_session", key=header.key) is not None
     tx.execute(
@@ -531,6 +547,7 @@ def _publish(tx: Transaction, header: Header, now_ms: int) -> bool:
         compaction_count=header.compaction_count,
         compaction_id=header.compaction,
         message_count=header.entries,
+        unvouched_seq=0 if mine else header.entries,
     )
     first_forgotten = tx.value("first_forgotten", session_id=header.id)
     if first_forgotten is not None:

@@ -20,18 +20,29 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.storage import Database, Transaction
-    from reverie.types import JsonObject, SessionKey
+    from reverie.types import JsonObject, Provenance, SessionKey
 
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A message of an imported conversation, with its speaker and its date in the source's own words."""
+    """A message of an imported conversation, with its speaker and its date in the source's own words.
+
+    `foreign` tells words that are a stranger's even where the owner vouches for the conversation: what others say in a
+    group, and an answer that followed the result of a tool.
+    """
 
     role: Literal["user", "assistant"]
     text: str
     speaker: str
     said_on: str
     said_at_ms: int
+    foreign: bool = False
+
+    def whose(self, *, mine: bool) -> Provenance:
+        """Whose words they are; `mine`: the owner vouches for the conversation."""
+        if not mine or self.foreign:
+            return "untrusted"
+        return "owner" if self.role == "user" else "agent"
 
 
 ForgottenPast = Literal["known", "forgotten", "taken"]
@@ -83,12 +94,13 @@ class SessionStore:
         self._clock = clock
 
     async def import_session(
-        self, key: SessionKey, title: str, messages: Sequence[PastMessage], *, batch: int = 500
+        self, key: SessionKey, title: str, messages: Sequence[PastMessage], *, batch: int = 500, mine: bool = False
     ) -> tuple[str, int]:
         """Add a past conversation, once: a session whose key exists already only gains the messages it lacks.
 
         Returns its id and how many messages were added. Each batch is one commit, so that an interrupted import
-        goes on where it stopped.
+        goes on where it stopped. `mine`: the owner says that it is his own, so that he spoke in it, and his agent; else
+        its words count as a stranger's. What was said once is not taken back by an import that does not say it.
         """
         now = self._clock.now_ms()
 
@@ -101,8 +113,12 @@ class SessionStore:
         for start in range(present, len(messages), batch):
             part = messages[start : start + batch]
             await self._database.write(
-                lambda tx, part=part, start=start: _append_past(tx, key, session_id, part, start)
+                lambda tx, part=part, start=start: _append_past(tx, key, session_id, part, start, mine=mine)
             )
+        known = messages[:present] if mine else ()
+        for start in range(0, len(known), batch):
+            part = known[start : start + batch]
+            await self._database.write(lambda tx, part=part, start=start: _vouch(tx, session_id, part, start))
         return session_id, max(0, len(messages) - present)
 
     async def is_forgotten(self, key: SessionKey, history: str, messages: Sequence[PastMessage]) -> ForgottenPast:
@@ -134,6 +150,12 @@ class SessionStore:
         for row in rows:
             row["forgotten"] = bool(row["forgotten"])
         return [LoggedMessage(**row) for row in rows]
+
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """Whose words some messages are, by session and number; one that there is not is missing."""
+        listed = json.dumps(places)
+        rows = await self._database.read(lambda tx: list(tx.tuples("whose_words", places=listed)))
+        return {(session_id, seq): whose for session_id, seq, whose in rows}
 
     async def last_position(self) -> int:
         """The end of the log of all sessions."""
@@ -174,8 +196,19 @@ class SessionStore:
         return await self._database.read(work)
 
 
+def _vouch(tx: Transaction, session_id: str, messages: Sequence[PastMessage], start: int) -> None:
+    """The owner vouches for messages: they, and what is known of them as recalled, are his and his agent's."""
+    changed = 0
+    for seq, message in enumerate(messages, start + 1):
+        if not message.foreign:
+            whose = message.whose(mine=True)
+            changed += tx.execute("vouch_for_message", session_id=session_id, seq=seq, provenance=whose)
+    if changed:
+        tx.execute("vouch_for_recalls", session_id=session_id)
+
+
 def _append_past(
-    tx: Transaction, key: SessionKey, session_id: str, messages: Sequence[PastMessage], start: int
+    tx: Transaction, key: SessionKey, session_id: str, messages: Sequence[PastMessage], start: int, *, mine: bool
 ) -> None:
     """Append; a message that was forgotten takes its place without its words."""
     prints = [fingerprint(message.role, message.text) for message in messages]
@@ -196,6 +229,7 @@ def _append_past(
             remember=int(kept),
             fingerprint=print_,
             now=message.said_at_ms,
+            provenance=message.whose(mine=mine),
         )
     if messages:
         tx.execute("touch_session", id=session_id, now=messages[-1].said_at_ms)

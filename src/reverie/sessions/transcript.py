@@ -17,12 +17,13 @@ from reverie.sessions.forgetting import forgotten_prints
 from reverie.sessions.replay import NewMessages, input_start, message_fingerprint, unseen
 from reverie.sessions.rollover import new_session_id
 from reverie.sessions.tree import known_fingerprints
+from reverie.sessions.whose import whose_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.storage import Row, Transaction
-    from reverie.types import Message, SessionKey, ToolCall, TurnRequest
+    from reverie.types import Message, Provenance, SessionKey, ToolCall, TurnRequest
 
 KNOWN_MESSAGES_MAX = 1_000
 KNOWN_MESSAGES_MIN = 100
@@ -47,11 +48,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A message of a transcript with its number. One that is `joined` is sent as one message with the next."""
+    """A message of a transcript with its number. One that is `joined` is sent as one message with the next.
+
+    `provenance` is whose words it is; what nobody says is nobody's to trust.
+    """
 
     seq: int
     message: Message
     joined: bool = False
+    provenance: Provenance = "untrusted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class RecordedMessage:
     the whole reply and `seen_calls` the calls that the client was shown, where they differ from the message's own: it
     is recognised by those when it is replayed. `lead` is what stands before the text when it is sent to a model,
     and one that is `joined` is sent as one message with the next.
-    `turn_id` is the message's own turn where that is not the turn that appends it.
+    `turn_id` is the message's own turn where that is not the turn that appends it. `provenance` is whose words it is:
+    who appends it says so, or it is untrusted.
     """
 
     message: Message
@@ -73,6 +79,7 @@ class RecordedMessage:
     lead: str = ""
     joined: bool = False
     turn_id: str | None = None
+    provenance: Provenance = "untrusted"
 
     def as_seen(self) -> Message:
         """The message as the client knows it."""
@@ -115,12 +122,13 @@ def in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], l
     after = kept[-1].seq + 1 if kept else start
     added: list[HistoryEntry] = []
     left = VIEW_BYTES_MAX
-    for seq, role, text, extra in tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit):
+    rows = tx.tuples("newest_messages", session_id=session.id, from_seq=after, limit=limit)
+    for seq, role, text, extra, whose in rows:
         left -= len(text) + len(extra)
         if added and left < 0:
             kept = ()
             break
-        added.append(HistoryEntry(seq, *decode_entry(role, text, extra)))
+        added.append(HistoryEntry(seq, *decode_entry(role, text, extra), whose))
     return (*kept, *added[::-1])[-limit:]
 
 
@@ -161,6 +169,12 @@ def _without_forgotten(tx: Transaction, key: SessionKey, new: NewMessages, input
     return NewMessages((*kept, *new.messages[len(history) :]), reason)
 
 
+def records_of(request: TurnRequest, messages: Sequence[Message]) -> list[RecordedMessage]:
+    """Messages of a request as they are appended: with whose words they are."""
+    source, key = request.arrival.source, request.session.value
+    return [RecordedMessage(message, provenance=whose_words(message.role, source, key)) for message in messages]
+
+
 def append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[RecordedMessage], now: int) -> int:
     """Append to a transcript; returns the number of the first message added."""
     first: int = tx.value("next_seq", session_id=session_id)
@@ -180,6 +194,7 @@ def append(tx: Transaction, session_id: str, turn_id: str, records: Sequence[Rec
             remember=int(record.remember),
             fingerprint=message_fingerprint(record.as_seen()),
             now=now,
+            provenance=record.provenance,
         )
     return first
 

@@ -25,6 +25,7 @@ from reverie.sessions.transcript import (
     append,
     in_view,
     open_session,
+    records_of,
     session_of,
     unseen_messages,
 )
@@ -298,7 +299,8 @@ class TurnStore:
     async def fail(self, turn: Turn, error: ReverieError, *, partial: str = "") -> TurnFinished | TurnFailed:
         """The turn ended without an answer, and those it carries with it; returns the end that is on record.
 
-        What it brought and what was said by then stay in the transcript. An end that is on record already stands.
+        What it brought and what was said by then stay in the transcript; of the latter nobody looked into what it rests
+        on. An end that is on record already stands.
         """
         now = self._clock.now_ms()
         state = "cancelled" if isinstance(error, TurnCancelledError) else "failed"
@@ -314,11 +316,11 @@ class TurnStore:
                 for each in turn.carries:
                     tx.execute("carry_turn", id=each.id, carrier_id=turn.id, now=now)
             for carried in tx.rows("carried_untold", carrier_id=turn.id):
-                told = _new_input(decode_request(carried["request"]))
-                append(tx, session_id, carried["id"], [RecordedMessage(m) for m in told], now)
+                told = decode_request(carried["request"])
+                append(tx, session_id, carried["id"], records_of(told, _new_input(told)), now)
             if not began:
                 new = unseen_messages(tx, session_id, turn.request)
-                append(tx, session_id, turn.id, [RecordedMessage(m) for m in new.messages], now)
+                append(tx, session_id, turn.id, records_of(turn.request, new.messages), now)
             if partial:
                 append(tx, session_id, turn.id, [RecordedMessage(Message("assistant", partial))], now)
             ended = {
@@ -469,7 +471,7 @@ def _start(tx: Transaction, turn: Turn, now: int) -> tuple[int, str]:
     for each, lead in zip(inputs, leads, strict=True):
         new = unseen_messages(tx, session_id, each.request)
         start = input_start(new.messages)
-        records = [RecordedMessage(message, turn_id=each.id) for message in new.messages]
+        records = [replace(record, turn_id=each.id) for record in records_of(each.request, new.messages)]
         if new.messages[start].role == "user":
             records[start] = replace(records[start], lead=lead, joined=each is not inputs[-1])
         at = append(tx, session_id, each.id, records, now)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from reverie.types import LoggedMessage
 
 if TYPE_CHECKING:
-    from reverie.types import Role
+    from collections.abc import Sequence
+
+    from reverie.types import Provenance, Role
 
 
 class FakeTranscripts:
@@ -27,11 +29,19 @@ class FakeTranscripts:
         said_on: str = "",
         created_at_ms: int = 0,
         origin: Literal["live", "import"] = "live",
+        provenance: Provenance | None = None,
     ) -> LoggedMessage:
-        """Append a message to a session; its number follows from those before it."""
+        """Append a message to a session; its number follows from those before it.
+
+        Without `provenance` it is the owner's or the agent's by its role, and untrusted in an import or of a tool.
+        """
         seq = 1 + sum(message.session_id == session_id for message in self.messages)
         position = len(self.messages) + 1
-        message = LoggedMessage(position, session_id, agent, seq, role, text, speaker, said_on, created_at_ms, origin)
+        by_role: dict[Role, Provenance] = {"user": "owner", "assistant": "agent"}
+        whose = provenance or ("untrusted" if origin == "import" else by_role.get(role, "untrusted"))
+        message = LoggedMessage(
+            position, session_id, agent, seq, role, text, speaker, said_on, created_at_ms, origin, whose
+        )
         self.messages.append(message)
         return message
 
@@ -43,6 +53,11 @@ class FakeTranscripts:
         """Messages of one session from a number on."""
         own = [message for message in self.messages if message.session_id == session_id and message.seq >= start]
         return own[:count]
+
+    async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
+        """Whose words some messages are."""
+        said = {(message.session_id, message.seq): message for message in self.messages}
+        return {place: said[place].provenance for place in places if place in said}
 
     async def last_position(self) -> int:
         """The position of the newest message."""

@@ -31,7 +31,9 @@ def many(agents: tuple[str, ...] = ("main",)) -> FakeTranscripts:
         session, line = divmod(number, PER_SESSION)
         agent = agents[session % len(agents)]
         log.messages.append(
-            LoggedMessage(number + 1, f"s{session}", agent, line + 1, "user", text, "", "", number * 60_000, "import")
+            LoggedMessage(
+                number + 1, f"s{session}", agent, line + 1, "user", text, "", "", number * 60_000, "import", "untrusted"
+            )
         )
     return log
 

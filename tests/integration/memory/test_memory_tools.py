@@ -66,7 +66,8 @@ async def call(
 ) -> Any:
     """Run a tool as a model does, and parse its answer."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return json.loads(await tools_of(memory, evidence, **settings).call(ToolCall("c1", name, text), asker))
+    answer = await tools_of(memory, evidence, **settings).call(ToolCall("c1", name, text), asker)
+    return json.loads(answer.text)
 
 
 async def test_memory_search_answers_in_its_contract(open_index: OpenIndex) -> None:
@@ -417,7 +418,8 @@ async def test_where_notes_may_go(open_index: OpenIndex) -> None:
     """With `any`, every file of the memory; the day's own name is fine with `daily`."""
     async with open_index() as memory:
         day = f"memory/{utc_date(memory.clock.now_ms())}.md"
-        lasting = await call(memory, "memory_append", {"text": "A.", "path": "MEMORY.md"}, append="any")
+        trust = {"append": "any", "append_trust": "agent"}
+        lasting = await call(memory, "memory_append", {"text": "A.", "path": "MEMORY.md"}, **trust)
         nested = await call(memory, "memory_append", {"text": "B.", "path": "memory/people/bo.md"}, append="any")
         daily = await call(memory, "memory_append", {"text": "C.", "path": f"./{day}"}, append="daily")
 

@@ -254,7 +254,8 @@ def test_more_than_the_share_never_gives_way() -> None:
     assert (made.text, made.added, made.waiting, made.gave_way) == (text, (), (ROASTER,), ())
     assert made.why == (
         f"MEMORY.md has {len(text):,} characters of {len(text) + BUDGET_MARGIN:,} (dreaming.memory_chars_max), and at "
-        "most 0 of its 3 promoted entries may give way at once (dreaming.loss_fraction_max): shorten it, or raise the bound"
+        "most 0 of its 3 promoted entries may give way at once (dreaming.loss_fraction_max): shorten it, or raise the "
+        "bound"
     )
     own = plan("x" * 200, "2026-04-03", [ROASTER], chars_max=200, loss_fraction_max=1)
     assert own.why == (

@@ -18,7 +18,7 @@ from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
 from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
 from reverie.sessions.replay import input_start
-from reverie.sessions.transcript import RecordedMessage
+from reverie.sessions.transcript import RecordedMessage, records_of
 from reverie.types import Message, Usage, as_one
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reverie.agent.loop_guard import LoopGuard
     from reverie.llm.client import Model
     from reverie.llm.overflow import Overflow
+    from reverie.memory.tool_contracts import ToolAnswer
     from reverie.sessions.events import TurnEvent
     from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
@@ -107,7 +108,7 @@ class ChatRuntime:
         context: PromptContext,
         found: tuple[SearchHit, ...],
         emit: Callable[[TurnEvent], None],
-        run_tool: Callable[[ToolCall], Awaitable[str]],
+        run_tool: Callable[[ToolCall], Awaitable[ToolAnswer]],
         steered: Callable[[], Awaitable[Sequence[Turn]]],
         *,
         shrink: Shrink | None = None,
@@ -117,7 +118,8 @@ class ChatRuntime:
 
         Between two calls of the model, messages that arrived meanwhile enter the conversation: `steered` is asked
         for them once the results of the tools are there. A prompt that its server finds too large is made smaller by
-        `shrink` and sent again, with what this turn has done so far. `guard` watches the tool calls.
+        `shrink` and sent again, with what this turn has done so far. `guard` watches the tool calls. Whose words the
+        reply is, is for the caller to say: its messages come back untrusted.
 
         Raises:
             UpstreamError: the model did not answer.
@@ -148,13 +150,12 @@ class ChatRuntime:
             )
             for tool in mine:
                 emit(ToolStarted(tool))
-                result = await run_tool(tool)
-                conversation.records.append(
-                    RecordedMessage(Message("tool", result, tool_call_id=tool.id, name=tool.name), visible=False)
-                )
-                emit(ToolFinished(tool, result))
+                answer = await run_tool(tool)
+                result = Message("tool", answer.text, tool_call_id=tool.id, name=tool.name)
+                conversation.records.append(RecordedMessage(result, visible=False, provenance=answer.provenance))
+                emit(ToolFinished(tool, answer.text))
                 if guard is not None:
-                    guard.saw(tool, result)
+                    guard.saw(tool, answer.text)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
             conversation.records.extend(_input_records(await steered()))
@@ -201,9 +202,9 @@ class ChatRuntime:
 def _input_records(turns: Sequence[Turn]) -> list[RecordedMessage]:
     """What the messages that enter the running turn bring to the conversation: sent as one, each with its own turn."""
     brought = [
-        RecordedMessage(message, turn_id=turn.id)
+        replace(record, turn_id=turn.id)
         for turn in turns
-        for message in turn.request.messages[input_start(turn.request.messages) :]
+        for record in records_of(turn.request, turn.request.messages[input_start(turn.request.messages) :])
     ]
     return [replace(record, joined=True) for record in brought[:-1]] + brought[-1:]
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 INDEXED_BY_SERVER = "The running server makes it searchable within seconds."
 
 
-async def import_file(given: Path | None, file: Path, *, agent: str, as_json: bool) -> None:
+async def import_file(given: Path | None, file: Path, *, agent: str, mine: bool, as_json: bool) -> None:
     """Import a file, then make it searchable, unless a server runs on this home and does that by itself.
+
+    `mine`: the owner vouches for what it holds.
 
     Raises:
         ImportFileError: the file cannot be read as conversations; what stood before that place was imported.
@@ -34,7 +36,7 @@ async def import_file(given: Path | None, file: Path, *, agent: str, as_json: bo
     async with open_home(home, config) as opened:
         check_agent(opened.memory, agent)
         with Progress(shown=not as_json) as progress:
-            report = await _import(opened, file, agent, progress)
+            report = await _import(opened, file, agent, progress, mine=mine)
             if opened.alone:
                 indexed = await index_all(opened.memory, progress, [])
     if as_json:
@@ -44,13 +46,14 @@ async def import_file(given: Path | None, file: Path, *, agent: str, as_json: bo
         _show(report, indexed)
 
 
-async def _import(opened: Opened, file: Path, agent: str, progress: Progress) -> ImportReport:
+async def _import(opened: Opened, file: Path, agent: str, progress: Progress, *, mine: bool) -> ImportReport:
     with progress.step("messages") as advance:
         return await import_conversations(
             file,
             opened.memory.sessions,
             agent=agent,
             now_ms=opened.memory.clock.now_ms(),
+            mine=mine,
             progress=_follow(advance),
         )
 

@@ -36,11 +36,15 @@ NICENESS = 10
 
 @dataclass(frozen=True, slots=True)
 class OpenClawFlags:
-    """The options of the command. `agent` None: each agent of the source under its own name."""
+    """The options of the command. `agent` None: each agent of the source under its own name.
+
+    `mine`: the owner vouches for the conversations.
+    """
 
     agent: str | None = None
     dry_run: bool = False
     skip_foreign: bool = False
+    mine: bool = False
     as_json: bool = False
 
 
@@ -119,7 +123,9 @@ async def _move(opened: Opened, found: Found, flags: OpenClawFlags, progress: Pr
             files=stack.enter_context(progress.step("notes", total=_total(sizes.workspaces))),
             messages=stack.enter_context(progress.step("messages")),
         )
-        return await move(found, target, agent=flags.agent, skip_foreign=flags.skip_foreign, steps=steps)
+        return await move(
+            found, target, agent=flags.agent, skip_foreign=flags.skip_foreign, steps=steps, mine=flags.mine
+        )
 
 
 def _total(places: Sequence[PlaceSize]) -> int:

@@ -305,8 +305,10 @@ async def export_session(
             await asyncio.to_thread(temporary.unlink, missing_ok=True)
 
 
-async def import_sessions(given: Path | None, files: list[Path], *, as_json: bool) -> None:
+async def import_sessions(given: Path | None, files: list[Path], *, mine: bool, as_json: bool) -> None:
     """Take in exported sessions, each whole or not at all; a running server indexes them.
+
+    `mine`: the owner vouches for what they say of whose words are whose.
 
     Raises:
         ImportFileError: a file is no complete export; those before it were taken in.
@@ -316,7 +318,8 @@ async def import_sessions(given: Path | None, files: list[Path], *, as_json: boo
     async with open_memory(home, config, exclusive=False, embedder=None) as opened:
         for path in files:
             with Progress(shown=not as_json) as progress, progress.step("entries") as advance:
-                done = await restore(opened.state, path, now_ms=opened.clock.now_ms(), progress=advance)
+                now_ms = opened.clock.now_ms()
+                done = await restore(opened.state, path, now_ms=now_ms, mine=mine, progress=advance)
             if as_json:
                 say_json(asdict(done))
                 continue

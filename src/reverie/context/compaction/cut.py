@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reverie.types import Role
+    from reverie.types import Provenance, Role
 
 DUPLICATE_MS = 60_000
 DUPLICATE_CHARS_MIN = 24
@@ -31,6 +31,7 @@ class SpanMessage:
     """A message as compaction sees it. `text` may be cut: `tokens` is of all of it. `said_at_ms` is when it came in.
 
     `remember` is False for text that only quotes memory. `calls` are the names of the tools it asked for.
+    `provenance` is whose words it is.
     """
 
     seq: int
@@ -41,6 +42,7 @@ class SpanMessage:
     remember: bool = True
     images: int = 0
     calls: tuple[str, ...] = ()
+    provenance: Provenance = "untrusted"
 
 
 @dataclass(frozen=True, slots=True)

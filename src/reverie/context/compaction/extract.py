@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 from reverie.clock import iso_minute
 from reverie.context.compaction.identifiers import identifiers, identifiers_in
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from reverie.context.compaction.cut import SpanMessage
+    from reverie.types import Provenance
 
 EXTRACT_BYTES_MAX = 16 * 1024
 LINE_CHARS_MAX = 240
@@ -95,13 +97,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """What was picked out of messages `first_seq` to `last_seq`. `left_out` lines found no room."""
+    """What was picked out of messages `first_seq` to `last_seq`. `left_out` lines found no room.
+
+    `provenance` is that of the least trusted message that was looked at: a line stands beside others.
+    """
 
     first_seq: int
     last_seq: int
     lines: tuple[Line, ...]
     identifiers: tuple[str, ...]
     left_out: int = 0
+    provenance: Provenance = "untrusted"
 
     def of(self, kind: Kind) -> list[Line]:
         """The lines of a kind, in the order in which they were said."""
@@ -137,7 +143,8 @@ def extract(messages: Sequence[SpanMessage], *, bytes_max: int = EXTRACT_BYTES_M
     for kind in KINDS:
         room.take(list(by_kind[kind].values()))
     kept = tuple(sorted(room.kept, key=lambda line: line.seq))
-    return Extract(messages[0].seq, messages[-1].seq, kept, named, room.left_out)
+    whose = least_trusted((message.provenance for message in spoken), default="agent")
+    return Extract(messages[0].seq, messages[-1].seq, kept, named, room.left_out, whose)
 
 
 def _spoken(messages: Sequence[SpanMessage]) -> list[SpanMessage]:

@@ -91,8 +91,12 @@ class MoveReport:
     notes: list[str] = field(default_factory=list[str])
 
 
-async def move(found: Found, target: Target, *, agent: str | None, skip_foreign: bool, steps: Steps) -> MoveReport:
+async def move(
+    found: Found, target: Target, *, agent: str | None, skip_foreign: bool, steps: Steps, mine: bool = False
+) -> MoveReport:
     """Import what was found; what is not for `agent`, if one is given, goes to it all the same.
+
+    `mine`: the owner vouches for the conversations.
 
     Raises:
         ImportFileError: a source cannot be read, or changed meanwhile; what was imported stays, and importing goes on.
@@ -130,6 +134,7 @@ async def move(found: Found, target: Target, *, agent: str | None, skip_foreign:
             target.sessions,
             agent=agent or place.agent,
             report=report.sessions,
+            mine=mine,
             progress=steps.messages,
         )
     report.settings, notes = settings_for(report.vectors, metas)

@@ -3,7 +3,8 @@
 A session file is JSON Lines; records of type `message` by the user or the assistant are what was said. A file that was
 reset is the same conversation under its session's id, so it is not imported twice; deleted ones stay deleted.
 
-Invariant: secrets of known forms are hidden before a message is kept; a line that cannot be read costs that line.
+Invariant: secrets of known forms are hidden before a message is kept; a line that cannot be read costs that line. Who
+vouches for the conversations vouches neither for others in a group nor for answers that followed a tool's result.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -25,6 +26,7 @@ from reverie.importers.conversations import (
 )
 from reverie.importers.redaction import redacted
 from reverie.memory.text import clean, collapse
+from reverie.sessions.reset import type_of
 from reverie.sessions.store import PastMessage
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class SessionFile(NamedTuple):
     path: Path
     name: str
     title: str
+    shared: bool = False
+    """Others than the owner speak in it, as its key says."""
 
 
 @dataclass(slots=True)
@@ -86,9 +90,12 @@ async def import_transcripts(
     *,
     agent: str,
     report: SessionsReport,
+    mine: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Add every conversation of a sessions folder; `report` grows, `progress` is told of messages.
+
+    `mine`: the owner vouches for them.
 
     Raises:
         ImportFileError: the folder cannot be read, or too many different conversations have one name.
@@ -98,7 +105,7 @@ async def import_transcripts(
         report.files += 1
         parts = read_parts(file, report)
         while (past := await asyncio.to_thread(next, parts, None)) is not None:
-            imported = await import_session(sessions, agent, HISTORY, past, title=file.title)
+            imported = await import_session(sessions, agent, HISTORY, past, title=file.title, mine=mine)
             if imported is None:
                 report.skip(FORGOTTEN, len(past.messages))
                 continue
@@ -127,12 +134,13 @@ def list_sessions(folder: Path, report: SessionsReport) -> list[SessionFile]:
     for path in paths[:FILES_MAX]:
         match = _FILE.match(path.name)
         assert match is not None, "only such names are listed"
-        reason = _reason_to_skip(path, match["archive"], register.get(match["id"], ("", ""))[0])
+        key, title = register.get(match["id"], ("", match["id"]))
+        reason = _reason_to_skip(path, match["archive"], key)
         if reason:
             report.skip(reason)
         else:
-            title = register.get(match["id"], ("", match["id"]))[1]
-            found.append(SessionFile(path, collapse(match["id"]), f"{HISTORY}: {title}"))
+            shared = type_of(key.lower()) != "direct"
+            found.append(SessionFile(path, collapse(match["id"]), f"{HISTORY}: {title}", shared))
     for _ in paths[FILES_MAX:]:
         report.skip(f"more than {FILES_MAX:,} files")
     return found
@@ -191,13 +199,17 @@ def _messages(file: SessionFile, report: SessionsReport) -> Iterator[PastMessage
     try:
         with file.path.open("rb") as opened:
             before_ms = int(file.path.stat().st_mtime * 1000)
+            exposed = False
             for number, line in _lines(opened):
                 message = _read(line, before_ms)
                 if isinstance(message, str):
                     report.skip_line(file.path.name, number, message)
-                elif message is not None:
+                elif isinstance(message, PastMessage):
                     before_ms = message.said_at_ms + 1
-                    yield message
+                    exposed = exposed and message.role == "assistant"
+                    yield replace(message, foreign=exposed or file.shared)
+                elif message is ToolResult:
+                    exposed = True
     except OSError as error:
         report.skip_line(file.path.name, 0, f"cannot be read: {error.strerror or error}")
 
@@ -215,7 +227,11 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
             yield number, line
 
 
-def _read(line: bytes | None, before_ms: int) -> PastMessage | str | None:
+class ToolResult:
+    """Stands for a line that holds the result of a tool, which is not kept."""
+
+
+def _read(line: bytes | None, before_ms: int) -> PastMessage | type[ToolResult] | str | None:
     """A line as a message; None when it is none; the reason when it cannot be read or is left out."""
     if line is None:
         return f"a line longer than {LINE_BYTES_MAX:,} bytes"
@@ -232,10 +248,10 @@ def _read(line: bytes | None, before_ms: int) -> PastMessage | str | None:
     return _message(cast("JsonObject", message), values, before_ms)
 
 
-def _message(message: JsonObject, record: JsonObject, before_ms: int) -> PastMessage | str | None:
+def _message(message: JsonObject, record: JsonObject, before_ms: int) -> PastMessage | type[ToolResult] | str | None:
     role = message.get("role")
     if role not in {"user", "assistant"}:
-        return None
+        return ToolResult if isinstance(role, str) and role.lower().startswith(("tool", "function")) else None
     text = redacted(_text(message.get("content")))
     if not text.strip():
         return None

@@ -32,7 +32,10 @@ def read(tmp_path: Path, *lines: str | bytes) -> tuple[list[PastMessage], Sessio
 
 
 def test_what_was_said(tmp_path: Path) -> None:
-    """Text and blocks of text by the user and the assistant, with their newlines; nothing else."""
+    """Text and blocks of text by the user and the assistant, with their newlines; nothing else.
+
+    An answer that follows the result of a tool may be the tool's.
+    """
     blocks = [
         {"type": "thinking", "text": "hm"},
         {"type": "text", "text": "green"},
@@ -51,7 +54,7 @@ def test_what_was_said(tmp_path: Path) -> None:
 
     assert messages == [
         PastMessage("user", "Which\ntea?", "user", ON, MS),
-        PastMessage("assistant", "green\nor black", "assistant", ON, MS + 1_000),
+        PastMessage("assistant", "green\nor black", "assistant", ON, MS + 1_000, foreign=True),
     ]
     assert report.skipped == {}
 

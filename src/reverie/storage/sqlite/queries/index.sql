@@ -85,7 +85,7 @@ DELETE FROM documents WHERE source = 'sessions';
 
 -- name: list_document_chunks
 -- The chunks of one document, in reading order.
-SELECT id, start_line, end_line, unit, part, content_hash FROM chunks
+SELECT id, start_line, end_line, unit, part, provenance, content_hash FROM chunks
 WHERE document_id = :document_id ORDER BY unit, part, id;
 
 -- name: passages_after
@@ -132,8 +132,9 @@ VALUES (:document_id, :start_line, :end_line, :unit, :part, :unit_chars, :conten
   :speaker, :said_by, :said_on, :provenance, :created_at);
 
 -- name: move_chunk
--- The same text on other lines: its full-text row and vector stay.
-UPDATE chunks SET start_line = :start_line, end_line = :end_line, unit = :unit, part = :part WHERE id = :id;
+-- The same text on other lines, or known to be somebody else's: its full-text row and vector stay.
+UPDATE chunks SET start_line = :start_line, end_line = :end_line, unit = :unit, part = :part, provenance = :provenance
+WHERE id = :id;
 
 -- name: delete_chunk
 -- A piece that is gone; its vector goes with it.

@@ -139,9 +139,9 @@ SELECT coalesce(max(seq), 0) + 1 FROM messages WHERE session_id = :session_id;
 -- name: insert_message
 -- Append to a transcript.
 INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, remember, fingerprint,
-                      created_at)
+                      created_at, provenance)
 VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :remember, :fingerprint,
-        :now);
+        :now, :provenance);
 
 -- name: touch_session
 -- A real turn happened.
@@ -162,25 +162,50 @@ WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq
 
 -- name: newest_messages
 -- The newest messages of a session from a number on, newest first; those that were forgotten are left out.
-SELECT seq, role, text, extra FROM messages
+SELECT seq, role, text, extra, whose FROM said
 WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' AND extra <> '{"forgotten":true}'
 ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
 -- What is to be remembered of all sessions, after a position in their log.
-SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
-       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin
-FROM messages JOIN sessions ON sessions.id = messages.session_id
+SELECT id AS position, session_id, agent, seq, role, text, speaker, said_on, created_at AS created_at_ms, origin,
+       whose AS provenance
+FROM said messages
 WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'message' ORDER BY messages.id LIMIT :limit;
 
 -- name: read_lines
 -- A stretch of one transcript.
-SELECT messages.id AS position, messages.session_id, sessions.agent, messages.seq, messages.role, messages.text,
-       messages.speaker, messages.said_on, messages.created_at AS created_at_ms, sessions.origin,
-       messages.extra = '{"forgotten":true}' AS forgotten, messages.fingerprint
-FROM messages JOIN sessions ON sessions.id = messages.session_id
-WHERE messages.session_id = :session_id AND messages.seq >= :start AND messages.kind = 'message'
-ORDER BY messages.seq LIMIT :limit;
+SELECT id AS position, session_id, agent, seq, role, text, speaker, said_on, created_at AS created_at_ms, origin,
+       whose AS provenance, extra = '{"forgotten":true}' AS forgotten, fingerprint
+FROM said WHERE session_id = :session_id AND seq >= :start AND kind = 'message' ORDER BY seq LIMIT :limit;
+
+-- name: whose_words
+-- Whose words some messages are, by session and number; a list in JSON names them.
+SELECT said.session_id, said.seq, said.whose FROM json_each(:places) place
+JOIN said ON said.session_id = place.value ->> 0 AND said.seq = place.value ->> 1 WHERE said.kind = 'message';
+
+-- name: whose_stretch
+-- Whose words the messages of a stretch of a transcript are, each kind once.
+SELECT DISTINCT whose FROM said
+WHERE agent = :agent AND session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message';
+
+-- name: vouch_for_message
+-- The owner vouches for a message of an imported conversation.
+UPDATE messages SET provenance = :provenance
+WHERE session_id = :session_id AND seq = :seq AND kind = 'message' AND provenance IS NOT :provenance;
+
+-- name: vouch_for_session
+-- What a file said of whose words a session holds is believed from now on.
+UPDATE sessions SET unvouched_seq = 0 WHERE id = :session_id AND unvouched_seq > 0;
+
+-- name: vouch_for_recalls
+-- What is known of the passages of a session that its owner vouched for: they are whose they are.
+UPDATE recall_entries SET provenance = coalesce((
+  SELECT CASE WHEN max(whose = 'untrusted') THEN 'untrusted' WHEN max(whose = 'system') THEN 'system'
+              WHEN max(whose = 'agent') THEN 'agent' WHEN max(whose = 'owner') THEN 'owner' END
+  FROM said WHERE session_id = :session_id AND seq BETWEEN recall_entries.start_line AND recall_entries.end_line
+    AND kind = 'message'), provenance)
+WHERE agent = (SELECT agent FROM sessions WHERE id = :session_id) AND path = 'sessions/' || :session_id;
 
 -- name: last_position
 -- The end of the log of all sessions.
@@ -236,7 +261,8 @@ WHERE session_id = :session_id AND seq > :after AND seq <= :last ORDER BY seq LI
 
 -- name: read_entries
 -- A stretch of a transcript whose size is known to fit, oldest first.
-SELECT seq, kind, role, text, extra, turn_id, speaker, said_on, visible, remember, fingerprint, created_at, parent_seq
+SELECT seq, kind, role, text, extra, turn_id, speaker, said_on, visible, remember, fingerprint, created_at, parent_seq,
+       provenance
 FROM messages WHERE session_id = :session_id AND seq BETWEEN :first AND :last ORDER BY seq;
 
 -- name: find_parent
@@ -365,11 +391,11 @@ FROM sessions WHERE id = :id;
 
 -- name: newest_span
 -- The newest messages of a stretch of a transcript, newest first, long texts cut; images are counted, not read.
-SELECT seq, role, substr(text, 1, :chars) AS text, octet_length(text) AS size, remember, created_at,
+SELECT seq, role, substr(text, 1, :chars) AS text, octet_length(text) AS size, remember, created_at, whose,
        coalesce(json_array_length(extra, '$.images'), 0) AS images,
        (SELECT json_group_array(value ->> 'name') FROM json_each(extra, '$.tool_calls')) AS calls,
        (SELECT coalesce(sum(length(value ->> 'arguments')), 0) FROM json_each(extra, '$.tool_calls')) AS arguments
-FROM messages
+FROM said
 WHERE session_id = :session_id AND seq BETWEEN :first_seq AND :last_seq AND kind = 'message'
 ORDER BY seq DESC LIMIT :limit;
 
@@ -497,9 +523,9 @@ GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;
 -- Import and retention of sessions -------------------------------------------------------------------------------
 
 -- name: stage_session
--- A session whose import begins: its key leads nowhere, and it is not current.
-INSERT INTO sessions (id, key, agent, origin, started_at, last_interaction_at, updated_at, ended_at)
-VALUES (:id, :key, :agent, :origin, :now, :now, :now, :now);
+-- A session whose import begins: its key leads nowhere, it is not current, and nobody vouches for it yet.
+INSERT INTO sessions (id, key, agent, origin, started_at, last_interaction_at, updated_at, ended_at, unvouched_seq)
+VALUES (:id, :key, :agent, :origin, :now, :now, :now, :now, :unvouched_seq);
 
 -- name: restore_turn
 -- A turn as it was exported; one that is there stays as it is.
@@ -522,9 +548,9 @@ SELECT session_id FROM compactions WHERE id = :id;
 -- name: restore_entry
 -- An entry as it was exported.
 INSERT INTO messages (session_id, seq, turn_id, role, text, speaker, said_on, extra, visible, remember, fingerprint,
-                      created_at, kind, parent_seq)
+                      created_at, kind, parent_seq, provenance)
 VALUES (:session_id, :seq, :turn_id, :role, :text, :speaker, :said_on, :extra, :visible, :remember, :fingerprint,
-        :now, :kind, :parent_seq);
+        :now, :kind, :parent_seq, :provenance);
 
 -- name: forget_staged_events
 -- What an import wrote into the record of events happened long ago, elsewhere.
@@ -538,7 +564,7 @@ UPDATE sessions SET key = :key, title = :title, parent_id = :parent_id, started_
        prefix_fingerprint = :prefix_fingerprint, history_start = :history_start, queue_settings = :queue_settings,
        prompt_tokens = :prompt_tokens, prompt_tokens_seq = :prompt_tokens_seq,
        prompt_tokens_fresh = :prompt_tokens_fresh, compaction_count = :compaction_count,
-       compaction_id = :compaction_id, message_count = :message_count
+       compaction_id = :compaction_id, message_count = :message_count, unvouched_seq = :unvouched_seq
 WHERE id = :id;
 
 -- name: delete_newest_entries
@@ -638,6 +664,22 @@ SELECT entries, updated_at, phases_updated_at FROM recall_totals WHERE agent = :
 
 
 -- Origins of notes ----------------------------------------------------------------------------------------------
+
+-- name: origins_of
+-- Whose words some pieces of notes are; a JSON list of digests in hexadecimal names them.
+SELECT digest, provenance FROM note_origins
+WHERE agent = :agent AND digest IN (SELECT unhex(value) FROM json_each(:digests));
+
+-- name: count_note_origins
+-- How many pieces of notes an agent's programs wrote, as far as they are known.
+SELECT coalesce((SELECT pieces FROM note_origin_totals WHERE agent = :agent), 0);
+
+-- name: put_note_origins
+-- Pieces of a note that a program wrote. Of two who wrote the same, the less trusted counts.
+INSERT INTO note_origins (agent, digest, provenance, session_id, at)
+SELECT :agent, unhex(value), :provenance, :session_id, :at FROM json_each(:digests) WHERE true
+ON CONFLICT (agent, digest) DO UPDATE SET provenance = excluded.provenance, session_id = excluded.session_id
+WHERE instr('owner agent system untrusted', excluded.provenance) > instr('owner agent system untrusted', provenance);
 
 
 -- Changes of MEMORY.md ------------------------------------------------------------------------------------------

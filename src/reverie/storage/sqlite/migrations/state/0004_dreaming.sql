@@ -1,19 +1,45 @@
 -- Dreaming: whose words are whose, what was changed in MEMORY.md, how far passes over notes and transcripts came, when
 -- it is due, and what was forgotten. Instants are milliseconds since 1970 UTC.
 
--- Whose words a message is. NULL: by its role (user: owner, assistant: agent), and untrusted in an import.
+-- Whose words a message is. NULL: written before that was known; by its role (user: owner, assistant: agent), and
+-- untrusted in an import.
 ALTER TABLE messages ADD COLUMN provenance TEXT CHECK (provenance IN ('owner', 'agent', 'untrusted', 'system'));
+-- The messages of a session up to this number came out of a file, and nobody vouched for what it says of them.
+ALTER TABLE sessions ADD COLUMN unvouched_seq INTEGER NOT NULL DEFAULT 0;
 
--- Paragraphs that programs wrote into notes. What is not named here was written by a person.
+-- Messages with whose words they are: the one place that decides it.
+CREATE VIEW said AS
+SELECT messages.*, sessions.agent, sessions.origin,
+       CASE WHEN messages.seq <= sessions.unvouched_seq THEN 'untrusted'
+            WHEN messages.provenance IS NOT NULL THEN messages.provenance
+            WHEN sessions.origin = 'import' THEN 'untrusted'
+            WHEN messages.role = 'user' THEN 'owner'
+            WHEN messages.role = 'assistant' THEN 'agent'
+            ELSE 'untrusted' END AS whose
+FROM messages JOIN sessions ON sessions.id = messages.session_id;
+
+-- Paragraphs that programs wrote into notes, and their longer lines and sentences. What is not named here was written
+-- by a person. Bounded for each agent: when it is full, programs write no more.
 CREATE TABLE note_origins (
   agent TEXT NOT NULL,
-  digest BLOB NOT NULL,                    -- content hash of the paragraph on one line
+  digest BLOB NOT NULL,                    -- of its words alone: neither marks, spaces nor case
   provenance TEXT NOT NULL CHECK (provenance IN ('owner', 'agent', 'untrusted', 'system')),
   session_id TEXT,                         -- the conversation it came from, if one
   at INTEGER NOT NULL,
   PRIMARY KEY (agent, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX note_origins_by_session ON note_origins (session_id) WHERE session_id IS NOT NULL;
+-- How many an agent has, so that nothing counts them.
+CREATE TABLE note_origin_totals (
+  agent TEXT PRIMARY KEY,
+  pieces INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER note_origin_enters AFTER INSERT ON note_origins BEGIN
+  INSERT INTO note_origin_totals VALUES (NEW.agent, 1) ON CONFLICT (agent) DO UPDATE SET pieces = pieces + 1;
+END;
+CREATE TRIGGER note_origin_leaves AFTER DELETE ON note_origins BEGIN
+  UPDATE note_origin_totals SET pieces = pieces - 1 WHERE agent = OLD.agent;
+END;
 
 -- Each change of a workspace's MEMORY.md by dreaming, from the moment it is planned: with what stood there before.
 -- Bounded: the oldest that have ended give way.
