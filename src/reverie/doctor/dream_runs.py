@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from reverie.doctor.finding import Finding, counted
+from reverie.doctor.finding import Finding
 from reverie.dreaming.status import MISSED_MAX, read_dreaming, status_of
 from reverie.sessions.reset import zone_named
 
@@ -32,13 +32,13 @@ async def check_dreaming(patient: Patient) -> list[Finding]:
 def dreaming_findings(status: DreamingStatus, *, served: bool) -> list[Finding]:
     """What is told of dreaming; of one that is switched off nothing."""
     findings: list[Finding] = []
-    last = status.last
+    last, failed = status.last, status.failed_in_a_row
     if last is not None and last.state == "failed":
         findings.append(
             Finding(
                 "warning",
                 "dreaming.failed",
-                f"the last {counted(status.failed_in_a_row, 'sweep')} failed",
+                "the last sweep failed" + (f", {failed:,} in a row" if failed > 1 else ""),
                 last.error or "its record does not say why",
                 "remove the cause; `reverie memory dream` tries again now",
             )

@@ -6,5 +6,5 @@ Invariant: a decision is a pure function of the evidence; ingestion and repetiti
 entry scores.
 
 Start reading at `entry.py` (what is known of a passage), then `candidates.py` (how it is weighed), `evidence.py` (where
-it is kept).
+it is kept), `clockwork.py` (when something is done about it).
 """

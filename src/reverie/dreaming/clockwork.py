@@ -83,6 +83,7 @@ class Clockwork:
         wake: Callable[[], None] = lambda: None,
         busy: Callable[[], bool] = lambda: False,
         scheduler: Scheduler | None = None,
+        renew_s: float = RENEW_S,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -91,6 +92,7 @@ class Clockwork:
         self._sweep = sweep
         self._wake = wake
         self._busy = busy
+        self._renew_s = renew_s
         self._schedules = StoredSchedules(database, clock)
         self._reconciler = Reconciler(scheduler or self._schedules)
         self._runs = DreamRuns(database, clock)
@@ -195,7 +197,7 @@ class Clockwork:
 
     async def _held(self, run_id: str, sweep: asyncio.Future[JsonObject]) -> bool:
         """Wait for a sweep, and renew the lease meanwhile; False, and the sweep stopped, when somebody else has it."""
-        while not (await asyncio.wait({sweep}, timeout=RENEW_S))[0]:
+        while not (await asyncio.wait({sweep}, timeout=self._renew_s))[0]:
             try:
                 held = await self._runs.renew(run_id)
             except (StorageError, HomeError) as error:  # the lease may last until it works again

@@ -142,13 +142,11 @@ class Reconciler:
             done = await self._write(plan, wanted, removed)
             if done is not None:
                 return _told(Reconciled(done, removed, plan.drifted))
-            problem = "the schedule went away while it was changed"
+            problem, read_only = "the schedule went away while it was changed", False
         except ReverieError as error:
-            log.warning("the schedule of dreaming cannot be kept", action="dreaming_unavailable", cause=str(error))
-            return Reconciled(
-                "unavailable", removed, problem=str(error), read_only=isinstance(error, HomeReadOnlyError)
-            )
-        return Reconciled("unavailable", removed, problem=problem)
+            problem, read_only = str(error), isinstance(error, HomeReadOnlyError)
+        log.warning("the schedule of dreaming cannot be kept", action="dreaming_unavailable", cause=problem)
+        return Reconciled("unavailable", removed, problem=problem, read_only=read_only)
 
     async def _remove(self, plan: Plan) -> int:
         """Remove one by one; how many surely went."""

@@ -99,7 +99,8 @@ class DreamingStatus:
 
     def gauges(self) -> Iterator[Gauge]:
         """For `/metrics`."""
-        yield Gauge("dreaming_running", "1 while a run of dreaming is under way.", float(self.running is not None))
+        running = float(self.running is not None and self.running.state == "running")
+        yield Gauge("dreaming_running", "1 while a run of dreaming is under way.", running)
         yield Gauge("dreaming_failed_in_a_row", "Runs of dreaming that failed in a row.", self.failed_in_a_row)
         yield Gauge("dreaming_missed", "Firings of dreaming that are owed now, up to 3.", self.missed)
         for reason in BLOCKED:
