@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from reverie.dreaming.recording import is_conversation, note_path
 from reverie.memory.documents import MEMORY_FOLDER, SkippedFile, is_indexed_path, read_file, split_lines
 from reverie.memory.text import clean, collapse
-from reverie.memory.transcripts import INDEXED_ROLES, PROVENANCE
+from reverie.memory.transcripts import INDEXED_ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ MESSAGES_MAX = 20
 """Messages of one passage: it has one, unless somebody made the entry by hand."""
 
 DAY_CHARACTERS_MAX = 40
-LEAST_TRUSTED_LAST: tuple[Provenance, ...] = ("owner", "agent", "system", "untrusted")
+DISTRUST: dict[Provenance, int] = {"owner": 0, "agent": 1, "system": 2, "untrusted": 3}
 _SPEAKERS: dict[Role, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -83,14 +83,18 @@ class OwnersNotes:
         return ("owner",) * len(split_lines(text))
 
 
-def by_role(message: LoggedMessage) -> Provenance:
-    """Whose words a message is, by its role; of an import it is nobody's who is known here."""
-    return "untrusted" if message.origin == "import" else PROVENANCE[message.role]
+def as_recorded(message: LoggedMessage) -> Provenance:
+    """Whose words a message is, as its transcript has it now."""
+    return message.provenance
 
 
 def least_trusted(found: Iterable[Provenance]) -> Provenance:
     """Of several the one that is trusted least; of none, untrusted."""
-    return max(found, key=LEAST_TRUSTED_LAST.index, default="untrusted")
+    worst: Provenance | None = None
+    for whose in found:
+        if worst is None or DISTRUST[whose] > DISTRUST[worst]:
+            worst = whose
+    return worst or "untrusted"
 
 
 class LiveSources:
@@ -104,7 +108,7 @@ class LiveSources:
         bytes_max: int,
         zone: tzinfo,
         authors: NoteAuthors | None = None,
-        whose: Callable[[LoggedMessage], Provenance] = by_role,
+        whose: Callable[[LoggedMessage], Provenance] = as_recorded,
     ) -> None:
         self._workspaces = workspaces
         self._transcripts = transcripts

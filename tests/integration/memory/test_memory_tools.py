@@ -418,7 +418,7 @@ async def test_where_notes_may_go(open_index: OpenIndex) -> None:
     """With `any`, every file of the memory; the day's own name is fine with `daily`."""
     async with open_index() as memory:
         day = f"memory/{utc_date(memory.clock.now_ms())}.md"
-        trust = {"append": "any", "append_trust": "agent"}
+        trust: dict[str, Any] = {"append": "any", "append_trust": "agent"}
         lasting = await call(memory, "memory_append", {"text": "A.", "path": "MEMORY.md"}, **trust)
         nested = await call(memory, "memory_append", {"text": "B.", "path": "memory/people/bo.md"}, append="any")
         daily = await call(memory, "memory_append", {"text": "C.", "path": f"./{day}"}, append="daily")
