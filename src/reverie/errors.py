@@ -33,6 +33,7 @@
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
     ├── MemoryPathError             a path is outside the memory, or not a memory file
+    ├── UndoRefusedError            a change of MEMORY.md cannot be taken back
     ├── ImportFileError             a file to import is not in a known format
     ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── SweepFailedError            a sweep of dreaming that was asked for failed
@@ -296,6 +297,10 @@ class TextRefusedError(EmbedderError):
 
 class MemoryPathError(ReverieError):
     """A path is outside the memory, or is not a memory file."""
+
+
+class UndoRefusedError(ReverieError):
+    """A change of MEMORY.md cannot be taken back: there is none, or it was never made, or is undone already."""
 
 
 class ImportFileError(ReverieError):
