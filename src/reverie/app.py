@@ -26,8 +26,8 @@ from reverie.dreaming.clockwork import Clockwork, no_phases
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.forgetting import Forgetter, Surroundings
-from reverie.dreaming.forgotten_promotions import MemoryEntries
 from reverie.dreaming.live_settings import LiveSettings
+from reverie.dreaming.memory_file import MemoryFile
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -492,7 +492,7 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         recalls=opened.evidence,
         workspaces=opened.workspaces,
         archive=opened.home.archive,
-        lasting=MemoryEntries(opened.workspaces),
+        lasting=MemoryFile(opened.state, opened.workspaces, opened.clock, changes_kept=config.dreaming.changes_kept),
         clock=opened.clock,
         zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
         file_bytes_max=config.memory.file_bytes_max,

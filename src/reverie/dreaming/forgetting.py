@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.clock import Clock
-    from reverie.dreaming.forgotten_promotions import DropEntries
+    from reverie.dreaming.memory_file import MemoryFile
     from reverie.dreaming.traces import Forgets
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
@@ -196,7 +196,7 @@ class Forgetter:
     recalls: RecallEvidence
     workspaces: Mapping[str, Path]
     archive: Path
-    lasting: DropEntries
+    lasting: MemoryFile
     clock: Clock
     zone: tzinfo
     file_bytes_max: int
@@ -214,7 +214,7 @@ class Forgetter:
         self._evidence = Evidence(self.state)
         self._forgets = (
             Quotes(self.state),
-            Promotions(self.state, self.memory, self.workspaces, self.lasting),
+            Promotions(self.state, self.memory, self.lasting),
             Reports(self.workspaces),
             *self.also,
             self._evidence,

@@ -7,6 +7,7 @@ cut is found anew then. A note's passages lose their cached vectors before it is
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,15 +17,17 @@ from reverie.dreaming.cuttings import (
     deletion_diff,
     diary_lines,
     extract_lines,
+    paragraph_lines,
     reported_lines,
     without_lines,
 )
 from reverie.dreaming.traces import Cut, Edit, Traces
 from reverie.errors import StorageError
 from reverie.memory.append import only_writer
-from reverie.memory.documents import GENERATED_FOLDER, FileContent, read_file, split_lines
+from reverie.memory.documents import GENERATED_FOLDER, FileContent, SeenFile, read_file, split_lines, walk_memory
 from reverie.memory.forgetting import Place
 from reverie.memory.forgotten import paragraph_names
+from reverie.memory.origins import paragraphs_of
 from reverie.memory.workspace import write_atomic, write_error
 from reverie.sessions.forgetting import note_names, quoting_summaries
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from reverie.storage.database import Database
 
 EDITS_MAX = 5
+DIGESTS_AT_ONCE = 1_000
 REPORTS_MAX = 10_000
 REPORT_BYTES_MAX = 4 * 1024 * 1024
 DIARY_BYTES_MAX = 64 * 1024 * 1024
@@ -74,8 +78,40 @@ class Notes:
                 if row["flushed_to"] and _touches(doom, row["first_seq"], row["last_seq"]):
                     stretch = Stretch(doom.session.key, row["first_seq"], row["last_seq"])
                     stretches.setdefault(row["flushed_to"], []).append(stretch)
-        wanted = [Cut(path, tuple(each)) for path, each in stretches.items() if path not in portion.notes]
-        return await asyncio.to_thread(self._placed, portion.agent, wanted)
+        wanted = {path: Cut(path, tuple(each)) for path, each in stretches.items() if path not in portion.notes}
+        digests = await self._written(portion)
+        if digests:
+            since_ms = min(doom.session.started_at_ms for doom in portion.dooms)
+            for path in await asyncio.to_thread(self._changed_since, portion.agent, since_ms):
+                if path not in portion.notes:
+                    wanted[path] = wanted.get(path, Cut(path))._replace(digests=digests)
+        return await asyncio.to_thread(self._placed, portion.agent, list(wanted.values()))
+
+    async def _written(self, portion: Portion) -> frozenset[bytes]:
+        """The digests of what programs wrote into notes out of the conversations, while the turns ran that go."""
+        found: set[bytes] = set()
+        for doom in portion.dooms:
+            if not doom.whole and not doom.turns:
+                continue
+            turns = json.dumps(doom.turns)
+            times = await self._database.read(lambda tx, turns=turns: list(tx.tuples("times_of_turns", turns=turns)))
+            after = b""
+            while rows := await self._database.read(
+                lambda tx, doom=doom, after=after: list(
+                    tx.tuples(
+                        "origins_of_session",
+                        session_id=doom.session.id,
+                        agent=portion.agent,
+                        after=after,
+                        limit=DIGESTS_AT_ONCE,
+                    )
+                )
+            ):
+                after = rows[-1][0]
+                found |= {
+                    digest for digest, at in rows if doom.whole or any(first <= at <= last for first, last in times)
+                }
+        return frozenset(found)
 
     async def begin(self, portion: Portion) -> None:
         """What stands in the notes that go is not taken in again, from whatever file."""
@@ -156,6 +192,14 @@ class Notes:
             else:
                 found.remarks.append(STAYS.format(path=path))
         return found
+
+    def _changed_since(self, agent: str, since_ms: int) -> list[str]:
+        """The files of the memory that were written at or after an instant."""
+        return [
+            file.path
+            for file in walk_memory(self._workspaces[agent])
+            if isinstance(file, SeenFile) and file.mtime_ns >= since_ms * 1_000_000
+        ]
 
     def _held(self, agent: str, path: str) -> _Held | None:
         return held(self._workspaces[agent], path, self._file_bytes_max)
@@ -309,7 +353,12 @@ def _touches(doom: Doomed, first: int, last: int) -> bool:
 
 
 def _going(text: str, cut: Cut) -> set[int]:
-    return extract_lines(text, cut.stretches)
+    """The lines of a cut: of paragraphs only those that hold nothing but what was written out of it."""
+    going = extract_lines(text, cut.stretches)
+    if cut.digests:
+        paragraphs = [(each.first, each.last) for each in paragraphs_of(text) if each.digests <= cut.digests]
+        going |= paragraph_lines(text, paragraphs)
+    return going
 
 
 def _paragraphs(text: str) -> int:

@@ -1,108 +1,113 @@
-"""Traces in `MEMORY.md`: entries that were promoted out of what is forgotten, and what is on record of such changes.
+"""Traces in `MEMORY.md`: entries that were promoted out of what is forgotten, and what is on record of its changes.
 
-The entries are taken out by whoever changes `MEMORY.md`. The record of a change keeps the file as it was before; where
-that holds what is forgotten, the record goes, and the change cannot be undone any more.
+The entries are taken out as every change of `MEMORY.md` is made. The record of a change keeps the file as it was
+before; where that holds what is forgotten it is kept no longer, so that no undoing brings it back. A record that names
+it in any other way goes as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from reverie.dreaming.cuttings import deletion_diff, lines_gone
-from reverie.dreaming.forgotten_files import cut_file, held
+from reverie.dreaming.memory_file import MEMORY_FILE, Edit, decoded, encoded
 from reverie.dreaming.sections import generated_entries, without_entries
-from reverie.dreaming.traces import Edit, Traces
+from reverie.dreaming.traces import Edit as Shown
+from reverie.dreaming.traces import Traces
+from reverie.errors import MemoryPathError
 from reverie.memory.forgetting import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
+    from reverie.dreaming.memory_file import MemoryFile
     from reverie.dreaming.sections import GeneratedEntry
     from reverie.dreaming.traces import Portion
     from reverie.memory.index import MemoryIndex
     from reverie.storage.database import Database, Row
 
-MEMORY_FILE = "MEMORY.md"
-MEMORY_BYTES_MAX = 64 * 1024 * 1024
 CHANGES_AT_ONCE = 20
 """Recorded changes that are looked at in one read; each may hold a whole MEMORY.md."""
 
 
-class DropEntries(Protocol):
-    """Takes entries out of an agent's `MEMORY.md`, without keeping what they said."""
+class _Holding(NamedTuple):
+    """A recorded change that holds some of it: its id, and the keys of the entries it holds."""
 
-    async def drop_entries(self, agent: str, keys: Sequence[str], *, now_ms: int) -> str:
-        """Take out the entries that stand for these keys; returns the change as a unified diff, empty if there is none.
-
-        Raises:
-            StorageError, HomeReadOnlyError: the file could not be written; it is as it was.
-        """
-        ...
-
-
-class MemoryEntries:
-    """Takes entries out of `MEMORY.md` as a whole file, under the workspace's lock."""
-
-    def __init__(self, workspaces: Mapping[str, Path]) -> None:
-        self._workspaces = workspaces
-
-    async def drop_entries(self, agent: str, keys: Sequence[str], *, now_ms: int) -> str:  # noqa: ARG002 (the protocol's)
-        """As `DropEntries`."""
-
-        def choose(text: str) -> set[int]:
-            return lines_gone(text, without_entries(text, keys))
-
-        edit = await asyncio.to_thread(cut_file, self._workspaces[agent], MEMORY_FILE, choose, MEMORY_BYTES_MAX)
-        return "" if edit is None else edit.diff
+    id: str
+    keys: frozenset[str]
 
 
 class Promotions:
     """What was promoted out of it."""
 
-    def __init__(
-        self, database: Database, memory: MemoryIndex, workspaces: Mapping[str, Path], lasting: DropEntries
-    ) -> None:
+    def __init__(self, database: Database, memory: MemoryIndex, file: MemoryFile) -> None:
         self._database = database
         self._memory = memory
-        self._workspaces = workspaces
-        self._lasting = lasting
+        self._file = file
 
     async def look(self, portion: Portion) -> Traces:
         """Count entries and recorded changes, and say what becomes of the file."""
-        found = await asyncio.to_thread(self._look, portion)
-        for page in await self._changes(portion):
-            found.counts["changes"] += len(page)
+        found = Traces()
+        try:
+            await self._take_out(portion, found, dry_run=True)
+        except MemoryPathError as error:
+            found.remarks.append(str(error))
+        found.counts["changes"] = len(await self._holding(portion))
         return found
 
     async def remove(self, portion: Portion) -> Traces:
-        """Take the entries out, with the vectors kept of them, then delete the records of changes that hold them.
+        """Take the entries out, with the vectors kept of them; then keep no longer what stood there before.
 
         Raises:
-            StorageError, HomeReadOnlyError: something could not be written.
+            StorageError, HomeReadOnlyError, StorageFullError: something could not be written.
         """
         gone = Traces()
         agent = portion.agent
-        going = await asyncio.to_thread(self._going, portion)
-        if going:
-            lines = frozenset(line for entry in going for line in range(entry.first_line, entry.last_line + 1))
-            await self._memory.forget_passages(agent, [Place(MEMORY_FILE, lines)], rows=False)
-            keys = [key for entry in going for key in entry.keys]
-            diff = await self._lasting.drop_entries(agent, keys, now_ms=portion.now_ms)
-            await self._memory.sync_workspace(agent, [MEMORY_FILE])
-            gone.edits.append(Edit(MEMORY_FILE, diff))
-            gone.counts["promoted"] += len(going)
-        for page in await self._changes(portion):
-            await self._database.write(
-                lambda tx, page=page: [tx.execute("delete_memory_change", id=change_id) for change_id in page]
-            )
-            gone.counts["changes"] += len(page)
+        holding = await self._holding(portion)
+        gone.counts["changes"] = len(holding)
+        keys = {key for each in holding for key in each.keys}
+        try:
+            lines = await self._lines(portion)
+            if lines:
+                await self._memory.forget_passages(agent, [Place(MEMORY_FILE, lines)], rows=False)
+            keys |= await self._take_out(portion, gone, dry_run=False)
+            if lines:
+                await self._memory.sync_workspace(agent, [MEMORY_FILE])
+        except MemoryPathError as error:
+            gone.remarks.append(str(error))
+        if keys:
+            await self._file.forget_before(agent, keys)
+        for each in await self._holding(portion):
+            await self._database.write(lambda tx, each=each: tx.execute("delete_memory_change", id=each.id))
         return gone
 
-    async def _changes(self, portion: Portion) -> list[list[str]]:
-        """The ids of recorded changes whose text before, or whose details, hold some of it."""
-        found: list[list[str]] = []
+    async def _take_out(self, portion: Portion, traces: Traces, *, dry_run: bool) -> set[str]:
+        """Take the entries out of the file; the keys they stood for."""
+        going: list[GeneratedEntry] = []
+
+        async def decide(text: str) -> Edit | None:
+            nonlocal going
+            going = await asyncio.to_thread(_entries, text, portion)
+            if not going:
+                return None
+            after = await asyncio.to_thread(without_entries, text, [key for entry in going for key in entry.keys])
+            return Edit("forgetting", encoded(after), {"entries": len(going)})
+
+        edited = await self._file.edit(portion.agent, decide, dry_run=dry_run)
+        if going:
+            traces.edits.append(Shown(MEMORY_FILE, await asyncio.to_thread(edited.diff)))
+            traces.counts["promoted"] += len(going)
+        return {key for entry in going for key in entry.keys}
+
+    async def _lines(self, portion: Portion) -> frozenset[int]:
+        """The lines of the file on which its entries stand now."""
+        text = decoded(await self._file.read(portion.agent))
+        going = await asyncio.to_thread(_entries, text, portion)
+        return frozenset(line for entry in going for line in range(entry.first_line, entry.last_line + 1))
+
+    async def _holding(self, portion: Portion) -> list[_Holding]:
+        """The recorded changes whose text before, or whose details, hold some of it."""
+        found: list[_Holding] = []
         after = ""
         while rows := await self._database.read(
             lambda tx, after=after: tx.rows(
@@ -110,26 +115,8 @@ class Promotions:
             )
         ):
             after = rows[-1]["id"]
-            page = await asyncio.to_thread(_holding, rows, portion)
-            found += [page] if page else []
+            found += await asyncio.to_thread(_holding, rows, portion)
         return found
-
-    # -- on a worker thread --------------------------------------------------------------------------------------
-
-    def _look(self, portion: Portion) -> Traces:
-        found = Traces()
-        there = held(self._workspaces[portion.agent], MEMORY_FILE, MEMORY_BYTES_MAX)
-        going = [] if there is None else _entries(there.text, portion)
-        if there is not None and going:
-            after = without_entries(there.text, [key for entry in going for key in entry.keys])
-            shown = there.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            found.edits.append(Edit(MEMORY_FILE, deletion_diff(MEMORY_FILE, shown, lines_gone(there.text, after))))
-            found.counts["promoted"] += len(going)
-        return found
-
-    def _going(self, portion: Portion) -> list[GeneratedEntry]:
-        there = held(self._workspaces[portion.agent], MEMORY_FILE, MEMORY_BYTES_MAX)
-        return [] if there is None else _entries(there.text, portion)
 
 
 def _entries(text: str, portion: Portion) -> list[GeneratedEntry]:
@@ -143,10 +130,11 @@ def _entries(text: str, portion: Portion) -> list[GeneratedEntry]:
     ]
 
 
-def _holding(rows: Sequence[Row], portion: Portion) -> list[str]:
-    found: list[str] = []
+def _holding(rows: Sequence[Row], portion: Portion) -> list[_Holding]:
+    found: list[_Holding] = []
     for row in rows:
-        before: bytes = row["before"] or b""
-        if portion.mentions.within(f"{before.decode('utf-8', 'replace')}\n{row['details']}"):
-            found.append(row["id"])
+        before = decoded(row["before"])
+        if portion.mentions.within(f"{before}\n{row['details']}"):
+            keys = frozenset(key for entry in _entries(before, portion) for key in entry.keys)
+            found.append(_Holding(row["id"], keys))
     return found

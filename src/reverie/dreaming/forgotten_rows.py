@@ -290,9 +290,7 @@ class Transcripts:
             gone = await self._database.write(lambda tx: _delete_events(tx, session))
             await asyncio.sleep(BREATH_S)
         await self._database.write(lambda tx: silence_successors(tx, session))
-        await self._database.write(
-            lambda tx: tx.execute("delete_origins_of_session", session_id=session.id, agent=session.agent)
-        )
+        await self._database.write(lambda tx: tx.execute("release_origins", session_id=session.id, agent=session.agent))
         await discard(self._database, session.id)
 
     async def _blank(self, doom: Doomed, now_ms: int) -> None:

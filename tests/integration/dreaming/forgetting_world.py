@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import apsw
 
 from reverie.app import App, open_app
 from reverie.config import Home, load_config
@@ -93,7 +94,7 @@ class World:
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of state.db."""
-        return await self.app.open.state.read(lambda tx: list(tx._connection.execute(sql)))
+        return await asyncio.to_thread(_rows, self.home / "state.db", sql)
 
     async def compacted(self, key: str = MAIN) -> None:
         """Have a session compacted, and let it go on with the summary."""
@@ -132,6 +133,14 @@ async def world(
 def _summary(asked: ModelRequest) -> ScriptedReply:
     """What the model makes of a conversation: it repeats what was said."""
     return reply("\n".join(message.text for message in asked.messages if message.role == "user")[:2_000])
+
+
+def _rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    database = apsw.Connection(str(path))
+    try:
+        return list(database.execute(sql))
+    finally:
+        database.close()
 
 
 def _write(path: Path, text: str) -> None:

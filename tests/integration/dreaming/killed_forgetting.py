@@ -39,5 +39,6 @@ async def _run(home: Home, selection: dict[str, str], kill_at: int, counted: Syn
     async with open_memory(home, config, embedder=None, tracer=trace) as opened:
         forgetter = await forgetter_of(opened, Surroundings(alone=True))
         armed = True
-        await forgetter.apply("main", Selection(**selection), Options(delete_files=True))
+        wanted = Selection(selection.get("session", ""), participant=selection.get("participant", ""))
+        await forgetter.apply("main", wanted, Options(delete_files=True))
         armed = False

@@ -956,13 +956,19 @@ SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count F
 WHERE key >= :low AND key < :high AND (key, started_at, id) > (:key, :started_at, :id) AND agent = :agent
 ORDER BY key, started_at, id LIMIT :limit;
 
--- name: delete_origins_of_session
--- Paragraphs that came from a session are in no note any more.
-DELETE FROM note_origins WHERE session_id = :session_id AND agent = :agent;
+-- name: release_origins
+-- What programs wrote into notes out of a session is theirs still, and names the session no more.
+UPDATE note_origins SET session_id = NULL WHERE session_id = :session_id AND agent = :agent;
 
 -- name: origins_of_session
--- The digests of paragraphs that programs wrote into notes out of a session.
-SELECT digest FROM note_origins WHERE session_id = :session_id AND agent = :agent ORDER BY digest LIMIT :limit;
+-- The digests of what programs wrote into notes out of a session, and when, after one of them.
+SELECT digest, at FROM note_origins WHERE session_id = :session_id AND agent = :agent AND digest > :after
+ORDER BY digest LIMIT :limit;
+
+-- name: times_of_turns
+-- From when to when some turns ran.
+SELECT coalesce(started_at, accepted_at), coalesce(finished_at, started_at, accepted_at) FROM turns
+WHERE id IN (SELECT value FROM json_each(:turns));
 
 -- name: entry_places_after
 -- A page of an agent's recall entries: where they stand, and their texts.
