@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import filelock
@@ -25,6 +25,7 @@ from reverie.context.fragments import FragmentReader
 from reverie.dreaming.clockwork import Clockwork, no_phases
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.forgetting import Forgetter, Surroundings
 from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
@@ -37,6 +38,7 @@ from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
+from reverie.memory.forgotten import ForgottenNotes
 from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
 from reverie.memory.origins import NoteOrigins
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.dreaming.clockwork import Sweep
+    from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -131,6 +134,7 @@ class App:
     circuit: UpstreamCircuit
     dreaming: Clockwork
     edge: AsyncExitStack
+    forgetter: Forgetter
 
     @property
     def config(self) -> Config:
@@ -223,6 +227,12 @@ class App:
         self.plugins.session_was_reset(rolled)
         self.queue.ring(rolled.key.value)
         return rolled
+
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Find what a person wants forgotten, or remove it. Raises what `Forgetter.plan` and `apply` raise."""
+        if apply:
+            return await self.forgetter.apply(agent, selection, options)
+        return await self.forgetter.plan(agent, selection, options)
 
     async def request_compaction(self, key: str, focus: str = "") -> Compaction:
         """Have a session compacted in the background; what is asked for, or is under way.
@@ -332,6 +342,7 @@ async def open_memory(
             transcripts=sessions,
             config=config.memory,
             clock=clock,
+            forgotten=ForgottenNotes(state),
             origins=origins,
             tracer=tracer,
             repair=exclusive,
@@ -466,6 +477,9 @@ async def open_app(
             drain_s=config.gateway.drain_s,
             unanswered=plugins.turn_unanswered,
         )
+        forgetter = await forgetter_of(
+            opened, Surroundings(pauses=(compactor.without_extracts,), gone=opened.turns.drop_view)
+        )
         edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
         background.start(tasks)
@@ -485,9 +499,30 @@ async def open_app(
                 circuit=circuit,
                 dreaming=dreaming,
                 edge=edge,
+                forgetter=forgetter,
             )
         finally:
             readiness.add(DRAINING, "running turns may finish; new ones are refused")
+
+
+async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
+    """What forgets in an open home. `around` is what runs beside it."""
+    config = opened.config
+    seeing = [name for name, plugin in config.plugins.items() if plugin.enabled and plugin.conversation_access]
+    told = tuple(f"The plugin {name} sees conversations and may keep copies: look there yourself." for name in seeing)
+    return Forgetter(
+        state=opened.state,
+        embeddings_db=opened.embeddings_db,
+        memory=opened.memory,
+        recalls=opened.evidence,
+        workspaces=opened.workspaces,
+        archive=opened.home.archive,
+        lasting=MemoryFile(opened.state, opened.workspaces, opened.clock, changes_kept=config.dreaming.changes_kept),
+        clock=opened.clock,
+        zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
+        file_bytes_max=config.memory.file_bytes_max,
+        around=replace(around, remarks=(*around.remarks, *told)),
+    )
 
 
 async def open_clockwork(

@@ -16,6 +16,7 @@
     │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
+    │   ├── RebuildRunsError        what is asked for must wait until the index is rebuilt
     │   ├── DreamingBlockedError    something keeps dreaming from it
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
@@ -156,6 +157,16 @@ class NothingToCompactError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="nothing_to_compact")
+
+
+class RebuildRunsError(RequestError):
+    """The index is being rebuilt, and what is asked for must not come in between."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="rebuild_runs")
 
 
 class DreamingBlockedError(RequestError):

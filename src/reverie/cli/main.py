@@ -763,6 +763,51 @@ def memory_undo(
     run(work, as_json=as_json)
 
 
+@memory.command(
+    "forget",
+    short_help="Have something forgotten, wherever it left its traces.",
+    epilog="\b\nExamples:\n  reverie memory forget --session main\n"
+    "  reverie memory forget --participant Jonas --apply\n"
+    "  reverie memory forget --source memory/2026-04-01.md --delete-file --apply\n"
+    "  reverie memory forget --since 2026-04-01 --until 2026-04-08 --apply",
+)
+def memory_forget(
+    home: HomeOption = None,
+    session: Annotated[
+        str, typer.Option(metavar="SESSION", help="A conversation: its id, or its key, with all it ever led to.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(metavar="P", help="A note below memory/, or an imported history or file of such.")
+    ] = "",
+    participant: Annotated[str, typer.Option(metavar="NAME", help="What this person said.")] = "",
+    since: Annotated[str | None, typer.Option(metavar="ISO", help="What was said or written from here on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="ISO", help="What was said or written before this.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this nothing is changed.")] = False,
+    delete_file: Annotated[bool, typer.Option("--delete-file", help="Delete the files of notes too.")] = False,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Delete files of the archive that hold some of it.")
+    ] = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would be forgotten, as a diff of every Markdown file and a count of everything else.
+
+    With --apply it is: in conversations, notes, the index, the cache of embeddings, MEMORY.md, reports and records.
+    What was interrupted goes on when the same is done again. Nothing brings it back, no import, and no undo.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_forget import ForgetFlags, forget
+
+        flags = ForgetFlags(
+            agent, session, source, participant, since, until,
+            apply=apply, delete_file=delete_file, archives=archives, as_json=as_json,
+        )  # fmt: skip
+        await forget(home, flags)
+
+    run(work, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):

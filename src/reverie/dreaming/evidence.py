@@ -25,6 +25,7 @@ from reverie.dreaming.recording import (
     with_signal,
 )
 from reverie.memory.origins import noted_by
+from reverie.sessions.forgetting import forgotten_among
 from reverie.types import SearchHit, least_trusted
 
 if TYPE_CHECKING:
@@ -66,12 +67,16 @@ class EvidenceTotals:
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """What became of entries given by an import. `gave_way` are entries, these or others, above what is kept."""
+    """What became of entries given by an import. `gave_way` are entries, these or others, above what is kept.
+
+    `forgotten` are of notes or conversations that a person had forgotten: they stay out.
+    """
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     gave_way: int = 0
+    forgotten: int = 0
 
 
 class RecallEntries:
@@ -199,6 +204,7 @@ class RecallEntries:
                 total.updated + done.updated,
                 total.unchanged + done.unchanged,
                 total.gave_way + done.gave_way,
+                total.forgotten + done.forgotten,
             )
 
         def changed(tx: Transaction) -> None:
@@ -271,14 +277,25 @@ class RecallEntries:
 
     def _take_in(self, tx: Transaction, agent: str, given: Sequence[RecallEntry]) -> TakenIn:
         added = updated = 0
-        for each in given:
+        taken = [each for each in given if not _is_forgotten(tx, agent, each)]
+        for each in taken:
             known = _find(tx, agent, each.key)
             entry = newer_of(known, replace(each, provenance=_whose(tx, agent, each)))
             if entry != known:
                 _put(tx, agent, entry)
                 added, updated = added + (known is None), updated + (known is not None)
         gone = tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
-        return TakenIn(added, updated, len(given) - added - updated, gone)
+        return TakenIn(added, updated, len(taken) - added - updated, gone, len(given) - len(taken))
+
+
+def _is_forgotten(tx: Transaction, agent: str, entry: RecallEntry) -> bool:
+    """Whether an entry is of a note, a conversation or messages that a person had forgotten."""
+    if not is_conversation(entry.path):
+        return bool(forgotten_among(tx, agent, "note", [entry.path]))
+    session_id = entry.path.partition("/")[2]
+    if forgotten_among(tx, agent, "session", [session_id]):
+        return True
+    return bool(tx.value("any_forgotten", session_id=session_id, first=entry.start_line, last=entry.end_line))
 
 
 def _whose(tx: Transaction, agent: str, passage: SearchHit | RecallEntry) -> Provenance:

@@ -8,6 +8,7 @@
     POST       /v1/memory/rebuild  build the index anew beside the live one, in the background
     POST       /v1/memory/dream    run a sweep of dreaming now, in the background
     GET        /v1/memory/dreams   the sweeps of late
+    POST       /v1/memory/forget   what is to be forgotten; with `apply` it is
 
 The agent is `agent` in the body or the query, else the one of the headers, else the default. What a caller did wrong is
 an OpenAI error object that names the field.
@@ -18,9 +19,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from starlette.responses import Response
 
 from reverie.clock import parse_instant
+from reverie.dreaming.forgetting import Options, Selection
 from reverie.errors import MemoryPathError, RequestError
 from reverie.gateway.body import decode_object, read_body
 from reverie.gateway.replies import listing, render
@@ -42,6 +45,10 @@ SEARCH_FIELDS = frozenset({"query", "agent", "maxResults", "minScore", "corpus",
 GET_FIELDS = frozenset({"path", "agent", "from", "lines"})
 APPEND_FIELDS = frozenset({"text", "path", "agent"})
 SYNC_FIELDS = frozenset({"agent"})
+FORGET_FIELDS = frozenset(
+    {"agent", "session", "source", "participant", "since", "until", "apply", "deleteFile", "archives"}
+)
+FORGET_CHARACTERS_MAX = 1_000
 DREAM_FIELDS = frozenset({"now"})
 DREAMS_FIELDS = frozenset({"limit"})
 DREAMS_SHOWN, DREAMS_SHOWN_MAX = 20, 100
@@ -120,7 +127,7 @@ class MemoryApi:
             StorageError, HomeError: it could not be put on record.
         """
         asked = await self._body(request, DREAM_FIELDS, may_be_empty=True)
-        begun = await self._app.dreaming.ask(_instant(asked))
+        begun = await self._app.dreaming.ask(_instant(asked, "now"))
         return _json({"started": begun.fresh, "run": begun.run.as_json()}, HTTPStatus.ACCEPTED)
 
     async def dreams(self, request: Request) -> Response:
@@ -133,6 +140,26 @@ class MemoryApi:
         limit = _limit(_known_fields(dict(request.query_params), DREAMS_FIELDS))
         runs = await self._app.dreaming.newest_runs(limit)
         return _json(listing([run.as_json() for run in runs]))
+
+    async def forget(self, request: Request) -> Response:
+        """`POST /v1/memory/forget`: what would be forgotten, or with `apply` what was.
+
+        Raises:
+            RequestError: it is not well formed, a session of it is busy, or the index is being rebuilt.
+            StorageError, HomeError: something could not be written; the same request goes on.
+        """
+        asked = await self._body(request, FORGET_FIELDS)
+        agent = self._asker(asked, request).agent
+        selection = Selection(
+            _text(asked, "session"),
+            _text(asked, "source"),
+            _text(asked, "participant"),
+            _instant(asked, "since"),
+            _instant(asked, "until"),
+        )
+        options = Options(_switch(asked, "deleteFile"), _switch(asked, "archives"))
+        done = await self._app.forget(agent, selection, options, apply=_switch(asked, "apply"))
+        return Response(await to_thread.run_sync(render, done.as_json()), media_type="application/json")
 
     async def _run(self, asked: JsonObject, request: Request, tool: Tool) -> Response:
         try:
@@ -182,18 +209,32 @@ def _known_fields(asked: JsonObject, fields: Collection[str]) -> JsonObject:
     return asked
 
 
-def _instant(asked: JsonObject) -> int | None:
-    """The instant from which a sweep looks; None for now."""
-    given = asked.get("now")
+def _instant(asked: JsonObject, name: str) -> int | None:
+    """An instant that is named; None when it is not given."""
+    given = asked.get(name)
     if given is None:
         return None
-    message = "`now` must be an instant as ISO 8601, such as 2026-04-03T03:00:00Z."
+    message = f"`{name}` must be an instant as ISO 8601, such as 2026-04-03T03:00:00Z."
     if not isinstance(given, str):
-        raise RequestError(message, param="now")
+        raise RequestError(message, param=name)
     try:
         return parse_instant(given)
     except ValueError:
-        raise RequestError(message, param="now") from None
+        raise RequestError(message, param=name) from None
+
+
+def _text(asked: JsonObject, name: str) -> str:
+    given = asked.get(name, "")
+    if not isinstance(given, str) or len(given) > FORGET_CHARACTERS_MAX:
+        raise RequestError(f"`{name}` must be a string of at most {FORGET_CHARACTERS_MAX} characters.", param=name)
+    return given.strip()
+
+
+def _switch(asked: JsonObject, name: str) -> bool:
+    given = asked.get(name, False)
+    if not isinstance(given, bool):
+        raise RequestError(f"`{name}` must be true or false.", param=name)
+    return given
 
 
 def _limit(asked: JsonObject) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.config import Config
     from reverie.dreaming.clockwork import Triggered
+    from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.runs import Begun, DreamRun
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
@@ -366,6 +367,15 @@ class GatewayApp(Protocol):
 
     async def expand_compaction(self, compaction: Compaction, after_seq: int) -> Expanded:
         """A page of the messages that a summary stands for, after a number."""
+        ...
+
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Find what a person wants forgotten; with `apply`, remove it.
+
+        Raises:
+            RequestError: it makes no sense, there is no such session, one of it is busy, or the index is rebuilt.
+            StorageError, HomeError: something could not be written; asking again goes on.
+        """
         ...
 
     def ask_for_rebuild(self) -> bool:

@@ -161,9 +161,10 @@ SELECT fingerprint FROM messages
 WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: newest_messages
--- The newest messages of a session from a number on, newest first.
+-- The newest messages of a session from a number on, newest first; those that were forgotten are left out.
 SELECT seq, role, text, extra, whose FROM said
-WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
+WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' AND extra <> '{"forgotten":true}'
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
 -- What is to be remembered of all sessions, after a position in their log.
@@ -175,7 +176,7 @@ WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'mes
 -- name: read_lines
 -- A stretch of one transcript.
 SELECT id AS position, session_id, agent, seq, role, text, speaker, said_on, created_at AS created_at_ms, origin,
-       whose AS provenance
+       whose AS provenance, extra = '{"forgotten":true}' AS forgotten, fingerprint
 FROM said WHERE session_id = :session_id AND seq >= :start AND kind = 'message' ORDER BY seq LIMIT :limit;
 
 -- name: whose_words
@@ -833,11 +834,6 @@ DELETE FROM dream_spend WHERE day < :day;
 
 -- Schedules and runs --------------------------------------------------------------------------------------------
 
-
--- Forgetting ----------------------------------------------------------------------------------------------------
-
--- When dreaming is due, and its runs.
-
 -- name: schedules
 -- The schedules, managed ones first; bounded.
 SELECT id, managed_by, name, cron, time_zone, enabled, created_at, fired_for FROM schedules
@@ -923,3 +919,204 @@ WHERE id IN (SELECT id FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT -
 -- name: newest_dream_runs
 -- The runs, those that began last first.
 SELECT * FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT :limit;
+
+
+-- Forgetting ----------------------------------------------------------------------------------------------------
+
+-- name: note_forgotten
+-- Names of what was forgotten, from a JSON list; one that is there keeps its time.
+INSERT INTO forgotten (agent, kind, name, at) SELECT :agent, :kind, value, :now FROM json_each(:names) WHERE true
+ON CONFLICT DO NOTHING;
+
+-- name: which_forgotten
+-- Those of some names that were forgotten.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name IN (SELECT value FROM json_each(:names));
+
+-- name: anything_forgotten
+-- Whether an agent had anything of a kind forgotten.
+SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind);
+
+-- name: forgotten_names
+-- What an agent had forgotten of a kind, in the order of names, between two of them, both excluded.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name > :after AND name < :high
+ORDER BY name LIMIT :limit;
+
+-- name: entry_heads
+-- Who wrote the entries of a transcript and when, after a number, without their words: messages that were not
+-- forgotten, and marks that quote one.
+SELECT seq, kind, role, speaker, created_at AS created_at_ms, turn_id,
+       CASE WHEN kind = 'turn_ended'
+            THEN coalesce((SELECT request ->> '$.messages[#-1].name' FROM turns WHERE turns.id = turn_id), '')
+            WHEN role = 'user' THEN coalesce(extra ->> '$.name', '') ELSE '' END AS name
+FROM messages
+WHERE session_id = :session_id AND seq > :after AND extra <> '{"forgotten":true}'
+  AND (kind = 'message' OR (kind = 'turn_ended' AND extra ->> '$.said' IS NOT NULL))
+ORDER BY seq LIMIT :limit;
+
+-- name: output_of_turns
+-- What the model wrote in some turns of a session, or in the turns that carried them.
+SELECT seq, turn_id FROM messages
+WHERE turn_id IN (SELECT value FROM json_each(:turns)
+                  UNION SELECT carrier_id FROM turns WHERE id IN (SELECT value FROM json_each(:turns)))
+  AND session_id = :session_id AND role <> 'user' AND kind = 'message' AND extra <> '{"forgotten":true}';
+
+-- name: unended_turn_of_session
+-- A turn of a session that has not ended.
+SELECT id FROM turns INDEXED BY turns_unended
+WHERE state IN ('accepted', 'queued', 'running') AND session_id = :session_id LIMIT 1;
+
+-- name: fingerprints_of
+-- The fingerprints and turns of some entries of a session.
+SELECT seq, kind, fingerprint, turn_id FROM messages
+WHERE session_id = :session_id AND seq IN (SELECT value FROM json_each(:seqs)) ORDER BY seq;
+
+-- name: overwrite_messages
+-- Zeros in the place of some messages' words, of the same length: shortening a row moves its neighbours about, and
+-- what was moved stays behind in the page.
+UPDATE messages SET text = substr(hex(zeroblob(octet_length(text) / 2 + 1)), 1, octet_length(text)),
+                    extra = '{' || substr(hex(zeroblob(octet_length(extra) / 2 + 1)), 1, octet_length(extra) - 2) || '}'
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_messages
+-- Messages lose what they said, who said it and when; their places, and by what they are known again, stay.
+UPDATE messages SET text = '', extra = '{"forgotten":true}', speaker = '', said_on = '', remember = 0
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_marks
+-- Marks of turns that ended without an answer quote their messages no more.
+UPDATE messages SET extra = json_remove(extra, '$.said')
+WHERE session_id = :session_id AND kind = 'turn_ended' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_turns
+-- Turns that have ended keep neither what was asked nor what was answered.
+UPDATE turns SET request = '{}', reply = NULL, drop_line = NULL
+WHERE id IN (SELECT value FROM json_each(:turns)) AND state NOT IN ('accepted', 'queued', 'running');
+
+-- name: delete_plugin_events_of_turns
+-- What plugins noted of some turns may quote them.
+DELETE FROM session_events WHERE session_key = :key AND turn_id IN (SELECT value FROM json_each(:turns))
+AND kind NOT LIKE 'turn.%' AND kind NOT LIKE 'session.%' AND kind NOT LIKE 'compaction.%';
+
+-- name: delete_session_events_between
+-- What happened under a key in a time, at most so many events.
+DELETE FROM session_events WHERE id IN (
+  SELECT id FROM session_events WHERE session_key = :key AND at BETWEEN :since AND :until LIMIT :limit
+);
+
+-- name: compactions_that_quote
+-- The summaries of a session that may hold something said from a number on: each is made on the one before it.
+SELECT id, state, first_seq, last_seq, flushed_to, summary <> '' AS says FROM compactions
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (summary <> '' OR flushed_to IS NOT NULL)
+ORDER BY last_seq, rowid LIMIT :limit;
+
+-- name: blank_compactions
+-- Summaries of a session that may hold something said from a number on are of no use any more.
+UPDATE compactions SET state = 'stale', summary = '', focus = '', audit = '{}', error = NULL
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (state <> 'stale' OR summary <> '' OR focus <> '');
+
+-- name: unhinge_summary
+-- A session whose summary may hold something said from a number on goes on with the one before, or with none.
+UPDATE sessions SET (compaction_id, history_start) = (
+  SELECT max(kept.id), coalesce(max(kept.last_seq), 0) + 1 FROM (
+    SELECT id, last_seq FROM compactions WHERE session_id = :id AND state = 'adopted' AND last_seq < :first_seq
+    ORDER BY last_seq DESC LIMIT 1) kept)
+WHERE id = :id AND compaction_id IN (SELECT id FROM compactions WHERE session_id = :id AND last_seq >= :first_seq);
+
+-- name: forget_in_session
+-- A session is not what its last prompt was made of.
+UPDATE sessions SET epoch = epoch + 1, epoch_reason = :reason, prompt_tokens = NULL, prompt_tokens_fresh = 0,
+       updated_at = :now WHERE id = :id;
+
+-- name: blank_continuity
+-- The sessions that followed one are told nothing of it any more.
+UPDATE messages SET extra = json_set(extra, '$.summary', '')
+WHERE kind = 'continuity' AND seq = 1 AND extra ->> '$.summary' <> '' AND session_id IN (
+  SELECT id FROM sessions WHERE key = :key AND started_at >= :since AND id <> :id AND parent_id IS NOT NULL
+);
+
+-- name: any_forgotten
+-- Whether a stretch of a transcript holds a message that was forgotten.
+SELECT EXISTS (SELECT 1 FROM messages
+               WHERE session_id = :session_id AND seq BETWEEN :first AND :last AND extra = '{"forgotten":true}');
+
+-- name: first_forgotten
+-- The first message of a session that was forgotten.
+SELECT min(seq) FROM messages WHERE session_id = :session_id AND extra = '{"forgotten":true}';
+
+-- name: sessions_of_agent
+-- An agent's sessions in the order of their ids, after one of them; none that is being imported.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE id > :after AND agent = :agent AND key NOT LIKE 'importing:%' ORDER BY id LIMIT :limit;
+
+-- name: sessions_of_keys
+-- An agent's sessions in a range of keys, the lower end included, in the order of key and beginning, from a place on.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE key >= :low AND key < :high AND (key, started_at, id) > (:key, :started_at, :id) AND agent = :agent
+ORDER BY key, started_at, id LIMIT :limit;
+
+-- name: release_origins
+-- What programs wrote into notes out of a session is theirs still, and names the session no more.
+UPDATE note_origins SET session_id = NULL WHERE session_id = :session_id AND agent = :agent;
+
+-- name: origins_of_session
+-- The digests of what programs wrote into notes out of a session, and when, after one of them.
+SELECT digest, at FROM note_origins WHERE session_id = :session_id AND agent = :agent AND digest > :after
+ORDER BY digest LIMIT :limit;
+
+-- name: times_of_turns
+-- From when to when some turns ran.
+SELECT coalesce(started_at, accepted_at), coalesce(finished_at, started_at, accepted_at) FROM turns
+WHERE id IN (SELECT value FROM json_each(:turns));
+
+-- name: entry_places_after
+-- A page of an agent's recall entries: where they stand, and their texts.
+SELECT id, path, start_line, end_line, snippet FROM recall_entries
+WHERE agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: delete_recall_entries
+-- Some recall entries go.
+DELETE FROM recall_entries WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: recall_event_bounds
+-- The numbers of the first and the last recorded search.
+SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM recall_events;
+
+-- name: searches_within
+-- Recorded searches of an agent in a range that were made in some sessions, or in some turns.
+SELECT id FROM recall_events WHERE id > :after AND id <= :upto AND agent = :agent
+AND (session_id IN (SELECT value FROM json_each(:sessions)) OR turn_id IN (SELECT value FROM json_each(:turns)));
+
+-- name: delete_recall_events
+-- Some recorded searches go, and what they surfaced with them.
+DELETE FROM recall_events WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: hits_within
+-- What an agent's searches in a range surfaced of some paths.
+SELECT h.event_id, h.rank, h.path, h.start_line, h.end_line, h.snippet
+FROM recall_events e JOIN recall_hits h ON h.event_id = e.id
+WHERE e.id > :after AND e.id <= :upto AND e.agent = :agent AND h.path IN (SELECT value FROM json_each(:paths));
+
+-- name: delete_recall_hits
+-- Some hits go, given as a list of [event, rank].
+DELETE FROM recall_hits WHERE (event_id, rank) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:ids));
+
+-- name: quoting_messages
+-- Results of tools and answers that quote memory, in a range of an agent's messages, that name one of some paths.
+SELECT m.session_id, m.seq, m.text FROM messages m JOIN sessions s ON s.id = m.session_id
+WHERE m.id > :after AND m.id <= :upto AND m.kind = 'message' AND (m.role = 'tool' OR m.remember = 0)
+  AND m.text <> :replaced AND s.agent = :agent
+  AND EXISTS (SELECT 1 FROM json_each(:paths) p WHERE instr(m.text, p.value) > 0) ORDER BY m.id;
+
+-- name: replace_quotes
+-- Another text in the place of some messages' own.
+UPDATE messages SET text = :text
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: memory_changes_after
+-- A page of the recorded changes of an agent's MEMORY.md with what stood there before; none that is under way.
+SELECT id, before, details FROM memory_changes
+WHERE agent = :agent AND id > :after AND state <> 'planned' ORDER BY id LIMIT :limit;
+
+-- name: delete_memory_change
+-- A recorded change goes: it cannot be undone any more.
+DELETE FROM memory_changes WHERE id = :id AND state <> 'planned';

@@ -130,8 +130,14 @@ CREATE TABLE dream_spend (
 -- What a person had forgotten: it is not taken in again, by whatever way it comes.
 CREATE TABLE forgotten (
   agent TEXT NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('session', 'note', 'message')),
-  name TEXT NOT NULL,                      -- a session's key, a path, or a message's digest
+  kind TEXT NOT NULL CHECK (kind IN ('session', 'history', 'message', 'note', 'paragraph')),
+  name TEXT NOT NULL,                      -- a session's id or key, the keys of a history, a path, or a digest
   at INTEGER NOT NULL,
   PRIMARY KEY (agent, kind, name)
 ) STRICT, WITHOUT ROWID;
+
+-- A message that is forgotten keeps its row and loses its words.
+CREATE TRIGGER message_changes AFTER UPDATE OF text ON messages BEGIN
+  UPDATE sessions SET transcript_bytes = transcript_bytes + octet_length(NEW.text) - octet_length(OLD.text)
+  WHERE id = NEW.session_id;
+END;
