@@ -22,14 +22,18 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
-from reverie.dreaming.clockwork import Clockwork, no_phases
+from reverie.dreaming.budget import Spend
+from reverie.dreaming.clockwork import Clockwork
 from reverie.dreaming.concepts import concept_tags
+from reverie.dreaming.consolidation import Consolidator
+from reverie.dreaming.deep import DeepSleep
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.forgetting import Forgetter, Surroundings
 from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sources import LiveSources
+from reverie.dreaming.sweep import dreamer_of
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.clockwork import Sweep
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
+    from reverie.dreaming.sweep import Dreamer
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -379,7 +384,9 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
-            promoter=_promoter(state, recalls, sessions, memory if exclusive else None, workspaces, config, clock),
+            promoter=_promoter(
+                state, recalls, sessions, memory if exclusive else None, workspaces, config, clock, origins
+            ),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
@@ -396,6 +403,7 @@ def _promoter(
     workspaces: Mapping[str, Path],
     config: Config,
     clock: Clock,
+    origins: NoteOrigins,
 ) -> Promoter:
     """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
 
@@ -405,7 +413,9 @@ def _promoter(
 
     dreaming = config.dreaming
     file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
-    sources = LiveSources(workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone)
+    sources = LiveSources(
+        workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
+    )
     return Promoter(file, recalls, sources, dreaming, recalls.zone)
 
 
@@ -418,11 +428,11 @@ async def open_app(
     embedder: Embedder | Unset | None = UNSET,
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
-    sweep: Sweep = no_phases,
+    sweep: Sweep | None = None,
 ) -> AsyncGenerator[App]:
     """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise.
 
-    `sweep` is what dreaming does when it is due.
+    `sweep` is what dreaming does when it is due, in the place of its phases.
     """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
@@ -448,7 +458,7 @@ async def open_app(
         compactor = _compactor(opened, model, compactions, bell, plugins)
         dreams = Wake()
         dreaming = await open_clockwork(
-            opened, sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
+            opened, asked_in_background(model), sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
         )  # fmt: skip
         background = Background(
             memory=opened.memory,
@@ -527,15 +537,39 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
 
 async def open_clockwork(
     opened: OpenMemory,
-    sweep: Sweep = no_phases,
+    model: Model | None = None,
+    sweep: Sweep | None = None,
     *,
-    settings: LiveSettings | None = None,
     wake: Callable[[], None] = lambda: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Clockwork:
-    """What begins the sweeps of a home, in the background or at once. `settings` are shared with whoever sweeps."""
-    settings = settings or await LiveSettings.of(opened.home, opened.config.dreaming)
+    """What begins the sweeps of a home, in the background or at once.
+
+    `model` is asked if `dreaming.model` names one for it. `sweep` takes the place of the phases.
+    """
+    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
+    sweep = sweep or _dreamer(opened, settings, model).sweep
     return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
+
+
+def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) -> Dreamer:
+    """One night of all agents: what it reads, where it promotes, whom it may ask, and within which budget."""
+    spend = Spend(opened.state, settings)
+    promoter = opened.promoter
+    if model is not None:
+        promoter = promoter.consolidating(Consolidator(model, settings.current, spend))
+    return dreamer_of(
+        database=opened.state,
+        clock=opened.clock,
+        recalls=opened.recalls,
+        workspaces=opened.workspaces,
+        settings=settings,
+        origins=opened.origins,
+        note_bytes_max=opened.config.memory.file_bytes_max,
+        model=model,
+        spend=spend,
+        promotes=DeepSleep(promoter),
+    )
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:
@@ -569,7 +603,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
     config = opened.config
     return Compactor(
         record=compactions,
-        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        model=asked_in_background(model),
         workspace=opened.workspaces.__getitem__,
         clock=opened.clock,
         settings=CompactionSettings(
@@ -582,6 +616,11 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
         wake=bell.ring,
         told=plugins.on_compaction,
     )
+
+
+def asked_in_background(model: Model) -> Model | None:
+    """The model for work that needs one: the offline responder can quote, and neither summarise nor tell."""
+    return None if isinstance(model, OfflineModel) else model
 
 
 def _turn_runner(

@@ -54,11 +54,6 @@ TRIGGER_S = 60.0
 """Triggers within this time of one another are one."""
 
 
-async def no_phases(run_id: str, now_ms: int) -> JsonObject:  # noqa: ARG001 (a sweep's signature)
-    """The sweep of a Reverie that has no phases to run."""
-    return {"skipped": "no phases"}
-
-
 @dataclass(frozen=True, slots=True)
 class Triggered:
     """What became of a trigger: a run was begun, one runs already, one was triggered a moment ago; or why none was."""

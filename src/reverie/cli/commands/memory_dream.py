@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from reverie.app import open_clockwork
+from reverie.app import asked_in_background, choose_model, open_clockwork
 from reverie.cli.commands.memory_promote import parse_now
 from reverie.cli.opening import find_home, open_home
 from reverie.cli.output import columns, say, say_json, warn
@@ -57,8 +57,12 @@ async def dream_now(given: Path | None, *, now: str | None, as_json: bool) -> No
 async def _here(home: Home, config: Config, at_ms: int | None) -> tuple[bool, JsonObject]:
     """Sweep in this process."""
     async with open_home(home, config) as opened:
-        clockwork = await open_clockwork(opened.memory)
-        begun = await clockwork.dream(at_ms)
+        model = choose_model(config)
+        try:
+            clockwork = await open_clockwork(opened.memory, asked_in_background(model))
+            begun = await clockwork.dream(at_ms)
+        finally:
+            await model.aclose()
     return begun.fresh, begun.run.as_json()
 
 
