@@ -22,6 +22,7 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.audit import Rules
 from reverie.dreaming.budget import Spend
 from reverie.dreaming.clockwork import Clockwork
 from reverie.dreaming.concepts import concept_tags
@@ -32,6 +33,7 @@ from reverie.dreaming.forgetting import Forgetter, Surroundings
 from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.repair import Repairer
 from reverie.dreaming.sources import LiveSources
 from reverie.dreaming.sweep import dreamer_of
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
@@ -112,6 +114,7 @@ class OpenMemory:
     evidence: RecallEvidence
     recalls: RecallEntries
     promoter: Promoter
+    repairer: Repairer
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     origins: NoteOrigins
@@ -387,6 +390,7 @@ async def open_memory(
             promoter=_promoter(
                 state, recalls, sessions, memory if exclusive else None, workspaces, config, clock, origins
             ),
+            repairer=Repairer(state, workspaces, clock, Rules(config.dreaming.entries_max, recalls.zone)),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
@@ -558,6 +562,10 @@ def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) ->
     promoter = opened.promoter
     if model is not None:
         promoter = promoter.consolidating(Consolidator(model, settings.current, spend))
+
+    async def put_right(agent: str) -> JsonObject:
+        return (await opened.repairer.repair(agent)).as_json()
+
     return dreamer_of(
         database=opened.state,
         clock=opened.clock,
@@ -569,6 +577,7 @@ def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) ->
         model=model,
         spend=spend,
         promotes=DeepSleep(promoter),
+        repair=put_right,
     )
 
 
