@@ -101,7 +101,11 @@ CATCH_UP_S_MAX = 1.0
 
 @dataclass(frozen=True, slots=True)
 class OpenMemory:
-    """A home whose memory is open: what `search`, `import` and the library need."""
+    """A home whose memory is open: what `search`, `import` and the library need.
+
+    Who dreams holds `dreaming` for each step, and who forgets for all of it: the one does not read what the other
+    removes.
+    """
 
     home: Home
     config: Config
@@ -120,6 +124,7 @@ class OpenMemory:
     origins: NoteOrigins
     tools: MemoryTools
     directory: SessionDirectory
+    dreaming: asyncio.Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +401,7 @@ async def open_memory(
             origins=origins,
             tools=tools,
             directory=SessionDirectory(state, clock, next(iter(workspaces))),
+            dreaming=asyncio.Lock(),
         )
 
 
@@ -535,7 +541,7 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         clock=opened.clock,
         zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
         file_bytes_max=config.memory.file_bytes_max,
-        around=replace(around, remarks=(*around.remarks, *told)),
+        around=replace(around, pauses=(*around.pauses, lambda: opened.dreaming), remarks=(*around.remarks, *told)),
     )
 
 
@@ -578,6 +584,7 @@ def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) ->
         spend=spend,
         promotes=DeepSleep(promoter),
         repair=put_right,
+        alone=opened.dreaming,
     )
 
 
