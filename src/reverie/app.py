@@ -24,6 +24,9 @@ from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.memory_file import MemoryFile
+from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.sources import LiveSources
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -97,6 +100,7 @@ class OpenMemory:
     memory: MemoryIndex
     evidence: RecallEvidence
     recalls: RecallEntries
+    promoter: Promoter
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     origins: NoteOrigins
@@ -343,6 +347,9 @@ async def open_memory(
             origins=origins,
             owns_index=exclusive,
         )
+        sources = LiveSources(
+            workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
+        )
         turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home=home,
@@ -355,12 +362,33 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
+            promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, config, clock),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
             tools=tools,
             directory=SessionDirectory(state, clock, next(iter(workspaces))),
         )
+
+
+def _promoter(
+    state: Database,
+    recalls: RecallEntries,
+    sources: LiveSources,
+    memory: MemoryIndex | None,
+    workspaces: Mapping[str, Path],
+    config: Config,
+    clock: Clock,
+) -> Promoter:
+    """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
+
+    async def written(agent: str, path: str) -> None:
+        if memory is not None:
+            await memory.sync_workspace(agent, [path])
+
+    dreaming = config.dreaming
+    file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
+    return Promoter(file, recalls, sources, dreaming, recalls.zone)
 
 
 @asynccontextmanager

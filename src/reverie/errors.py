@@ -31,6 +31,7 @@
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
     ├── MemoryPathError             a path is outside the memory, or not a memory file
+    ├── UndoRefusedError            a change of MEMORY.md cannot be taken back
     ├── ImportFileError             a file to import is not in a known format
     ├── CostNotAgreedError          something would cost money, and nobody said yes
     ├── ServerRefusedError          a running server did not do what a command asked of it
@@ -273,6 +274,10 @@ class TextRefusedError(EmbedderError):
 
 class MemoryPathError(ReverieError):
     """A path is outside the memory, or is not a memory file."""
+
+
+class UndoRefusedError(ReverieError):
+    """A change of MEMORY.md cannot be taken back: there is none, or it was never made, or is undone already."""
 
 
 class ImportFileError(ReverieError):

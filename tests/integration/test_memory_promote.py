@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import pytest
 from typer.testing import CliRunner
 
@@ -124,3 +125,102 @@ def test_what_cannot_be_answered_is_said_so(home: Home) -> None:
         result = run(home, *arguments)
         assert result.exit_code
         assert words in result.output
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(home: Home) -> Home:
+    """The home, with the note that the good passage stands in, two lines further down."""
+    workspace = home.path / "agents" / "main" / "workspace"
+    (workspace / "memory" / "2026-04-01.md").write_text(
+        "# 2026-04-01\n\n\n\nThe roaster is serviced in March.\n", "utf-8"
+    )
+    (workspace / "MEMORY.md").write_text("Mine.\n", "utf-8")
+    return home
+
+
+WRITTEN = """\
+Mine.
+
+## Promoted From Short-Term Memory (2026-04-06)
+
+<!-- openclaw-memory-promotion:memory:memory/2026-04-01.md:3:3 -->
+- The roaster is serviced in March. [score=0.820 recalls=5 avg=0.850 source=memory/2026-04-01.md:5-5]
+"""
+
+
+def memory_of(home: Home) -> str:
+    return (home.path / "agents" / "main" / "workspace" / "MEMORY.md").read_text("utf-8")
+
+
+def test_promoting_and_taking_it_back(noted: Home) -> None:
+    """Shown first, then written, listed, found by a search, and undone to the byte."""
+    shown = run(noted, "promote", "--now", NOW, "--dry-run")
+    assert shown.stdout.endswith("1 entry would be written to MEMORY.md\n")
+    assert memory_of(noted) == "Mine.\n"
+
+    said = run_json(noted, "promote", "--now", NOW, "--apply")["apply"]
+    assert memory_of(noted) == WRITTEN
+    assert (said["applied"], said["appended"], said["reconciledExisting"], said["gates"]) == (1, 1, 0, {"recalls": 2})
+    assert [(each["key"], each["startLine"]) for each in said["appliedCandidates"]] == [(KEY.format(3), 5)]
+    assert said["diff"].rstrip("\n") in shown.stdout
+    found = CliRunner().invoke(app, ["search", "roaster promoted", "--home", str(noted.path), "--json"]).stdout
+    assert '"path": "MEMORY.md"' in found
+
+    (change,) = run_json(noted, "changes")["changes"]
+    assert (change["id"], change["state"], change["added"][0]["keys"]) == (said["changeId"], "applied", [KEY.format(3)])
+    assert f"{said['changeId']}  " in run(noted, "changes").stdout
+    dry = run_json(noted, "undo", said["changeId"], "--dry-run")
+    assert (dry["changeId"], dry["exact"], memory_of(noted)) == (None, True, WRITTEN)
+    assert "MEMORY.md as it was before (1 entry)" in run(noted, "undo").stdout
+    assert memory_of(noted) == "Mine.\n"
+    again = run(noted, "undo")
+    assert (again.exit_code, "nothing was promoted that could be undone" in again.output) == (1, True)
+    assert run_json(noted, "promote", "--now", NOW, "--apply")["apply"]["gates"]["promoted"] == 1
+
+
+def test_what_is_not_written_is_listed_with_its_reason(home: Home) -> None:
+    """For a person and for programs; without its note the passage is gone."""
+    said = run_json(home, "promote", "--now", NOW, "--apply")["apply"]
+    assert [(each["category"], each["reason"]) for each in said["rejectedCandidates"]] == [
+        ("source", "what it came from is gone")
+    ]
+    assert (said["rejections"], said["changeId"], said["diff"]) == ({"source": 1}, None, "")
+    shown = run(home, "promote", "--now", NOW, "--apply").stdout
+    assert "source       memory/2026-04-01.md:3-3  what it came from is gone\n0 entries written to MEMORY.md\n" in shown
+
+
+def test_defaults_are_the_settings(noted: Home) -> None:
+    """The gates are those of the configuration; a list is not cut by the limit of a night, what writes is."""
+    with noted.config_file.open("a", encoding="utf-8") as file:
+        file.write('[dreaming]\nmode = "rem"\nrecalls_min = 1\ndays_min = 1\nlimit = 0\n')
+    rules = run_json(noted, "promote", "--now", NOW)["rules"]
+
+    assert (rules["minScore"], rules["minRecallCount"], rules["minUniqueQueries"], rules["minDays"]) == (0.85, 1, 3, 1)
+    assert rules["limit"] is None
+    said = run_json(noted, "promote", "--now", NOW, "--apply")
+    assert (said["rules"]["limit"], said["apply"]["waiting"]) == (0, "dreaming.limit is 0: nothing is promoted")
+    assert (
+        run_json(noted, "promote", "--now", NOW, "--apply", "--limit", "1", "--min-score", "0.8")["apply"]["applied"]
+        == 1
+    )
+
+
+def test_counting_as_openclaw_does_writes_nothing(noted: Home) -> None:
+    """It is refused with a word."""
+    result = run(noted, "promote", "--now", NOW, "--apply", "--counting", "upstream")
+
+    assert result.exit_code
+    assert "counting" in result.output
+    assert memory_of(noted) == "Mine.\n"
+
+
+def test_beside_somebody_who_has_the_home(noted: Home) -> None:
+    """It is written all the same, under the same lock; the owner of the index notices the file."""
+    lock = filelock.FileLock(noted.path / "reverie.lock")
+    with lock.acquire(timeout=0):
+        assert run_json(noted, "promote", "--now", NOW, "--apply")["apply"]["appended"] == 1
+        assert memory_of(noted) == WRITTEN
+        assert run_json(noted, "undo")["exact"]

@@ -51,15 +51,19 @@ AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose
 NowOption = Annotated[
     str | None, typer.Option("--now", metavar="ISO", help="Look from this instant, as 2026-04-03T03:00:00Z. [now]")
 ]
-MinScoreOption = Annotated[float | None, typer.Option(metavar="X", help="The least score, 0 to 1. [0.75]")]
+MinScoreOption = Annotated[
+    float | None, typer.Option(metavar="X", help="The least score, 0 to 1. [dreaming.score_min]")
+]
 MinRecallsOption = Annotated[
-    int | None, typer.Option(metavar="N", help="How often people and models must have found it. [3]")
+    int | None, typer.Option(metavar="N", help="How often people and models must have found it. [dreaming.recalls_min]")
 ]
 MinQueriesOption = Annotated[
-    int | None, typer.Option(metavar="N", help="By how many different questions of theirs. [2]")
+    int | None, typer.Option(metavar="N", help="By how many different questions of theirs. [dreaming.queries_min]")
 ]
-MinDaysOption = Annotated[int | None, typer.Option(metavar="N", help="On how many different days. [0]")]
-MaxAgeOption = Annotated[int | None, typer.Option(metavar="DAYS", help="How long ago the last time may be. [any time]")]
+MinDaysOption = Annotated[int | None, typer.Option(metavar="N", help="On how many different days. [dreaming.days_min]")]
+MaxAgeOption = Annotated[
+    int | None, typer.Option(metavar="DAYS", help="How long ago the last time may be. [dreaming.age_days_max]")
+]
 CountingOption = Annotated[
     Literal["strict", "upstream"],
     typer.Option(
@@ -559,12 +563,19 @@ def memory_export_recalls(
 
 
 @memory.command(
-    "promote", epilog="\b\nExamples:\n  reverie memory promote\n  reverie memory promote --json --min-days 2"
+    "promote",
+    epilog="\b\nExamples:\n  reverie memory promote\n  reverie memory promote --dry-run\n"
+    "  reverie memory promote --apply --limit 3",
 )
 def memory_promote(
     home: HomeOption = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write them into MEMORY.md.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how --apply would change MEMORY.md.")] = False,
     now: NowOption = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="How many at most, the best first. [all]")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many at most, the best first. [all; dreaming.limit where it writes]"),
+    ] = None,
     min_score: MinScoreOption = None,
     min_recalls: MinRecallsOption = None,
     min_unique_queries: MinQueriesOption = None,
@@ -575,9 +586,10 @@ def memory_promote(
     agent: AgentOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """List what would be promoted to MEMORY.md, and how much was refused why. Nothing is written.
+    """List what would be promoted to MEMORY.md, and how much was refused why; with --apply, promote it.
 
-    Works beside a running server. A value that makes no sense, such as -1, means the default.
+    Works beside a running server. The defaults are the settings under `dreaming`; a value that makes no sense, such as
+    -1, means the default. `reverie memory undo` takes a promotion back.
     """
 
     async def work() -> None:
@@ -588,7 +600,7 @@ def memory_promote(
             min_score, min_recalls, min_unique_queries, min_days, max_age_days,
             limit=limit, include_promoted=include_promoted, counting=counting,
         )  # fmt: skip
-        await promote_here(home, PromoteFlags(agent, options, now, as_json))
+        await promote_here(home, PromoteFlags(agent, options, now, as_json, apply=apply, dry_run=dry_run))
 
     run(work, as_json=as_json)
 
@@ -626,6 +638,50 @@ def memory_promote_explain(
             include_promoted=include_promoted, counting=counting,
         )  # fmt: skip
         await explain_here(home, selector, PromoteFlags(agent, options, now, as_json))
+
+    run(work, as_json=as_json)
+
+
+@memory.command("changes", epilog="\b\nExample:\n  reverie memory changes")
+def memory_changes(
+    home: HomeOption = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1_000, help="How many to show.")] = 20,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """List what dreaming changed in MEMORY.md, the newest first. Works beside a running server."""
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_undo import list_changes
+
+        await list_changes(home, agent=agent, limit=limit, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "undo",
+    epilog="\b\nExamples:\n  reverie memory undo\n  reverie memory undo --dry-run\n"
+    "  reverie memory undo mem_019d62a9fa044288236d",
+)
+def memory_undo(
+    change: Annotated[
+        str | None, typer.Argument(metavar="[CHANGE]", help="Its id, as `reverie memory changes` shows it. [the last]")
+    ] = None,
+    home: HomeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how MEMORY.md would change.")] = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Take a promotion back. What you wrote into MEMORY.md since stays.
+
+    What it had written stays marked as promoted, so that it does not come back. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_undo import undo_change
+
+        await undo_change(home, change, agent=agent, dry_run=dry_run, as_json=as_json)
 
     run(work, as_json=as_json)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from reverie.config import DreamingMode
     from reverie.dreaming.entry import RecallEntry
+    from reverie.types import Provenance
 
 T = TypeVar("T")
 Counting = Literal["strict", "upstream"]
@@ -41,7 +42,9 @@ DAY_MS = 86_400_000
 SPAN_DAYS_FULL = 7
 NO_DAY = 0
 _PHASE_DAYS_HALF = 14.0
-_TRUSTED = frozenset({"owner", "agent"})
+TRUSTED: frozenset[Provenance] = frozenset({"owner", "agent"})
+"""Whose words may be promoted."""
+
 _CORPUS = "memory/.dreams/session-corpus/"
 _LN_FREQUENCY = math.log(11)
 _LN_HITS = math.log(7)
@@ -328,7 +331,7 @@ def _has(entry: RecallEntry, rules: Rules, youth_days: float) -> tuple[float, ..
         and _is_source(entry.path)
         and (is_strict or not is_conversation(entry.path)),
         _is_fit(entry.snippet) if is_strict else refused_by_openclaw(entry.snippet) is None,
-        entry.provenance in _TRUSTED or (not is_strict and _CORPUS in entry.path),
+        entry.provenance in TRUSTED or (not is_strict and _CORPUS in entry.path),
         entry.promoted_at_ms is None or rules.include_promoted,
         signals,
         entry.recall_count if is_strict else signals,

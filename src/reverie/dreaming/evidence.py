@@ -91,7 +91,7 @@ class RecallEntries:
         self._database = database
         self._clock = clock
         self._entries_max = entries_max
-        self._zone = zone
+        self.zone = zone
         self.tags = tags
 
     def note(self, tx: Transaction, search: RecallNote) -> None:
@@ -151,19 +151,8 @@ class RecallEntries:
 
         False: there is no such entry any more.
         """
-
-        def work(tx: Transaction) -> bool:
-            known = _find(tx, agent, key)
-            if known is None:
-                return False
-            text = snippet[:SNIPPET_CHARACTERS_MAX]
-            _put(
-                tx, agent, replace(known, start_line=start_line, end_line=end_line, snippet=text, promoted_at_ms=at_ms)
-            )
-            tx.execute("recall_entries_changed", agent=agent, at=at_ms)
-            return True
-
-        return await self._database.write(work)
+        place = (start_line, end_line)
+        return await self._database.write(lambda tx: promoted(tx, agent, key, at_ms, place, snippet))
 
     async def take_in(
         self, agent: str, given: Sequence[RecallEntry], *, updated_at_ms: int, phases_updated_at_ms: int = 0
@@ -195,7 +184,7 @@ class RecallEntries:
 
     def day(self, at_ms: int) -> str:
         """The day of an instant, `YYYY-MM-DD`, as entries count it."""
-        return day_of(at_ms, self._zone)
+        return day_of(at_ms, self.zone)
 
     # -- on the database's writer thread -------------------------------------------------------------------------
 
@@ -249,6 +238,20 @@ def _whose(tx: Transaction, agent: str, passage: SearchHit | RecallEntry) -> Pro
         return least_trusted((row[0] for row in rows), default="untrusted")
     text = passage.text if isinstance(passage, SearchHit) else passage.snippet
     return least_trusted((passage.provenance, noted_by(tx, agent, text)))
+
+
+def promoted(
+    tx: Transaction, agent: str, key: str, at_ms: int, place: tuple[int, int] | None = None, snippet: str = ""
+) -> bool:
+    """As `RecallEntries.mark_promoted`, within a transaction; without a place, lines and words stay as they are."""
+    known = _find(tx, agent, key)
+    if known is None:
+        return False
+    start, end = place or (known.start_line, known.end_line)
+    text = snippet[:SNIPPET_CHARACTERS_MAX] or known.snippet
+    _put(tx, agent, replace(known, start_line=start, end_line=end, snippet=text, promoted_at_ms=at_ms))
+    tx.execute("recall_entries_changed", agent=agent, at=at_ms)
+    return True
 
 
 def _page(tx: Transaction, agent: str, after: int, limit: int) -> EntryPage:

@@ -100,7 +100,10 @@ class GeneratedEntry:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSection:
-    """A section: its lines, 1-based, from the heading to its last entry. `whole`: nobody else wrote into it."""
+    """A section: its lines, 1-based, from the heading to its last entry.
+
+    `whole`: nobody else wrote into it. `apart`: at most behind it, after a blank line.
+    """
 
     kind: SectionKind
     day: str
@@ -108,6 +111,7 @@ class GeneratedSection:
     last_line: int
     entries: tuple[GeneratedEntry, ...]
     whole: bool
+    apart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class _Open:
     last_line: int
     entries: list[GeneratedEntry] = field(default_factory=list[GeneratedEntry])
     whole: bool = True
+    apart: bool = True
 
 
 def generated_sections(text: str) -> tuple[GeneratedSection, ...]:
@@ -200,17 +205,21 @@ def _read(text: str) -> tuple[tuple[GeneratedSection, ...], tuple[GeneratedEntry
             entries.append(entry)
             number = entry.last_line
             if current is not None:
+                current.apart = current.apart and current.whole
                 current.entries.append(entry)
                 current.last_line = entry.last_line
         elif current is not None and line.strip():
             current.whole = False
-    found = (
-        GeneratedSection(
-            each.kind, each.day, each.first_line, each.last_line, tuple(each.entries), each.whole and bool(each.entries)
-        )
-        for each in sections
-    )
-    return tuple(found), tuple(entries)
+            current.apart = current.apart and bool(current.entries) and number > current.last_line + 1
+    return tuple(map(_closed, sections)), tuple(entries)
+
+
+def _closed(section: _Open) -> GeneratedSection:
+    some = bool(section.entries)
+    return GeneratedSection(
+        section.kind, section.day, section.first_line, section.last_line, tuple(section.entries),
+        section.whole and some, section.apart and some,
+    )  # fmt: skip
 
 
 def _opened(line: str, number: int) -> _Open | None:
@@ -323,7 +332,7 @@ def _ranges(
     left = {entry.first_line: entry.last_line for entry in going}
     ranges: list[tuple[int, int]] = []
     for section in sections:
-        if section.whole and all(entry.first_line in left for entry in section.entries):
+        if section.apart and all(entry.first_line in left for entry in section.entries):
             start = section.first_line - 1
             ranges.append((start - (start > 0 and not lines[start - 1].strip()), section.last_line))
             for entry in section.entries:
@@ -360,7 +369,7 @@ def with_restored(text: str, day: str, kind: SectionKind, lines: Sequence[str]) 
 
     Where there is none any more it stands before the first younger one, else at the end.
     """
-    sections = [section for section in generated_sections(text) if section.whole]
+    sections = [section for section in generated_sections(text) if section.apart]
     same = next((section for section in sections if (section.kind, section.day) == (kind, day)), None)
     if same is not None:
         return _inserted(text, _offset(text, same.last_line), lines)

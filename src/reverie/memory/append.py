@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,7 +48,13 @@ LOCK_FILE = ".reverie-append.lock"
 LOCK_S_MAX = 10.0
 """How long an append waits for another process that appends; one takes milliseconds."""
 
-_appending = threading.Lock()
+WORKSPACES_KEPT_MAX = 256
+
+
+@lru_cache(maxsize=WORKSPACES_KEPT_MAX)
+def _in_process(workspace: Path) -> threading.Lock:  # noqa: ARG001 (one lock each)
+    """A lock for the threads of this process, which wait for it without trying; the file's lock is what counts."""
+    return threading.Lock()
 
 
 class AppendedNote(NamedTuple):
@@ -115,7 +122,7 @@ def append_note(
         raise MemoryPathError("a note needs some text")
     name = resolve_appendable(path or daily_path(date))
     file = workspace / name
-    with _only_writer(workspace, file, lock_s_max):
+    with only_writer(workspace, file, lock_s_max):
         for _ in range(NOTE_RETRIES_MAX):
             before = _identity(file)
             held = _held(workspace, name, file_bytes_max)
@@ -195,10 +202,18 @@ def _joined(name: str, held: FileContent | None, note: str) -> tuple[bytes, Appe
 
 
 @contextmanager
-def _only_writer(workspace: Path, file: Path, lock_s_max: float) -> Generator[None]:
-    """Be the one that adds notes to a workspace; the folder of the file is made."""
-    lock = filelock.FileLock(workspace / LOCK_FILE, timeout=lock_s_max)
-    with _appending:
+def only_writer(workspace: Path, file: Path, lock_s_max: float = LOCK_S_MAX) -> Generator[None]:
+    """Be the one program that writes into a workspace; the folder of the file is made.
+
+    It blocks, and may be entered and left on different threads.
+
+    Raises:
+        StorageError: another process writes for longer than `lock_s_max`.
+        HomeReadOnlyError: the workspace cannot be written.
+        MemoryPathError: the file is a link, or below one.
+    """
+    lock = filelock.FileLock(workspace / LOCK_FILE, timeout=lock_s_max, thread_local=False)
+    with _in_process(workspace):
         try:
             if crosses_link(workspace, file.relative_to(workspace).as_posix()):
                 raise MemoryPathError(f"{file} is a symbolic link, or below one: not written, it may point anywhere")

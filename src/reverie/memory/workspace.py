@@ -54,10 +54,17 @@ def create_workspace(workspace: Path) -> None:
             write_atomic(workspace / name, text)
 
 
-def write_atomic(path: Path, text: str | bytes, *, sync: Callable[[int], None] = os.fsync) -> None:
+def write_atomic(
+    path: Path,
+    text: str | bytes,
+    *,
+    sync: Callable[[int], None] = os.fsync,
+    still: Callable[[], bool] | None = None,
+) -> bool:
     """Replace a file's text, or create it: afterwards it holds the old text or the new one, never a mixture.
 
-    The file keeps its permissions. `sync` forces a descriptor's data to disk.
+    The file keeps its permissions. `sync` forces a descriptor's data to disk. `still` is asked at the last moment, when
+    the new text is on disk under another name: False leaves the old file as it is, and so is the result.
 
     Raises:
         HomeReadOnlyError: the place cannot be written.
@@ -70,11 +77,15 @@ def write_atomic(path: Path, text: str | bytes, *, sync: Callable[[int], None] =
     try:
         data = clean(text).encode("utf-8") if isinstance(text, str) else text
         _write_new(temporary, data, _mode_of(path), sync)
+        if still is not None and not still():
+            temporary.unlink()
+            return False
         temporary.replace(path)
         _sync_folder(path.parent, sync)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise write_error(error, path) from error
+    return True
 
 
 def read_markdown(path: Path, bytes_max: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.cli.commands.memory_promote import matching, parse_now, promote, promote_explain
-from reverie.dreaming.candidates import DAY_MS, Options
+from reverie.dreaming.candidates import DAY_MS, Rules
 from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
 from reverie.errors import ConfigError, MemoryPathError
 
@@ -55,7 +55,7 @@ INGESTED = replace(entry(7), recall_count=0, daily_count=5, user_queries=())
 
 async def test_candidates_and_refusals_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """For programs: the rules, each candidate under OpenClaw's names with its parts, and how many each gate refused."""
-    await promote(Pages(GOOD, RARE, INGESTED, page=2), "main", Options(), NOW_MS, as_json=True)
+    await promote(Pages(GOOD, RARE, INGESTED, page=2), "main", Rules(), NOW_MS, as_json=True)
     said: dict[str, Any] = json.loads(capsys.readouterr().out)
 
     assert {key: said[key] for key in ("agent", "counting", "now", "rejected")} == {
@@ -79,8 +79,8 @@ async def test_candidates_and_refusals_are_counted(capsys: pytest.CaptureFixture
 
 async def test_upstream_counting_and_limits_reach_the_ranking(capsys: pytest.CaptureFixture[str]) -> None:
     """As OpenClaw counts, what was only ingested is a candidate; one beyond the limit waits, over all pages."""
-    options = Options(counting="upstream", limit=1)
-    await promote(Pages(GOOD, INGESTED, page=1), "main", options, NOW_MS, as_json=True)
+    rules = Rules(counting="upstream", limit=1)
+    await promote(Pages(GOOD, INGESTED, page=1), "main", rules, NOW_MS, as_json=True)
     said = json.loads(capsys.readouterr().out)
 
     assert [found["startLine"] for found in said["candidates"]] == [3]
@@ -89,7 +89,7 @@ async def test_upstream_counting_and_limits_reach_the_ranking(capsys: pytest.Cap
 
 async def test_a_person_sees_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Best first, with the refusals below; text cannot steer the terminal."""
-    await promote(Pages(entry(3, snippet="beans\x1b[2J"), RARE), "main", Options(), NOW_MS, as_json=False)
+    await promote(Pages(entry(3, snippet="beans\x1b[2J"), RARE), "main", Rules(), NOW_MS, as_json=False)
 
     assert capsys.readouterr().out == (
         "score  recalls  questions  days  place                     passage\n"
@@ -100,7 +100,7 @@ async def test_a_person_sees_a_table(capsys: pytest.CaptureFixture[str]) -> None
 
 async def test_an_explanation_shows_every_part_and_every_gate(capsys: pytest.CaptureFixture[str]) -> None:
     """Also those gates that were not what refused it."""
-    await promote_explain(Pages(GOOD, INGESTED), "main", INGESTED.key, Options(), NOW_MS, as_json=False)
+    await promote_explain(Pages(GOOD, INGESTED), "main", INGESTED.key, Rules(), NOW_MS, as_json=False)
 
     assert (
         capsys.readouterr().out
@@ -117,6 +117,7 @@ score 0.820
   phases of sleep                 + 0.000
 gates
   passed  source      a daily note: yes
+  passed  content     it says something: yes
   passed  provenance  written by you or the agent: yes
   passed  promoted    not promoted yet: yes
   passed  signals     5 signals of any kind, 1 needed
@@ -130,9 +131,16 @@ gates
     )
 
 
+async def test_an_explanation_says_what_is_wrong_with_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """The gate of content names what it saw."""
+    await promote_explain(Pages(entry(3, snippet="When is it due?")), "main", NOTE, Rules(), NOW_MS, as_json=False)
+
+    assert "  FAILED  content     it says something: no, nothing but questions\n" in capsys.readouterr().out
+
+
 async def test_an_explanation_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """The same figures, with the weights and whether each gate is passed."""
-    await promote_explain(Pages(GOOD), "main", "ROASTER", Options(age_days_max=0), NOW_MS, as_json=True)
+    await promote_explain(Pages(GOOD), "main", "ROASTER", Rules(age_days_max=0), NOW_MS, as_json=True)
     said = json.loads(capsys.readouterr().out)
 
     assert (said["selector"], said["more"]) == ("ROASTER", 0)
@@ -160,7 +168,7 @@ async def test_a_selector_is_a_key_a_path_or_a_passage() -> None:
 async def test_what_no_search_surfaced_is_said_so() -> None:
     """An error names what can be given."""
     with pytest.raises(MemoryPathError, match="give a key, or part of a path"):
-        await promote_explain(Pages(GOOD), "main", "kettle", Options(), NOW_MS, as_json=True)
+        await promote_explain(Pages(GOOD), "main", "kettle", Rules(), NOW_MS, as_json=True)
 
 
 def test_now_is_an_instant() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.dreaming.contamination import CHARACTERS_MAX, contaminated, refused_by_openclaw, unfit
@@ -225,6 +225,7 @@ def test_openclaw_of_april_refuses_only_its_own_output() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_is_decided(text: str) -> None:
     """Whatever a text holds there is an answer, and what is refused as a part is refused as a whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.dreaming.relocation import Place, excerpt, is_fenced, relocate, relocate_message, shown_text
@@ -189,6 +189,7 @@ WORDS = st.sampled_from(["kiln", "tea", "due", "Anna", "drum", "März", "备份"
 PARAGRAPHS = st.lists(st.lists(WORDS, min_size=3, max_size=30).map(" ".join), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(PARAGRAPHS, st.sampled_from(["", "- ", "## ", "> "]), st.booleans())
 def test_our_own_passages_are_found(paragraphs: list[str], mark: str, by_lines: bool) -> None:  # noqa: FBT001 (drawn)
     """Whatever our chunkers cut from a file is found in it, on the lines that the index says, or an equal place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.dreaming.sections import (
@@ -336,6 +336,7 @@ def _user_lines(text: str) -> list[str]:
     return [line.rstrip("\r") for number, line in enumerate(text.split("\n"), 1) if number not in gone and line.strip()]
 
 
+@settings(deadline=None)
 @given(OWN, NEWS, st.integers(0, 900), st.floats(0, 1))
 def test_whatever_is_promoted_the_owners_text_stays(
     text: str, news: list[tuple[int, str]], chars_max: int, loss: float
@@ -357,6 +358,7 @@ def test_whatever_is_promoted_the_owners_text_stays(
         text = made.text
 
 
+@settings(deadline=None)
 @given(KEYS, st.text(max_size=200), st.sampled_from(["", "Mine.", "Mine.\r\n", "```\n```\n"]))
 def test_no_passage_can_be_more_than_its_entry(key: str, said: str, text: str) -> None:
     """Whatever it holds, it is one marker and one line, read back as what was written, and gone without a trace."""

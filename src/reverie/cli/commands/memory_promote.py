@@ -1,4 +1,4 @@
-"""`reverie memory promote` and `promote-explain`: what would be promoted, and why (not). Nothing is written."""
+"""`reverie memory promote` and `promote-explain`: what would be promoted, why (not), and having it written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import columns, counted, dim, printable, say, say_json, warn
 from reverie.dreaming.candidates import GATES, Components, best, explain, rank, rules_of
 from reverie.dreaming.contamination import contaminated
+from reverie.dreaming.settings import rules_for
 from reverie.errors import ConfigError, MemoryPathError
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.candidates import Candidate, Counting, Explanation, GateCheck, Options, Rules
     from reverie.dreaming.entry import RecallEntry
+    from reverie.dreaming.promotion import PromotionReport
     from reverie.types import JsonObject
 
 MATCHES_MAX = 10
 SNIPPET_SHOWN = 60
+REJECTED_SHOWN = 20
 _WANTED = {
     "source": "a daily note",
     "content": "it says something",
@@ -74,25 +77,41 @@ def parse_now(given: str | None, now_ms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PromoteFlags:
-    """What the two commands have in common: whose memory, by which rules, when, and for whom it is shown."""
+    """What the two commands have in common: whose memory, by which rules, when, and for whom it is shown.
+
+    `apply` writes what is listed, `dry_run` only says what that would do.
+    """
 
     agent: str
     options: Options
     now: str | None
     as_json: bool
+    apply: bool = False
+    dry_run: bool = False
 
 
 async def promote_here(given: Path | None, flags: PromoteFlags) -> None:
-    """List what would be promoted from a home.
+    """List what would be promoted from a home, or promote it.
 
     Raises:
-        ReverieError: there is no such home or agent, its memory cannot be read, or the instant is none.
+        ReverieError: there is no such home or agent, its memory cannot be read or written, or the instant is none.
     """
     home, config = await asyncio.to_thread(find_home, given)
+    writes = flags.apply or flags.dry_run
+    base = rules_for(config.dreaming)
+    rules = rules_of(flags.options, base if writes else replace(base, limit=None))
     async with open_home(home, config, with_vectors=False) as opened:
         check_agent(opened.memory, flags.agent)
         now_ms = parse_now(flags.now, opened.memory.clock.now_ms())
-        await promote(opened.memory.recalls, flags.agent, flags.options, now_ms, as_json=flags.as_json)
+        if not writes:
+            await promote(opened.memory.recalls, flags.agent, rules, now_ms, as_json=flags.as_json)
+            return
+        listed = await promotion(opened.memory.recalls, flags.agent, rules, now_ms)
+        report = await opened.memory.promoter.promote(flags.agent, rules, now_ms, dry_run=flags.dry_run)
+    if flags.as_json:
+        say_json(promotion_json(flags.agent, listed, rules, now_ms) | {"apply": report_json(report)})
+    else:
+        say_report(report)
 
 
 async def explain_here(given: Path | None, selector: str, flags: PromoteFlags) -> None:
@@ -105,19 +124,16 @@ async def explain_here(given: Path | None, selector: str, flags: PromoteFlags) -
     async with open_home(home, config, with_vectors=False) as opened:
         check_agent(opened.memory, flags.agent)
         now_ms = parse_now(flags.now, opened.memory.clock.now_ms())
+        rules = rules_of(flags.options, replace(rules_for(config.dreaming), limit=None))
         recalls = opened.memory.recalls
-        await promote_explain(recalls, flags.agent, selector, flags.options, now_ms, as_json=flags.as_json)
+        await promote_explain(recalls, flags.agent, selector, rules, now_ms, as_json=flags.as_json)
 
 
-async def promote(pages: EntryPages, agent: str, options: Options, now_ms: int, *, as_json: bool) -> None:
+async def promote(pages: EntryPages, agent: str, rules: Rules, now_ms: int, *, as_json: bool) -> None:
     """List what would be promoted now. Raises `ReverieError` when the entries cannot be read."""
-    rules = rules_of(options)
     found = await promotion(pages, agent, rules, now_ms)
     if as_json:
-        say_json(
-            _head(agent, rules, now_ms)
-            | {"candidates": [candidate_json(each, rules) for each in found.candidates], "rejected": found.rejected}
-        )
+        say_json(promotion_json(agent, found, rules, now_ms))
         return
     if found.candidates:
         rows = [_row(each, rules) for each in found.candidates]
@@ -141,14 +157,13 @@ async def promotion(pages: EntryPages, agent: str, rules: Rules, now_ms: int) ->
 
 
 async def promote_explain(
-    pages: EntryPages, agent: str, selector: str, options: Options, now_ms: int, *, as_json: bool
+    pages: EntryPages, agent: str, selector: str, rules: Rules, now_ms: int, *, as_json: bool
 ) -> None:
     """Show the score of what a selector names, part by part, and every counter against every gate.
 
     Raises:
         MemoryPathError: nothing that was recalled matches.
     """
-    rules = rules_of(options)
     found, more = await matching(pages, agent, selector)
     if not found:
         raise MemoryPathError(
@@ -212,6 +227,57 @@ def candidate_json(candidate: Candidate, rules: Rules) -> JsonObject:
     }
 
 
+def promotion_json(agent: str, listed: Promotion, rules: Rules, now_ms: int) -> JsonObject:
+    """What was listed, and how many each gate refused."""
+    found = [candidate_json(each, rules) for each in listed.candidates]
+    return _head(agent, rules, now_ms) | {"candidates": found, "rejected": listed.rejected}
+
+
+def report_json(report: PromotionReport) -> JsonObject:
+    """A promotion under OpenClaw's names, and what it does not know: the change's id, the difference, what waits."""
+    return {
+        "memoryPath": report.memory_path,
+        "dryRun": report.dry_run,
+        "changeId": report.change_id,
+        "applied": len(report.applied),
+        "appended": report.appended,
+        "reconciledExisting": report.reconciled,
+        "appliedCandidates": [
+            {
+                "key": each.key,
+                "path": each.path,
+                "startLine": each.start_line,
+                "endLine": each.end_line,
+                "snippet": each.text,
+                "score": each.score,
+                "reconciled": each.reconciled,
+            }
+            for each in report.applied
+        ],
+        "rejectedCandidates": [
+            {
+                "key": each.key,
+                "path": each.path,
+                "startLine": each.start_line,
+                "endLine": each.end_line,
+                "category": each.category,
+                "reason": each.reason,
+            }
+            for each in report.rejected
+        ],
+        "rejections": dict(report.rejections),
+        "gates": dict(report.gates),
+        "compactedSections": report.compacted_sections,
+        "compactedDates": list(report.compacted_days),
+        "gaveWay": report.gave_way,
+        "merged": report.merged,
+        "superseded": report.superseded,
+        "unconsolidated": report.unconsolidated,
+        "waiting": report.waiting,
+        "diff": report.diff,
+    }
+
+
 def explanation_json(explained: Explanation, rules: Rules) -> JsonObject:
     """An explanation: the candidate, whether it passes, and every gate with what there is and what is needed."""
     checks = [check._asdict() for check in explained.checks]
@@ -246,6 +312,30 @@ def _iso(at_ms: int | None) -> str | None:
 
 
 # -- for people --------------------------------------------------------------------------------------------------
+
+
+def say_report(report: PromotionReport) -> None:
+    """A promotion to read: the difference, what was not written and why, and how to take it back."""
+    if report.diff:
+        say(printable(report.diff, lines=True).rstrip("\n"))
+    rows = [
+        (each.category, printable(f"{each.path}:{each.start_line}-{each.end_line}"), printable(each.reason))
+        for each in report.rejected[:REJECTED_SHOWN]
+    ]
+    if rows:
+        say("\n".join(columns([("not written", "place", "reason"), *rows], indent="")))
+    more = sum(report.rejections.values()) - len(rows)
+    if more > 0:
+        say(dim(f"{counted(more, 'further candidate')} not written"))
+    if report.compacted_sections:
+        say(f"{counted(report.compacted_sections, 'section')} gave way: {', '.join(report.compacted_days)}")
+    if report.waiting:
+        warn(report.waiting)
+    would = "would be " if report.dry_run else ""
+    marked = f", {counted(report.reconciled, 'other')} {would}marked as there" if report.reconciled else ""
+    say(f"{counted(report.appended, 'entry', 'entries')} {would}written to MEMORY.md{marked}")
+    if report.change_id is not None:
+        say(dim(f"`reverie memory undo {report.change_id}` takes it back"))
 
 
 def explanation_lines(explained: Explanation, rules: Rules) -> list[str]:

@@ -683,6 +683,52 @@ WHERE instr('owner agent system untrusted', excluded.provenance) > instr('owner 
 
 -- Changes of MEMORY.md ------------------------------------------------------------------------------------------
 
+-- name: plan_memory_change
+-- A change that is about to be made, with what stands there before it.
+INSERT INTO memory_changes (id, agent, path, kind, state, before, before_digest, after_digest, details, planned_at)
+VALUES (:id, :agent, :path, :kind, 'planned', :before, :before_digest, :after_digest, :details, :at);
+
+-- name: end_memory_change
+-- A planned change was made, or was not: then there is nothing to take back.
+UPDATE memory_changes SET state = :state, ended_at = :at, before = CASE :state WHEN 'abandoned' THEN NULL ELSE before END
+WHERE id = :id AND state = 'planned';
+
+-- name: planned_memory_changes
+-- Changes of an agent of which it is not known whether they were made: of writers that were killed.
+SELECT id, kind, before_digest, after_digest, details FROM memory_changes INDEXED BY memory_changes_planned
+WHERE agent = :agent AND state = 'planned' ORDER BY rowid LIMIT :limit;
+
+-- name: undo_memory_change
+-- A change that was made is taken back.
+UPDATE memory_changes SET state = 'undone' WHERE id = :id AND state = 'applied';
+
+-- name: find_memory_change
+-- A change by its id, with what stood there before it.
+SELECT * FROM memory_changes WHERE agent = :agent AND id = :id;
+
+-- name: newest_memory_change
+-- The last promotion of an agent that was made and not taken back.
+SELECT id FROM memory_changes WHERE agent = :agent AND state = 'applied' AND kind IN ('promotion', 'consolidation')
+ORDER BY rowid DESC LIMIT 1;
+
+-- name: list_memory_changes
+-- An agent's changes, the newest first.
+SELECT id, agent, path, kind, state, planned_at, ended_at, details, length(before) AS before_bytes FROM memory_changes
+WHERE agent = :agent ORDER BY rowid DESC LIMIT :limit;
+
+-- name: prune_memory_changes
+-- The oldest changes that have ended give way, beyond a count and beyond the bytes that they keep.
+DELETE FROM memory_changes WHERE id IN (
+  SELECT id FROM (
+    SELECT id, state, row_number() OVER newest AS place, sum(coalesce(length(before), 0)) OVER newest AS bytes
+    FROM memory_changes WHERE agent = :agent WINDOW newest AS (ORDER BY rowid DESC)
+  ) WHERE state <> 'planned' AND place > 1 AND (place > :kept OR bytes > :bytes_max)
+);
+
+-- name: forget_memory_before
+-- What stood in the file before a change is kept no longer.
+UPDATE memory_changes SET before = NULL, details = :details WHERE agent = :agent AND id = :id;
+
 
 -- Passes over notes and transcripts -----------------------------------------------------------------------------
 

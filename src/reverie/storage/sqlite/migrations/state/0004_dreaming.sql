@@ -44,19 +44,19 @@ END;
 -- Each change of a workspace's MEMORY.md by dreaming, from the moment it is planned: with what stood there before.
 -- Bounded: the oldest that have ended give way.
 CREATE TABLE memory_changes (
-  id TEXT PRIMARY KEY,                     -- sorts by time
+  id TEXT PRIMARY KEY,
   agent TEXT NOT NULL,
   path TEXT NOT NULL,                      -- workspace-relative
   kind TEXT NOT NULL CHECK (kind IN ('promotion', 'consolidation', 'undo', 'forgetting')),
   state TEXT NOT NULL CHECK (state IN ('planned', 'applied', 'abandoned', 'undone')),
-  before BLOB,                             -- the file as it was; NULL: there was none
-  before_digest BLOB,
+  before BLOB,                             -- the file as it was; NULL: there was none, or it is kept no longer
+  before_digest BLOB NOT NULL,             -- SHA-256; empty: no file
   after_digest BLOB NOT NULL,
   details TEXT NOT NULL DEFAULT '{}',      -- JSON: the entries it added, joined or removed
   planned_at INTEGER NOT NULL,
   ended_at INTEGER
 ) STRICT;
-CREATE INDEX memory_changes_by_agent ON memory_changes (agent, planned_at);
+CREATE INDEX memory_changes_by_agent ON memory_changes (agent);
 CREATE INDEX memory_changes_planned ON memory_changes (agent) WHERE state = 'planned';
 
 -- Daily notes as a pass has read them last: one row a file, whatever the window of the pass.
