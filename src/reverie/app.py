@@ -372,6 +372,9 @@ async def open_memory(
             origins=origins,
             owns_index=exclusive,
         )
+        sources = LiveSources(
+            workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
+        )
         turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home=home,
@@ -384,9 +387,7 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
-            promoter=_promoter(
-                state, recalls, sessions, memory if exclusive else None, workspaces, config, clock, origins
-            ),
+            promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, config, clock),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
@@ -398,12 +399,11 @@ async def open_memory(
 def _promoter(
     state: Database,
     recalls: RecallEntries,
-    sessions: SessionStore,
+    sources: LiveSources,
     memory: MemoryIndex | None,
     workspaces: Mapping[str, Path],
     config: Config,
     clock: Clock,
-    origins: NoteOrigins,
 ) -> Promoter:
     """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
 
@@ -413,9 +413,6 @@ def _promoter(
 
     dreaming = config.dreaming
     file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
-    sources = LiveSources(
-        workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
-    )
     return Promoter(file, recalls, sources, dreaming, recalls.zone)
 
 

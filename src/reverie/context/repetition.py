@@ -22,7 +22,7 @@ RUN_WEIGHT_MIN = 10
 """Five words, or ten characters of a script without spaces."""
 
 SENTENCE_WORDS_MIN = 3
-SENTENCE_SHARE = 0.5
+SENTENCE_SHARE = 0.4
 CLOSE_WORDS = 24
 """So many of the words of a sentence that say something, and such a part of them, within so many words of the other."""
 

@@ -158,6 +158,7 @@ _LETTER = re.compile(r"[^\W_]")
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _WORD = re.compile(rf"[^\W_{UNSPACED}]+(?:['’][^\W_{UNSPACED}]+)*")
 _HEADING_LINE = re.compile(r"^[ ]{0,3}#{1,6}(?:[ \t].*)?$", re.MULTILINE)
+_HEADINGS_FIRST = re.compile(r"(?:#{1,6}(?:[ \t][^\n]*)?\n)+")
 _HEADING = re.compile(r"(?:^|\s)#{1,6}(?=\s|$)")
 _BULLETS = re.compile(r"(?:^|(?<=\s))(?:[-*+•]|\d+[.)]|\[[ x]?\])(?=\s|$)")
 
@@ -260,7 +261,8 @@ def _is_staged(seen: str, *, newest: bool) -> bool:
 
 def _begun(seen: str) -> str | None:
     """The reason that a text's beginning tells."""
-    lead = seen[:LEAD_CHARACTERS_MAX]
+    start = found.end() if seen.startswith("#") and (found := _HEADINGS_FIRST.match(seen)) else 0
+    lead = seen[start : start + LEAD_CHARACTERS_MAX]
     if ":" in lead and _TURN.match(lead):
         return "a turn of a transcript"
     if (found := _COMMAND.match(lead)) and found["name"] not in _FOLDERS:
@@ -293,7 +295,13 @@ def _without_headings(said: str) -> str:
     if not _HEADING.match(said.lstrip()):
         return said
     parts = [_BULLETS.sub("", part) for part in _HEADING.split(said)]
-    return said if any(len(part.split()) > _HEADING_WORDS_MAX for part in parts) else ""
+    return said if any(_word_count(part) > _HEADING_WORDS_MAX for part in parts) else ""
+
+
+def _word_count(said: str) -> int:
+    """Words between spaces; of a script without spaces two letters count as one."""
+    unspaced = _UNSPACED_RUN.findall(said)
+    return len(said.split()) - len(unspaced) + sum((len(run) + 1) // 2 for run in unspaced)
 
 
 def _is_question(said: str) -> bool:
