@@ -46,6 +46,8 @@ Phase = Literal["light", "rem"]
 
 LISTS = ("queries", "user_queries", "days", "tags")
 INSTANTS = ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at")
+NOT_OF_ENTRIES = frozenset({"id", "agent", "signals", "checked"})
+"""Columns of a row that are nothing of its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class RecallEntries:
         for key in gone:
             tx.execute("delete_recall_entry", agent=agent, key=key)
         for entry in entries:
-            _put(tx, agent, entry)
+            put_entry(tx, agent, entry)
         if entries or gone:
             tx.execute("recall_entries_changed", agent=agent, at=at_ms)
             tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
@@ -268,7 +270,7 @@ class RecallEntries:
             known = next((entry for key in keys_of(hit) if (entry := _find(tx, agent, key))), None)
             entry = with_signal(known, hit, signal, self.tags, once_a_day=once_a_day)
             if entry is not None:
-                _put(tx, agent, entry)
+                put_entry(tx, agent, entry)
                 changed += 1
         if changed:
             tx.execute("recall_entries_changed", agent=agent, at=signal.at_ms)
@@ -282,7 +284,7 @@ class RecallEntries:
             known = _find(tx, agent, each.key)
             entry = newer_of(known, replace(each, provenance=_whose(tx, agent, each)))
             if entry != known:
-                _put(tx, agent, entry)
+                put_entry(tx, agent, entry)
                 added, updated = added + (known is None), updated + (known is not None)
         gone = tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
         return TakenIn(added, updated, len(taken) - added - updated, gone, len(given) - len(taken))
@@ -326,7 +328,7 @@ def promoted(
         return False
     start, end = place or (known.start_line, known.end_line)
     text = snippet[:SNIPPET_CHARACTERS_MAX] or known.snippet
-    _put(tx, agent, replace(known, start_line=start, end_line=end, snippet=text, promoted_at_ms=at_ms))
+    put_entry(tx, agent, replace(known, start_line=start, end_line=end, snippet=text, promoted_at_ms=at_ms))
     tx.execute("recall_entries_changed", agent=agent, at=at_ms)
     return True
 
@@ -342,7 +344,7 @@ def _find(tx: Transaction, agent: str, key: str) -> RecallEntry | None:
 
 
 def _entry(row: Row) -> RecallEntry:
-    values: dict[str, Any] = {name: row[name] for name in row if name not in {"id", "agent", "signals"}}
+    values: dict[str, Any] = {name: row[name] for name in row if name not in NOT_OF_ENTRIES}
     for name in LISTS:
         values[name] = tuple(json.loads(values[name]))
     for name in INSTANTS:
@@ -350,7 +352,8 @@ def _entry(row: Row) -> RecallEntry:
     return RecallEntry(**values)
 
 
-def _put(tx: Transaction, agent: str, entry: RecallEntry) -> None:
+def put_entry(tx: Transaction, agent: str, entry: RecallEntry) -> None:
+    """Keep an entry, within a transaction; one that is there keeps its place in the order."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in RecallEntry.__dataclass_fields__}
     for name in LISTS:
         values[name] = json.dumps(values[name], ensure_ascii=False)

@@ -921,6 +921,41 @@ WHERE id IN (SELECT id FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT -
 SELECT * FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT :limit;
 
 
+-- Audit and repair of recall entries ----------------------------------------------------------------------------
+
+-- name: unchecked_recall_entries
+-- A page of an agent's passages that were written since a repair looked at them.
+SELECT * FROM recall_entries INDEXED BY recall_entries_unchecked
+WHERE checked = 0 AND agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: recall_entries_by_ids
+-- Passages by their rows.
+SELECT * FROM recall_entries WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id;
+
+-- name: check_recall_entries
+-- These passages are right as they are.
+UPDATE recall_entries SET checked = 1 WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: uncheck_recall_entries
+-- Some of an agent's passages are to be looked at again.
+UPDATE recall_entries SET checked = 0 WHERE id IN (
+  SELECT id FROM recall_entries WHERE agent = :agent AND checked <> 0 LIMIT :limit
+);
+
+-- name: recall_rules_of
+-- By which rules an agent's passages were looked at last.
+SELECT rules FROM recall_totals WHERE agent = :agent;
+
+-- name: set_recall_rules
+-- By which rules an agent's passages are looked at.
+INSERT INTO recall_totals (agent, rules) VALUES (:agent, :rules) ON CONFLICT (agent) DO UPDATE SET rules = excluded.rules;
+
+-- name: unmarked_recall_entries
+-- Which of some passages are not marked as promoted.
+SELECT key FROM recall_entries
+WHERE agent = :agent AND key IN (SELECT value FROM json_each(:keys)) AND promoted_at IS NULL ORDER BY id;
+
+
 -- Forgetting ----------------------------------------------------------------------------------------------------
 
 -- name: note_forgotten

@@ -141,3 +141,16 @@ CREATE TRIGGER message_changes AFTER UPDATE OF text ON messages BEGIN
   UPDATE sessions SET transcript_bytes = transcript_bytes + octet_length(NEW.text) - octet_length(OLD.text)
   WHERE id = NEW.session_id;
 END;
+
+-- Whether an entry is known to be right, so that a repair looks only at what was written since. `rules` says by which
+-- rules an agent's entries were looked at last.
+ALTER TABLE recall_entries ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE recall_totals ADD COLUMN rules INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX recall_entries_unchecked ON recall_entries (agent, id) WHERE checked = 0;
+CREATE TRIGGER recall_entry_changes AFTER UPDATE OF
+  path, start_line, end_line, snippet, recall_count, daily_count, grounded_count, total_score, max_score,
+  first_recalled_at, last_recalled_at, queries, user_queries, days, tags, claim_hash, promoted_at, provenance,
+  light_hits, light_at, rem_hits, rem_at
+ON recall_entries WHEN NEW.checked <> 0 BEGIN
+  UPDATE recall_entries SET checked = 0 WHERE id = NEW.id;
+END;
