@@ -15,9 +15,10 @@ from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sources import LiveSources
+from reverie.sessions.store import PastMessage, SessionStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
-from reverie.testing.fake_transcripts import FakeTranscripts
+from reverie.types import SessionKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -64,7 +65,7 @@ class World:
     database: Database
     clock: FakeClock
     recalls: RecallEntries
-    talk: FakeTranscripts
+    talk: SessionStore
     config: DreamingConfig
     told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     promoter: Promoter = field(init=False)
@@ -92,6 +93,12 @@ class World:
         file = self.workspace / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    async def said(self, *texts: str, speaker: str = "", mine: bool) -> str:
+        """A conversation that was imported, its owner's own or a stranger's; its path."""
+        messages = [PastMessage("user", text, speaker, "6 April 2026", NOW_MS) for text in texts]
+        session_id, _ = await self.talk.import_session(SessionKey("main", "agent:main:past"), "", messages, mine=mine)
+        return f"sessions/{session_id}"
 
     async def recall(self, *entries: RecallEntry) -> None:
         await self.recalls.take_in("main", entries, updated_at_ms=NOW_MS)
@@ -126,7 +133,7 @@ async def world(folder: Path, **config: Any) -> AsyncGenerator[World]:
     database = await Database.open(folder / "state.db", STATE, now_ms=1)
     try:
         recalls = RecallEntries(database, clock, entries_max=4_096, zone=UTC)
-        made = World(workspace, database, clock, recalls, FakeTranscripts(), DreamingConfig(**config))
+        made = World(workspace, database, clock, recalls, SessionStore(database, clock), DreamingConfig(**config))
         made.note("# 2026-04-01", "", ROASTER, "Something else entirely.")
         yield made
     finally:

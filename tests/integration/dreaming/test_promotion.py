@@ -260,25 +260,24 @@ async def test_what_is_never_a_memory_is_refused_at_last(here: World) -> None:
 
 async def test_a_message_of_a_conversation(here: World) -> None:
     """It says who said it and when, and cites the message."""
-    here.talk.say("Nothing.")
-    here.talk.say("I live in Lisbon now.", created_at_ms=NOW_MS, session_id="s1")
-    await here.recall(
-        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s1", 9)
-    )
+    path = await here.said("Nothing.", "I live in Lisbon now.", "It is gone.", mine=True)
+    await here.recall(recalled("I live in Lisbon now.", path, 2, average=0.95), recalled("It was there.", path, 3))
     report = await here.promote(replace(RULES, limit=1))
 
     assert "\n- (6 April 2026) User: I live in Lisbon now. [score=" in here.memory
-    assert "source=sessions/s1:2-2]" in here.memory
-    assert report.applied[0].path == "sessions/s1"
+    assert f"source={path}:2-2]" in here.memory
+    assert report.applied[0].path == path
     assert why(await here.promote()) == [("source", "what it came from is gone")]
 
 
 async def test_an_imported_conversation_is_nobodys(here: World) -> None:
     """Unless it is known whose it is, nothing of it is promoted."""
-    here.talk.say("I live in Lisbon now.", origin="import", speaker="Ann")
-    await here.recall(recalled("I live in Lisbon now.", "sessions/s1", 1, provenance="owner"))
+    path = await here.said("I live in Lisbon now.", speaker="Ann", mine=False)
+    await here.recall(recalled("I live in Lisbon now.", path, 1, provenance="owner"))
 
-    assert ("origin", "it is untrusted text") in why(await here.promote())
+    (entry,) = [entry async for page in here.recalls.pages("main") for entry in page if entry.path == path]
+    report = await here.promote()
+    assert (entry.provenance, report.gates, path in here.memory) == ("untrusted", {"provenance": 1}, False)
 
 
 async def test_what_the_file_says_already(here: World) -> None:
