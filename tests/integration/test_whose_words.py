@@ -167,7 +167,7 @@ async def test_lasting_memory_takes_no_strangers_note(tmp_path: Path) -> None:
 
         assert (refused["appended"], "memory.append_trust" in refused["error"]) == (False, True)
         assert other["appended"]
-        assert KILN not in await world.read("MEMORY.md")  # its turn was shown the other note
+        assert KILN not in await world.read("MEMORY.md")  # it is known as a stranger's by now
 
 
 async def test_the_agents_own_note_may_be_lasting(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ async def test_an_exported_session_comes_back_without_trust_until_it_is_vouched_
     file = tmp_path / "main.jsonl"
     await asyncio.to_thread(file.write_bytes, b"".join(pieces))
     async with open_world(tmp_path / "other") as world:
-        state, again = world.app.open.state, list[bytes]()
+        state, again, world.turns = world.app.open.state, list[bytes](), 10
         await restore(state, file, now_ms=FIRST_DAY_MS)
         await world.say("And what now?", answers=("Mr. Abara comes.",))
         await export_jsonl(state, session_id, again.append)
@@ -275,7 +275,7 @@ def test_the_command_line_vouches(tmp_path: Path) -> None:
         run(*command, "--mine")
     raised = provenances(home)
     session = CliRunner().invoke(command_line, ["sessions", "list", "--json", "--home", str(home)]).stdout
-    name = next(row["id"] for row in map(json.loads, session.splitlines()) if "old" in row["key"])
+    name = next(row["id"] for row in json.loads(session)["data"] if ":import:old:" in row["key"])
     run("sessions", "export", name, "--output", str(tmp_path / "one.jsonl"))
     home = tmp_path / "elsewhere"
     run("sessions", "import", str(tmp_path / "one.jsonl"))
