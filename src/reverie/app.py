@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import filelock
@@ -22,11 +22,18 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.budget import Spend
+from reverie.dreaming.clockwork import Clockwork
 from reverie.dreaming.concepts import concept_tags
+from reverie.dreaming.consolidation import Consolidator
+from reverie.dreaming.deep import DeepSleep
 from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.forgetting import Forgetter, Surroundings
+from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sources import LiveSources
+from reverie.dreaming.sweep import dreamer_of
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -35,6 +42,7 @@ from reverie.llm.lanes import ModelLanes
 from reverie.llm.offline import OfflineModel
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.llm.tokens import TokenEstimator
+from reverie.memory.forgotten import ForgottenNotes
 from reverie.memory.generation_files import GenerationFiles
 from reverie.memory.index import MemoryIndex
 from reverie.memory.origins import NoteOrigins
@@ -63,6 +71,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.dreaming.clockwork import Sweep
+    from reverie.dreaming.forgetting import Forgetting, Options, Selection
+    from reverie.dreaming.sweep import Dreamer
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -126,7 +137,9 @@ class App:
     compactor: Compactor
     compactions: Compactions
     circuit: UpstreamCircuit
+    dreaming: Clockwork
     edge: AsyncExitStack
+    forgetter: Forgetter
 
     @property
     def config(self) -> Config:
@@ -220,6 +233,12 @@ class App:
         self.queue.ring(rolled.key.value)
         return rolled
 
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Find what a person wants forgotten, or remove it. Raises what `Forgetter.plan` and `apply` raise."""
+        if apply:
+            return await self.forgetter.apply(agent, selection, options)
+        return await self.forgetter.plan(agent, selection, options)
+
     async def request_compaction(self, key: str, focus: str = "") -> Compaction:
         """Have a session compacted in the background; what is asked for, or is under way.
 
@@ -247,10 +266,15 @@ class App:
         except StorageError as error:
             log.warning("the inbox could not be counted", action="status_incomplete", cause=str(error))
             inbox = None
+        try:
+            dreaming = await self.dreaming.status()
+        except StorageError as error:
+            log.warning("the runs of dreaming could not be read", action="status_incomplete", cause=str(error))
+            dreaming = None
         lanes = self.lanes.statistics()
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures)
+        return AppStatus(inbox, self.circuit.statistics(), loads, failures, dreaming)
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -323,6 +347,7 @@ async def open_memory(
             transcripts=sessions,
             config=config.memory,
             clock=clock,
+            forgotten=ForgottenNotes(state),
             origins=origins,
             tracer=tracer,
             repair=exclusive,
@@ -400,8 +425,12 @@ async def open_app(
     embedder: Embedder | Unset | None = UNSET,
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
+    sweep: Sweep | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
+    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise.
+
+    `sweep` is what dreaming does when it is due, in the place of its phases.
+    """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
@@ -424,6 +453,10 @@ async def open_app(
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         compactor = _compactor(opened, model, compactions, bell, plugins)
+        dreams = Wake()
+        dreaming = await open_clockwork(
+            opened, asked_in_background(model), sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
+        )  # fmt: skip
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -434,6 +467,8 @@ async def open_app(
             foreground_busy=lambda: queue.statistics().running > 0,
             compactor=compactor,
             compactions=bell,
+            clockwork=dreaming,
+            dreams=dreams,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
@@ -448,6 +483,9 @@ async def open_app(
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
             unanswered=plugins.turn_unanswered,
+        )
+        forgetter = await forgetter_of(
+            opened, Surroundings(pauses=(compactor.without_extracts,), gone=opened.turns.drop_view)
         )
         edge = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(queue.running())
@@ -466,10 +504,69 @@ async def open_app(
                 compactor=compactor,
                 compactions=compactions,
                 circuit=circuit,
+                dreaming=dreaming,
                 edge=edge,
+                forgetter=forgetter,
             )
         finally:
             readiness.add(DRAINING, "running turns may finish; new ones are refused")
+
+
+async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
+    """What forgets in an open home. `around` is what runs beside it."""
+    config = opened.config
+    seeing = [name for name, plugin in config.plugins.items() if plugin.enabled and plugin.conversation_access]
+    told = tuple(f"The plugin {name} sees conversations and may keep copies: look there yourself." for name in seeing)
+    return Forgetter(
+        state=opened.state,
+        embeddings_db=opened.embeddings_db,
+        memory=opened.memory,
+        recalls=opened.evidence,
+        workspaces=opened.workspaces,
+        archive=opened.home.archive,
+        lasting=MemoryFile(opened.state, opened.workspaces, opened.clock, changes_kept=config.dreaming.changes_kept),
+        clock=opened.clock,
+        zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
+        file_bytes_max=config.memory.file_bytes_max,
+        around=replace(around, remarks=(*around.remarks, *told)),
+    )
+
+
+async def open_clockwork(
+    opened: OpenMemory,
+    model: Model | None = None,
+    sweep: Sweep | None = None,
+    *,
+    wake: Callable[[], None] = lambda: None,
+    busy: Callable[[], bool] = lambda: False,
+) -> Clockwork:
+    """What begins the sweeps of a home, in the background or at once.
+
+    `model` is asked if `dreaming.model` names one for it. `sweep` takes the place of the phases.
+    """
+    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
+    sweep = sweep or _dreamer(opened, settings, model).sweep
+    return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
+
+
+def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) -> Dreamer:
+    """One night of all agents: what it reads, where it promotes, whom it may ask, and within which budget."""
+    spend = Spend(opened.state, settings)
+    promoter = opened.promoter
+    if model is not None:
+        promoter = promoter.consolidating(Consolidator(model, settings.current, spend))
+    return dreamer_of(
+        database=opened.state,
+        clock=opened.clock,
+        recalls=opened.recalls,
+        workspaces=opened.workspaces,
+        settings=settings,
+        origins=opened.origins,
+        note_bytes_max=opened.config.memory.file_bytes_max,
+        model=model,
+        spend=spend,
+        promotes=DeepSleep(promoter),
+    )
 
 
 def choose_embedder(config: MemoryConfig) -> Embedder | None:
@@ -503,7 +600,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
     config = opened.config
     return Compactor(
         record=compactions,
-        model=None if isinstance(model, OfflineModel) else model,  # which can quote, and not summarise
+        model=asked_in_background(model),
         workspace=opened.workspaces.__getitem__,
         clock=opened.clock,
         settings=CompactionSettings(
@@ -516,6 +613,11 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
         wake=bell.ring,
         told=plugins.on_compaction,
     )
+
+
+def asked_in_background(model: Model) -> Model | None:
+    """The model for work that needs one: the offline responder can quote, and neither summarise nor tell."""
+    return None if isinstance(model, OfflineModel) else model
 
 
 def _turn_runner(

@@ -10,6 +10,8 @@
     retention     once a day                       sessions that ended long ago are archived and deleted
     rebuild       when it is asked for             the index is built anew beside the live one
     compactions   a turn has ended, a request      summaries of long conversations are prepared
+    dreaming      when it is due, a request;       what was recalled often becomes lasting memory
+                  every 30 seconds
     probe         every 5 seconds                  whether the home can be written is tried out
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
     from reverie.context.compaction.budget import Load
+    from reverie.dreaming.clockwork import Clockwork
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
@@ -49,6 +52,7 @@ COMPACTIONS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
+DREAMS_FIRST_S = 5.0
 RETENTION_FIRST_S = 300.0
 RETENTION_S = 86_400.0
 VECTORS_BATCH = 16
@@ -97,6 +101,8 @@ class Background:
     compactor: Compactor | None = None
     retention: Retention | None = None
     compactions: Wake = field(default_factory=Wake)
+    clockwork: Clockwork | None = None
+    dreams: Wake = field(default_factory=Wake)
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,6 +122,8 @@ class Background:
             loops.append(("compactions", partial(self._compact, self.compactor)))
         if self.retention is not None:
             loops.append(("retention", partial(self._retire, self.retention)))
+        if self.clockwork is not None:
+            loops.append(("dreaming", partial(self._dream, self.clockwork)))
         if self.probe is not None:
             loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
@@ -203,6 +211,13 @@ class Background:
         while True:
             again_s = await compactor.work()
             await self.compactions.heard(COMPACTIONS_POLL_S if again_s is None else max(0.0, again_s))
+
+    async def _dream(self, clockwork: Clockwork) -> None:
+        """A start has more urgent things to do: what was missed before it can wait some seconds more."""
+        again_s = DREAMS_FIRST_S
+        while True:
+            await self.dreams.heard(again_s)
+            again_s = await clockwork.work()
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

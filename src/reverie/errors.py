@@ -16,6 +16,8 @@
     │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
+    │   ├── RebuildRunsError        what is asked for must wait until the index is rebuilt
+    │   ├── DreamingBlockedError    something keeps dreaming from it
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -34,6 +36,7 @@
     ├── UndoRefusedError            a change of MEMORY.md cannot be taken back
     ├── ImportFileError             a file to import is not in a known format
     ├── CostNotAgreedError          something would cost money, and nobody said yes
+    ├── SweepFailedError            a sweep of dreaming that was asked for failed
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
     ├── PluginError                 a plugin did what it may not do
@@ -154,6 +157,26 @@ class NothingToCompactError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="nothing_to_compact")
+
+
+class RebuildRunsError(RequestError):
+    """The index is being rebuilt, and what is asked for must not come in between."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="rebuild_runs")
+
+
+class DreamingBlockedError(RequestError):
+    """Dreaming was asked for, and something keeps it from beginning; the message says what."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="dreaming_blocked")
 
 
 class QueueFullError(RequestError):
@@ -286,6 +309,10 @@ class ImportFileError(ReverieError):
 
 class CostNotAgreedError(ReverieError):
     """Something would cost money, and nobody said yes."""
+
+
+class SweepFailedError(ReverieError):
+    """A sweep of dreaming that was asked for failed, or stopped halfway; its record says why."""
 
 
 class ServerRefusedError(ReverieError):

@@ -21,7 +21,7 @@ from reverie.background import Background
 from reverie.clock import utc_date
 from reverie.config import load_config, resolve_home
 from reverie.errors import EmbedderError
-from reverie.importers.conversations import PastSession, goes_on_exposed, import_session, read_message
+from reverie.importers.conversations import FORGOTTEN, PastSession, goes_on_exposed, import_session, read_message
 from reverie.memory.append import append_note
 from reverie.memory.index import SearchQuery
 from reverie.tasks import OwnedTasks
@@ -63,7 +63,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class AddedConversation:
-    """A conversation that was recorded. `left_out` counts the messages that are not memory, by reason."""
+    """A conversation that was recorded. `left_out` counts the messages that are not memory, by reason.
+
+    The path of one that was forgotten is empty.
+    """
 
     path: str
     messages_added: int
@@ -168,9 +171,12 @@ class Memory:
             StorageError: it could not be written.
         """
         past, left_out = self._past_messages(messages)
-        session_id, added = await import_session(
+        imported = await import_session(
             self._opened.sessions, self._agent, HISTORY, PastSession(session, tuple(past)), mine=mine
         )
+        if imported is None:
+            return AddedConversation("", 0, 0, {**left_out, FORGOTTEN: len(past)})
+        session_id, added = imported
         await self._opened.memory.follow_transcripts()
         await self._embed_for_a_moment()
         return AddedConversation(f"sessions/{session_id}", added, len(past) - added, left_out)

@@ -1,6 +1,6 @@
 """What a running Reverie does at the moment, as one value: for `/v1/status`, `reverie status` and `/metrics`.
 
-Reading it costs one bounded query; everything else is in memory.
+Reading it costs two bounded queries; everything else is in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from reverie.types import Gauge
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from reverie.dreaming.status import DreamingStatus
     from reverie.llm.circuit import CircuitStatistics
     from reverie.sessions.figures import InboxFigures
     from reverie.types import JsonObject
@@ -46,15 +47,16 @@ def _no_lanes() -> Mapping[str, LaneLoad]:
 
 @dataclass(frozen=True, slots=True)
 class AppStatus:
-    """The inbox, the model calls by lane, the model's server, and how often each plugin failed.
+    """The inbox, the model calls by lane, the model's server, how often each plugin failed, and how dreaming does.
 
-    `inbox` is None when the database could not be read.
+    `inbox` and `dreaming` are None when the database could not be read.
     """
 
     inbox: InboxFigures | None
     circuit: CircuitStatistics
     lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
+    dreaming: DreamingStatus | None = None
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -74,6 +76,7 @@ class AppStatus:
                 "cause": self.circuit.cause,
             },
             "pluginFailures": dict(self.plugin_failures),
+            "dreaming": None if self.dreaming is None else self.dreaming.as_json(),
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:
@@ -92,6 +95,8 @@ class AppStatus:
         yield Gauge("upstream_circuit_opened", "Times the circuit has opened since the start.", self.circuit.opened)
         for plugin, failures in self.plugin_failures.items():
             yield Gauge("plugin_failures", "Failures of a plugin since the start.", failures, (("plugin", plugin),))
+        if self.dreaming is not None:
+            yield from self.dreaming.gauges()
 
 
 def upstream_condition(circuit: CircuitStatistics) -> Condition:

@@ -253,7 +253,8 @@ def as_one(parts: Sequence[Message]) -> Message:
 class LoggedMessage:
     """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one.
 
-    `provenance` is as `state.db` has it now, which is what counts: an index may be older.
+    `provenance` is as `state.db` has it now, which is what counts: an index may be older. One that is `forgotten` says
+    nothing any more; by its `fingerprint` it is known again, where that was asked for.
     """
 
     position: int
@@ -267,6 +268,8 @@ class LoggedMessage:
     created_at_ms: int
     origin: Literal["live", "import"]
     provenance: Provenance
+    forgotten: bool = False
+    fingerprint: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

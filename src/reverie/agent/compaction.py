@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -49,7 +50,7 @@ from reverie.sessions.compactions import SPAN_MESSAGES_MAX, Compaction, Planned,
 from reverie.types import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from reverie.clock import Clock
@@ -117,7 +118,14 @@ class Compactor:
         self._futile: OrderedDict[str, int] = OrderedDict()
         self._resume: list[str] | None = None
         self._retries: dict[str, float] = {}
+        self._extracting = asyncio.Lock()
         self._prepared = self._failed = self._rescued = 0
+
+    @asynccontextmanager
+    async def without_extracts(self) -> AsyncGenerator[None]:
+        """While the block runs no extract of a conversation is written into a note; summaries may be prepared."""
+        async with self._extracting:
+            yield
 
     @property
     def enabled(self) -> bool:
@@ -326,13 +334,15 @@ class Compactor:
             return
         try:
             async with asyncio.timeout(self._settings.config.timeout_s):
-                await self._prepare(compaction)
+                prepared = await self._prepare(compaction)
         except TimeoutError:
             message = f"no summary within {self._settings.config.timeout_s:g} s (compaction.timeout_s)"
             await self._missed(compaction, UpstreamTimeoutError(message))
         except ReverieError as error:
             await self._missed(compaction, error)
         else:
+            if not prepared:
+                return
             self._prepared += 1
             log.info("a summary is ready", action="compaction_ready", compaction=compaction.id, cause=compaction.cause)
 
@@ -347,8 +357,10 @@ class Compactor:
             wait_s = RETRY_S[min(compaction.attempts, len(RETRY_S) - 1)]
             self._retries[compaction.id] = self._clock.monotonic_s() + wait_s
 
-    async def _prepare(self, compaction: Compaction) -> None:
+    async def _prepare(self, compaction: Compaction) -> bool:
         """Extract, flush, summarise, audit: each step's result is durable before the next begins.
+
+        False when it is of no use any more: what it is of was forgotten meanwhile, or its session ended.
 
         Raises:
             ReverieError: memory could not be written, or the model did not answer.
@@ -357,10 +369,14 @@ class Compactor:
         stretch = _span(await record.span(compaction.session_id, compaction.first_seq, compaction.last_seq))
         messages = [message for message in stretch if message.seq not in duplicates(stretch)]
         if compaction.state == "preparing":
-            path = await self._flush(
-                compaction.key, compaction.agent, compaction.session_id, messages, compaction.created_at_ms
-            )
-            await record.flushed(compaction.id, path)
+            async with self._extracting:
+                now = await record.find(compaction.id)
+                if now is None or now.state != "preparing":
+                    return False
+                path = await self._flush(
+                    compaction.key, compaction.agent, compaction.session_id, messages, compaction.created_at_ms
+                )
+                await record.flushed(compaction.id, path)
         base = await record.find(compaction.base_id) if compaction.base_id is not None else None
         previous = base.summary if base is not None else ""
         summary, found, how = await self._summarise(messages, previous, compaction.focus)
@@ -370,7 +386,7 @@ class Compactor:
         )
         facts = {**self._facts(found, stretch, compaction.first_seq), **how, "hidden": sorted(hidden_repeats(tail))}
         after = self._tokens_after(compaction.tokens_before, stretch, summary, previous)
-        await record.ready(compaction.id, summary, audit=facts, tokens_after=after)
+        return await record.ready(compaction.id, summary, audit=facts, tokens_after=after)
 
     async def _flush(
         self, key: str, agent: str, session_id: str, messages: Sequence[SpanMessage], asked_at_ms: int

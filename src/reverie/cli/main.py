@@ -642,6 +642,46 @@ def memory_promote_explain(
     run(work, as_json=as_json)
 
 
+@memory.command(
+    "dream", epilog="\b\nExamples:\n  reverie memory dream\n  reverie memory dream --now 2026-04-03T03:00:00Z --json"
+)
+def memory_dream(home: HomeOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
+    """Run a sweep of dreaming now, whatever `dreaming.mode` says, and show what it did.
+
+    A server that runs on the home does it; without one, this process.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dream import dream_now
+
+        await dream_now(home, now=now, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "rem-harness", epilog="\b\nExamples:\n  reverie memory rem-harness\n  reverie memory rem-harness --json"
+)
+def memory_rem_harness(
+    home: HomeOption = None,
+    now: NowOption = None,
+    include_promoted: PromotedOption = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what REM sleep would find now: themes, possible lasting truths, and all candidates of deep sleep.
+
+    Nothing is written. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dreams import rem_harness
+
+        await rem_harness(home, agent=agent, now=now, include_promoted=include_promoted, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
 @memory.command("changes", epilog="\b\nExample:\n  reverie memory changes")
 def memory_changes(
     home: HomeOption = None,
@@ -655,6 +695,43 @@ def memory_changes(
         from reverie.cli.commands.memory_undo import list_changes
 
         await list_changes(home, agent=agent, limit=limit, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "rem-backfill",
+    epilog="\b\nExamples:\n  reverie memory rem-backfill --path memory/2026-04-01.md\n"
+    "  reverie memory rem-backfill --path memory --stage-short-term\n"
+    "  reverie memory rem-backfill --rollback --rollback-short-term",
+)
+def memory_rem_backfill(
+    home: HomeOption = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A daily note of the past, or a folder of them, in the agent's memory."),
+    ] = None,
+    stage_short_term: Annotated[
+        bool, typer.Option("--stage-short-term", help="Count what they say as evidence as well.")
+    ] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Take the entries out of the diary again.")] = False,
+    rollback_short_term: Annotated[
+        bool, typer.Option("--rollback-short-term", help="Take the evidence back; what was recalled keeps its recalls.")
+    ] = False,
+    now: NowOption = None,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Write what notes of the past say will last, and what may, into the dream diary. Shows what it changes.
+
+    Doing it again replaces what was written before. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_dreams import BackfillFlags, rem_backfill
+
+        flags = BackfillFlags(agent, path, stage_short_term, rollback, rollback_short_term, now, as_json)
+        await rem_backfill(home, flags)
 
     run(work, as_json=as_json)
 
@@ -682,6 +759,51 @@ def memory_undo(
         from reverie.cli.commands.memory_undo import undo_change
 
         await undo_change(home, change, agent=agent, dry_run=dry_run, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
+    "forget",
+    short_help="Have something forgotten, wherever it left its traces.",
+    epilog="\b\nExamples:\n  reverie memory forget --session main\n"
+    "  reverie memory forget --participant Jonas --apply\n"
+    "  reverie memory forget --source memory/2026-04-01.md --delete-file --apply\n"
+    "  reverie memory forget --since 2026-04-01 --until 2026-04-08 --apply",
+)
+def memory_forget(
+    home: HomeOption = None,
+    session: Annotated[
+        str, typer.Option(metavar="SESSION", help="A conversation: its id, or its key, with all it ever led to.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(metavar="P", help="A note below memory/, or an imported history or file of such.")
+    ] = "",
+    participant: Annotated[str, typer.Option(metavar="NAME", help="What this person said.")] = "",
+    since: Annotated[str | None, typer.Option(metavar="ISO", help="What was said or written from here on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="ISO", help="What was said or written before this.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this nothing is changed.")] = False,
+    delete_file: Annotated[bool, typer.Option("--delete-file", help="Delete the files of notes too.")] = False,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Delete files of the archive that hold some of it.")
+    ] = False,
+    agent: AgentOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would be forgotten, as a diff of every Markdown file and a count of everything else.
+
+    With --apply it is: in conversations, notes, the index, the cache of embeddings, MEMORY.md, reports and records.
+    What was interrupted goes on when the same is done again. Nothing brings it back, no import, and no undo.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_forget import ForgetFlags, forget
+
+        flags = ForgetFlags(
+            agent, session, source, participant, since, until,
+            apply=apply, delete_file=delete_file, archives=archives, as_json=as_json,
+        )  # fmt: skip
+        await forget(home, flags)
 
     run(work, as_json=as_json)
 

@@ -61,15 +61,23 @@ def find_server(home: Home) -> RunningServer | None:
     return server if answers(server.url) else None
 
 
-def ask(server: RunningServer, method: str, path: str, token: str | None, body: object = None) -> Any:
-    """What a server answers, parsed from JSON; `body` is sent as JSON. Blocks for at most `CALL_S_MAX`.
+def ask(
+    server: RunningServer,
+    method: str,
+    path: str,
+    token: str | None,
+    body: object = None,
+    *,
+    within_s: float = CALL_S_MAX,
+) -> Any:
+    """What a server answers, parsed from JSON; `body` is sent as JSON. Blocks for at most `within_s`.
 
     Raises:
         ServerRefusedError: it refused, or did not answer as it should.
     """
     parts = urlsplit(server.url)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=CALL_S_MAX)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=within_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()

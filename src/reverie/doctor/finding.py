@@ -77,6 +77,7 @@ GROUPS = (
     "cache",
     "leftovers",
     "state",
+    "dreaming",
     "plugins",
     "repair",
 )

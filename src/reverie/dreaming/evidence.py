@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from reverie.dreaming.entry import SNIPPET_CHARACTERS_MAX, RecallEntry
+from reverie.dreaming.entry import HITS_MAX, SNIPPET_CHARACTERS_MAX, RecallEntry, entry_key
 from reverie.dreaming.recording import (
     Signal,
     counts_for_nothing,
@@ -25,6 +25,7 @@ from reverie.dreaming.recording import (
     with_signal,
 )
 from reverie.memory.origins import noted_by
+from reverie.sessions.forgetting import forgotten_among
 from reverie.types import SearchHit, least_trusted
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ if TYPE_CHECKING:
 PAGE_ROWS_MAX = 1_000
 IMPORT_ROWS_MAX = 200
 """Entries in one transaction of an import: searches that are recorded meanwhile wait for no more."""
+Phase = Literal["light", "rem"]
+"""A phase of sleep that reinforces passages."""
 
 LISTS = ("queries", "user_queries", "days", "tags")
 INSTANTS = ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at")
+NOT_OF_ENTRIES = frozenset({"id", "agent", "signals", "checked"})
+"""Columns of a row that are nothing of its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,16 @@ class EvidenceTotals:
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """What became of entries given by an import. `gave_way` are entries, these or others, above what is kept."""
+    """What became of entries given by an import. `gave_way` are entries, these or others, above what is kept.
+
+    `forgotten` are of notes or conversations that a person had forgotten: they stay out.
+    """
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     gave_way: int = 0
+    forgotten: int = 0
 
 
 class RecallEntries:
@@ -133,6 +142,30 @@ class RecallEntries:
                 yield page.entries
             after = page.after
 
+    async def recent(self, agent: str, since_ms: int) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What was recalled since an instant, page by page in the order of arrival; each page is read on its own."""
+        async for page in self._stretches(agent, "recent_recall_entries", since=since_ms):
+            yield page
+
+    async def grounded(self, agent: str) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What evidence from elsewhere supports, page by page in the order of arrival."""
+        async for page in self._stretches(agent, "grounded_recall_entries"):
+            yield page
+
+    async def _stretches(self, agent: str, query: str, **more: Any) -> AsyncIterator[tuple[RecallEntry, ...]]:
+        """What a query picks of all entries, a stretch of at most 1,000 of them at a time."""
+
+        def stretch(tx: Transaction, after: int) -> tuple[int | None, tuple[RecallEntry, ...]]:
+            until: int | None = tx.value("recall_window_end", agent=agent, after=after, rows=PAGE_ROWS_MAX)
+            rows = [] if until is None else tx.rows(query, agent=agent, after=after, until=until, **more)
+            return until, tuple(map(_entry, rows))
+
+        after: int | None = 0
+        while after is not None:
+            after, page = await self._database.read(lambda tx, after=after: stretch(tx, after))
+            if page:
+                yield page
+
     async def find(self, agent: str, key: str) -> RecallEntry | None:
         """An entry by its key; None if there is none."""
         return await self._database.read(lambda tx: _find(tx, agent, key))
@@ -173,6 +206,7 @@ class RecallEntries:
                 total.updated + done.updated,
                 total.unchanged + done.unchanged,
                 total.gave_way + done.gave_way,
+                total.forgotten + done.forgotten,
             )
 
         def changed(tx: Transaction) -> None:
@@ -185,6 +219,40 @@ class RecallEntries:
     def day(self, at_ms: int) -> str:
         """The day of an instant, `YYYY-MM-DD`, as entries count it."""
         return day_of(at_ms, self.zone)
+
+    # -- within somebody's transaction ---------------------------------------------------------------------------
+
+    def known_under(self, tx: Transaction, agent: str, key: str) -> RecallEntry | None:
+        """An entry by its key; None if there is none."""
+        return _find(tx, agent, key)
+
+    def known_of(self, tx: Transaction, agent: str, path: str) -> list[RecallEntry]:
+        """The entries of a file, at most 1,000, in the order of their keys."""
+        first = entry_key(path, 0, 0).removesuffix("0:0")
+        rows = tx.rows("recall_entries_of_path", agent=agent, first=first, beyond=f"{first[:-1]};", limit=PAGE_ROWS_MAX)
+        return list(map(_entry, rows))
+
+    def keep(
+        self, tx: Transaction, agent: str, entries: Sequence[RecallEntry], at_ms: int, *, gone: Sequence[str] = ()
+    ) -> None:
+        """Put entries in the place of what was known under their keys, after those under `gone` are dropped.
+
+        The oldest give way as always. Nothing given changes nothing, not even when something changed last.
+        """
+        for key in gone:
+            tx.execute("delete_recall_entry", agent=agent, key=key)
+        for entry in entries:
+            put_entry(tx, agent, entry)
+        if entries or gone:
+            tx.execute("recall_entries_changed", agent=agent, at=at_ms)
+            tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
+
+    def reinforce(self, tx: Transaction, agent: str, phase: Phase, keys: Sequence[str], at_ms: int) -> None:
+        """Count one more hit of a phase of sleep for each of these entries; those that are gone stay gone."""
+        for key in keys:
+            tx.execute(f"reinforce_{phase}", agent=agent, key=key, at=at_ms, hits_max=HITS_MAX)
+        if keys:
+            tx.execute("recall_phases_changed", agent=agent, at=at_ms)
 
     # -- on the database's writer thread -------------------------------------------------------------------------
 
@@ -202,7 +270,7 @@ class RecallEntries:
             known = next((entry for key in keys_of(hit) if (entry := _find(tx, agent, key))), None)
             entry = with_signal(known, hit, signal, self.tags, once_a_day=once_a_day)
             if entry is not None:
-                _put(tx, agent, entry)
+                put_entry(tx, agent, entry)
                 changed += 1
         if changed:
             tx.execute("recall_entries_changed", agent=agent, at=signal.at_ms)
@@ -211,14 +279,25 @@ class RecallEntries:
 
     def _take_in(self, tx: Transaction, agent: str, given: Sequence[RecallEntry]) -> TakenIn:
         added = updated = 0
-        for each in given:
+        taken = [each for each in given if not _is_forgotten(tx, agent, each)]
+        for each in taken:
             known = _find(tx, agent, each.key)
             entry = newer_of(known, replace(each, provenance=_whose(tx, agent, each)))
             if entry != known:
-                _put(tx, agent, entry)
+                put_entry(tx, agent, entry)
                 added, updated = added + (known is None), updated + (known is not None)
         gone = tx.execute("prune_recall_entries", agent=agent, entries_max=self._entries_max)
-        return TakenIn(added, updated, len(given) - added - updated, gone)
+        return TakenIn(added, updated, len(taken) - added - updated, gone, len(given) - len(taken))
+
+
+def _is_forgotten(tx: Transaction, agent: str, entry: RecallEntry) -> bool:
+    """Whether an entry is of a note, a conversation or messages that a person had forgotten."""
+    if not is_conversation(entry.path):
+        return bool(forgotten_among(tx, agent, "note", [entry.path]))
+    session_id = entry.path.partition("/")[2]
+    if forgotten_among(tx, agent, "session", [session_id]):
+        return True
+    return bool(tx.value("any_forgotten", session_id=session_id, first=entry.start_line, last=entry.end_line))
 
 
 def _whose(tx: Transaction, agent: str, passage: SearchHit | RecallEntry) -> Provenance:
@@ -249,7 +328,7 @@ def promoted(
         return False
     start, end = place or (known.start_line, known.end_line)
     text = snippet[:SNIPPET_CHARACTERS_MAX] or known.snippet
-    _put(tx, agent, replace(known, start_line=start, end_line=end, snippet=text, promoted_at_ms=at_ms))
+    put_entry(tx, agent, replace(known, start_line=start, end_line=end, snippet=text, promoted_at_ms=at_ms))
     tx.execute("recall_entries_changed", agent=agent, at=at_ms)
     return True
 
@@ -265,7 +344,7 @@ def _find(tx: Transaction, agent: str, key: str) -> RecallEntry | None:
 
 
 def _entry(row: Row) -> RecallEntry:
-    values: dict[str, Any] = {name: row[name] for name in row if name not in {"id", "agent", "signals"}}
+    values: dict[str, Any] = {name: row[name] for name in row if name not in NOT_OF_ENTRIES}
     for name in LISTS:
         values[name] = tuple(json.loads(values[name]))
     for name in INSTANTS:
@@ -273,7 +352,8 @@ def _entry(row: Row) -> RecallEntry:
     return RecallEntry(**values)
 
 
-def _put(tx: Transaction, agent: str, entry: RecallEntry) -> None:
+def put_entry(tx: Transaction, agent: str, entry: RecallEntry) -> None:
+    """Keep an entry, within a transaction; one that is there keeps its place in the order."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in RecallEntry.__dataclass_fields__}
     for name in LISTS:
         values[name] = json.dumps(values[name], ensure_ascii=False)

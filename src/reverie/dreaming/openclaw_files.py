@@ -47,6 +47,7 @@ KEY_CHARACTERS_MAX = 4_096
 OWN_DAYS_MAX = 400
 PASSES = ("__dreaming_daily__:{}", "__dreaming_sessions__:{}")
 PASSES_WITHOUT_DAY = ("__dreaming_grounded_backfill__", "__dreaming_session_backfill__")
+NEWER_FIELDS = frozenset({"userQueryHashes", "provenance"})
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY_IN_PATH = re.compile(r"(\d{4}-\d{2}-\d{2})[^/]*$")
 
@@ -79,7 +80,7 @@ class PhaseFile:
     updated_at_ms: int = 0
 
 
-class _InvalidEntryError(Exception):
+class InvalidEntryError(Exception):
     """An entry that is left out; its text is the reason."""
 
 
@@ -95,12 +96,12 @@ def read_recall_file(path: Path, now_ms: int, tags: Callable[[str, str], tuple[s
         ImportFileError: it cannot be read, is larger than 64 MiB, or is no recall store of version 1.
     """
     store = _read_store(path, "short-term-recall.json")
-    read = RecallFile(updated_at_ms=_instant(store.get("updatedAt")) or now_ms)
+    read = RecallFile(updated_at_ms=instant_of(store.get("updatedAt")) or now_ms)
     found: dict[str, RecallEntry] = {}
     for value in _entries_of(store, path).values():
         try:
-            entry = _read_entry(value, now_ms, tags)
-        except _InvalidEntryError as error:
+            entry = parse_entry(value, now_ms, tags)
+        except InvalidEntryError as error:
             read.invalid[str(error)] = read.invalid.get(str(error), 0) + 1
         else:
             found[entry.key] = entry
@@ -115,7 +116,7 @@ def read_phase_file(path: Path, now_ms: int) -> PhaseFile:
         ImportFileError: as there.
     """
     store = _read_store(path, "phase-signals.json")
-    read = PhaseFile(updated_at_ms=_instant(store.get("updatedAt")) or now_ms)
+    read = PhaseFile(updated_at_ms=instant_of(store.get("updatedAt")) or now_ms)
     for name, value in _entries_of(store, path).items():
         if not isinstance(value, dict):
             read.invalid["not an object"] = read.invalid.get("not an object", 0) + 1
@@ -123,9 +124,9 @@ def read_phase_file(path: Path, now_ms: int) -> PhaseFile:
         fields = cast("dict[str, Any]", value)
         signal = PhaseSignal(
             min(_count(fields.get("lightHits")), HITS_MAX),
-            _instant(fields.get("lastLightAt")),
+            instant_of(fields.get("lastLightAt")),
             min(_count(fields.get("remHits")), HITS_MAX),
-            _instant(fields.get("lastRemAt")),
+            instant_of(fields.get("lastRemAt")),
         )
         if signal.light_hits or signal.rem_hits:
             read.signals[_text(fields.get("key")) or name] = signal
@@ -178,21 +179,26 @@ def _entries_of(store: dict[str, Any], path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", entries)
 
 
-def _read_entry(value: object, now_ms: int, tags: Callable[[str, str], tuple[str, ...]]) -> RecallEntry:
+def parse_entry(value: object, now_ms: int, tags: Callable[[str, str], tuple[str, ...]]) -> RecallEntry:
+    """An entry as a file holds it, put right.
+
+    Raises:
+        InvalidEntryError: it is left out, and why.
+    """
     if not isinstance(value, dict):
-        raise _InvalidEntryError("not an object")
+        raise InvalidEntryError("not an object")
     fields = cast("dict[str, Any]", value)
     path = note_path(_text(fields.get("path")))
     if not path:
-        raise _InvalidEntryError("no path")
+        raise InvalidEntryError("no path")
     start, end = _line(fields.get("startLine")), _line(fields.get("endLine"))
     if fields.get("source") != "memory":
-        raise _InvalidEntryError("source is not memory")
+        raise InvalidEntryError("source is not memory")
     claim = _text(fields.get("claimHash"))
     key = _text(fields.get("key")) or entry_key(path, start, end, claim)
     if len(key) > KEY_CHARACTERS_MAX:
-        raise _InvalidEntryError("key or path too long")
-    last = _instant(fields.get("lastRecalledAt"))
+        raise InvalidEntryError("key or path too long")
+    last = instant_of(fields.get("lastRecalledAt"))
     entry = RecallEntry(
         key=key,
         path=path,
@@ -204,7 +210,7 @@ def _read_entry(value: object, now_ms: int, tags: Callable[[str, str], tuple[str
         grounded_count=_count(fields.get("groundedCount")),
         total_score=max(0.0, _number(fields.get("totalScore"))),
         max_score=min(1.0, max(0.0, _number(fields.get("maxScore")))),
-        first_recalled_at_ms=_or_now(_instant(fields.get("firstRecalledAt")), now_ms),
+        first_recalled_at_ms=_or_now(instant_of(fields.get("firstRecalledAt")), now_ms),
         last_recalled_at_ms=_or_now(last, now_ms),
         queries=tuple(_distinct(fields.get("queryHashes")))[:QUERIES_MAX],
         days=_days(fields.get("recallDays")),
@@ -245,11 +251,12 @@ def _count(value: object) -> int:
 
 def _line(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
-        raise _InvalidEntryError("a line is not an integer")
+        raise InvalidEntryError("a line is not an integer")
     return min(COUNT_MAX, max(1, int(value)))
 
 
-def _instant(value: object) -> int | None:
+def instant_of(value: object) -> int | None:
+    """An instant as the files have it, in milliseconds since 1970; None for what is none."""
     if not isinstance(value, str):
         return None
     try:
@@ -269,7 +276,7 @@ def _or_now(instant: int | None, now_ms: int) -> int:
 
 def _promoted(value: object, now_ms: int) -> int | None:
     """Whatever stands there marks it as promoted, also a time that nobody can read."""
-    return _or_now(_instant(value), now_ms) if value else None
+    return _or_now(instant_of(value), now_ms) if value else None
 
 
 def _distinct(value: object, *, lowered: bool = False) -> list[str]:
@@ -363,6 +370,17 @@ def iso_time(at_ms: int) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
 
 
+def entry_fields(entry: RecallEntry, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an entry that was read from `given`: those in its order, unknown ones as they are, then the rest.
+
+    What is newer than April 2026 stays as it is where it is, and is not added.
+    """
+    known = {name: value for name, value in _recall_fields(entry).items() if name not in NEWER_FIELDS}
+    optional = {"claimHash", "promotedAt"}
+    kept = {name: known.get(name, value) for name, value in given.items() if name in known or name not in optional}
+    return kept | {name: value for name, value in known.items() if name not in kept}
+
+
 def _recall_fields(entry: RecallEntry) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "key": entry.key,
@@ -403,18 +421,18 @@ def _phase_fields(entry: RecallEntry) -> dict[str, Any]:
 
 
 def _lines(named: Sequence[tuple[str, dict[str, Any]]], *, first: bool) -> str:
-    pieces = [f"\n    {_quoted(key)}: {_written(fields, '    ')}" for key, fields in named]
+    pieces = [f"\n    {_quoted(key)}: {written(fields, '    ')}" for key, fields in named]
     return ("" if first or not pieces else ",") + ",".join(pieces)
 
 
-def _written(value: object, indent: str) -> str:
+def written(value: object, indent: str = "") -> str:
     """A value as JavaScript writes it, indented by two spaces: numbers differ from Python's."""
     inner = f"{indent}  "
     if isinstance(value, dict):
-        parts = [f"{inner}{_quoted(name)}: {_written(each, inner)}" for name, each in cast("Any", value).items()]
-        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
-    if isinstance(value, tuple):
-        parts = [inner + _written(each, inner) for each in cast("tuple[Any, ...]", value)]
+        parts = [f"{inner}{_quoted(name)}: {written(each, inner)}" for name, each in cast("Any", value).items()]
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}" if parts else "{}"
+    if isinstance(value, tuple | list):
+        parts = [inner + written(each, inner) for each in cast("tuple[Any, ...]", value)]
         return "[\n" + ",\n".join(parts) + f"\n{indent}]" if parts else "[]"
     return javascript_number(value) if isinstance(value, float) else _quoted(value)
 

@@ -283,7 +283,9 @@ class Promoter:
             nonlocal outcome
             fresh = await self._fresh(agent, ready, rules, now_ms)
             outcome = await asyncio.to_thread(decided, text, fresh, day, self._bounds, own, proposal)
-            return promotion_edit(text, outcome, fresh, now_ms) if outcome.plan.added else None
+            if not outcome.plan.added:
+                return None
+            return await asyncio.to_thread(promotion_edit, text, outcome, fresh, now_ms)
 
         edited = await self.file.edit(agent, decide, dry_run=dry_run)
         await self._settle(agent, ready, outcome, tally, now_ms, dry_run=dry_run)
@@ -359,14 +361,10 @@ class Promoter:
         """Rank an agent's entries a page at a time; only those that may be wanted are held."""
         each_page = replace(rules, limit=None)
         most = min(LIMIT_MAX, LIMIT_MAX if rules.limit is None else rules.limit) + SPARE_MAX
-        found: tuple[Candidate, ...] = ()
-        refused, beyond = Counter[str](), 0
+        ranked = _Ranked((), 0, {})
         async for page in self._recalls.pages(agent):
-            ranking = await asyncio.to_thread(rank, page, each_page, now_ms)
-            found, rest = best((*found, *ranking.candidates), most)
-            beyond += len(rest)
-            refused.update(ranking.counts())
-        return _Ranked(found, beyond, {gate: refused[gate] for gate in GATES if refused[gate]})
+            ranked = await asyncio.to_thread(_with_page, ranked, page, each_page, now_ms, most)
+        return replace(ranked, gates={gate: ranked.gates[gate] for gate in GATES if gate in ranked.gates})
 
     async def _ready(self, agent: str, ranked: _Ranked, rules: Rules, tally: _Tally) -> tuple[Ready, ...]:
         """The live words of the best candidates, as many as the limit allows; why others have none is tallied."""
@@ -444,6 +442,12 @@ class Promoter:
                 for added in change.details.get("added", ()):
                     texts.update(dict.fromkeys(added["markers"], added["text"]))
         return texts
+
+
+def _with_page(ranked: _Ranked, page: Sequence[RecallEntry], rules: Rules, now_ms: int, most: int) -> _Ranked:
+    ranking = rank(page, rules, now_ms)
+    found, rest = best((*ranked.candidates, *ranking.candidates), most)
+    return _Ranked(found, ranked.beyond + len(rest), Counter(ranked.gates) + Counter(ranking.counts()))
 
 
 # -- decisions -------------------------------------------------------------------------------------------------------

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from reverie.dreaming.candidates import PRESETS, Rules
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from reverie.config import DreamingConfig
+
+
+class Settings(Protocol):
+    """What dreaming is set to now."""
+
+    @property
+    def current(self) -> DreamingConfig:
+        """The settings."""
+        ...
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone whose days count."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSettings:
+    """Settings that stay as they are."""
+
+    current: DreamingConfig
+    zone: tzinfo
 
 
 def rules_for(config: DreamingConfig) -> Rules:

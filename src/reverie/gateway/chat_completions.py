@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`: one request, from its body to its answer.
 
 read        the body, within bounds
-understand  which model, which session, which tools, what is said; whatever is wrong ends here
+understand  which model, which session, which tools, what is said; whatever is wrong ends here, and what is no message
 submit      the turn is durable from here on, and no longer ours
 answer      the turn's events as they come, its result as one object, or that it is queued
 """
@@ -20,6 +20,7 @@ from reverie.errors import ReverieError
 from reverie.gateway.arrival import arrival_of, decide, inbox_headers, read_arrival
 from reverie.gateway.body import ClientGoneError, decode_object, read_body, run_sized
 from reverie.gateway.directives import Stripped, settings_sentence, strip_directives
+from reverie.gateway.dreaming_trigger import HEADER, answer_of, carries_trigger, without_triggers
 from reverie.gateway.endpoint import echo
 from reverie.gateway.hanging_up import unless_left
 from reverie.gateway.images import ImageLimits
@@ -57,6 +58,14 @@ class _Located:
     asked: Asked
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a request says: a turn, and what of it was meant for the queue. None: it is a trigger of dreaming."""
+
+    turn: TurnRequest
+    said: Stripped
+
+
 class ChatCompletions:
     """The endpoint."""
 
@@ -82,7 +91,10 @@ class ChatCompletions:
         located = await run_sized(len(raw), self._locate, raw, scope, request_id)
         head, where = located.head, located.where
         echo(scope, "x-reverie-session-key", header_value(where.session.value))
-        turn, said = await run_sized(len(raw), self._turn_request, located, request_id)
+        read = await run_sized(len(raw), self._read, located, request_id)
+        if read is None:
+            return await self._trigger_answer(scope, f"chatcmpl_{request_id}", head)
+        turn, said = read.turn, read.said
         if said.directive is not None:
             await self._app.change_queue_settings(where.session, said.directive.changes)
         settings = await self._app.queue_settings(where.session, where.channel)
@@ -110,14 +122,17 @@ class ChatCompletions:
         asked = read_arrival(inbox_headers(scope["headers"]), channel=where.channel, user=head.user)
         return _Located(body, head, where, asked)
 
-    def _turn_request(self, located: _Located, request_id: str) -> tuple[TurnRequest, Stripped]:
-        """The whole request as the session's queue takes it, and what of it was meant for the queue."""
+    def _read(self, located: _Located, request_id: str) -> _Read | None:
+        """The whole request as the session's queue takes it; None for a trigger, which is never a message."""
         body, head, where = located.body, located.head, located.where
         tools = read_tools(body)
         conversation = read_conversation(body, self._images)
-        said = Stripped(conversation.messages, None, says_more=True)
+        if carries_trigger(conversation.messages[-1]):
+            return None
+        messages = without_triggers(conversation.messages)
+        said = Stripped(messages, None, says_more=True)
         if self._app.config.queue.directives:
-            said = strip_directives(conversation.messages)
+            said = strip_directives(messages)
         sampling = head.sampling
         if head.user and self._app.config.sessions.user_field == "metadata":
             sampling = {**sampling, "user": head.user}
@@ -132,7 +147,7 @@ class ChatCompletions:
             tool_choice=tools.choice,
             sampling=sampling,
         )
-        return turn, said
+        return _Read(turn, said)
 
     # -- submit --------------------------------------------------------------------------------------------------
 
@@ -210,11 +225,21 @@ class ChatCompletions:
             return EventStream(queued_frames(envelope), self._times, about={"turn_id": envelope.id})
         return Response(envelope.said(QUEUED), media_type="application/json")
 
+    async def _trigger_answer(self, scope: Scope, answer_id: str, head: Head) -> ASGIApp:
+        """A trigger begins a sweep, or not, and is answered at once."""
+        answer = answer_of(await self._app.dreaming.trigger())
+        echo(scope, HEADER, answer.word)
+        return self._said(self._envelope_now(answer_id, head), head, answer.text)
+
     def _settings_answer(self, answer_id: str, head: Head, settings: QueueSettings) -> ASGIApp:
         """A message that only sets the queue is answered at once; it is no turn."""
-        envelope, text = self._envelope_now(answer_id, head), settings_sentence(settings)
+        return self._said(self._envelope_now(answer_id, head), head, settings_sentence(settings))
+
+    def _said(self, envelope: Envelope, head: Head, text: str) -> ASGIApp:
+        """A sentence of ours, in the form that was asked for."""
         if head.stream:
-            return EventStream(said_frames(envelope, text), self._times, about={"answer_id": answer_id})
+            frames = said_frames(envelope, text, include_usage=head.include_usage)
+            return EventStream(frames, self._times, about={"answer_id": envelope.id})
         return Response(envelope.said(text), media_type="application/json")
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import Config
+    from reverie.dreaming.clockwork import Triggered
+    from reverie.dreaming.forgetting import Forgetting, Options, Selection
+    from reverie.dreaming.runs import Begun, DreamRun
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
     from reverie.sessions.compactions import Compaction, Expanded
@@ -216,6 +219,31 @@ class SessionDirectory(Protocol):
         ...
 
 
+class Dreaming(Protocol):
+    """What begins sweeps over the memory: `dreaming.clockwork.Clockwork`."""
+
+    async def trigger(self) -> Triggered:
+        """Somebody's clock says that it is time. When this returns, a run is on record, or why there is none."""
+        ...
+
+    async def ask(self, at_ms: int | None = None) -> Begun:
+        """Have a sweep run in the background, as if at an instant, whatever the mode; or the run under way.
+
+        Raises:
+            DreamingBlockedError: no agent has a workspace.
+            StorageError, HomeError: it could not be put on record.
+        """
+        ...
+
+    async def newest_runs(self, limit: int) -> Sequence[DreamRun]:
+        """The runs that began last, the newest first.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        ...
+
+
 class GatewayApp(Protocol):
     """The application, as the gateway sees it."""
 
@@ -242,6 +270,11 @@ class GatewayApp(Protocol):
     @property
     def directory(self) -> SessionDirectory:
         """What answers `/v1/sessions`."""
+        ...
+
+    @property
+    def dreaming(self) -> Dreaming:
+        """What begins sweeps over the memory."""
         ...
 
     @property
@@ -336,14 +369,23 @@ class GatewayApp(Protocol):
         """A page of the messages that a summary stands for, after a number."""
         ...
 
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Find what a person wants forgotten; with `apply`, remove it.
+
+        Raises:
+            RequestError: it makes no sense, there is no such session, one of it is busy, or the index is rebuilt.
+            StorageError, HomeError: something could not be written; asking again goes on.
+        """
+        ...
+
     def ask_for_rebuild(self) -> bool:
         """Have the memory index built anew in the background; False when that is under way already."""
         ...
 
     async def gauges(self) -> Sequence[Gauge]:
-        """Current figures for `/metrics`, those of a name in a row. Read at each scrape; costs one bounded query."""
+        """Current figures for `/metrics`, those of a name in a row. Read at each scrape; costs two bounded queries."""
         ...
 
     async def status(self) -> AppStatus:
-        """What runs and waits now. Costs one bounded query."""
+        """What runs and waits now, and how dreaming does. Costs two bounded queries."""
         ...

@@ -12,13 +12,13 @@ DELETE  /v1/sessions/{key}/queue    everybody's settings again
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import anyio
 from starlette.responses import Response
 
+from reverie.clock import iso_instant
 from reverie.errors import RequestError
 from reverie.gateway.body import decode_object, read_body
 from reverie.gateway.hanging_up import unless_left
@@ -175,9 +175,7 @@ class QueueApi:
 
 def iso(at_ms: int | None) -> str | None:
     """An instant as ISO 8601 in UTC, to the millisecond; None stays None."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at_ms is None else iso_instant(at_ms)
 
 
 def session_of(app: GatewayApp, request: Request) -> Route:

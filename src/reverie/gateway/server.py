@@ -113,6 +113,9 @@ def _memory_routes(app: GatewayApp, mcp: McpMount, guard: OwnHostGuard) -> list[
         Route("/v1/memory/status", Endpoint(memory.status, "GET", guard=guard)),
         Route("/v1/memory/sync", Endpoint(memory.sync, "POST", guard=guard)),
         Route("/v1/memory/rebuild", Endpoint(memory.rebuild, "POST", guard=guard)),
+        Route("/v1/memory/forget", Endpoint(memory.forget, "POST", guard=guard)),
+        Route("/v1/memory/dream", Endpoint(memory.dream, "POST", guard=guard)),
+        Route("/v1/memory/dreams", Endpoint(memory.dreams, "GET", guard=guard)),
         Route("/mcp", Endpoint(mcp.answer, "POST", guard=guard)),
     ]
 

@@ -30,6 +30,7 @@ from reverie.sessions.events import (
     TurnFinished,
     TurnStarted,
 )
+from reverie.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -162,10 +163,11 @@ async def queued_frames(envelope: Envelope) -> AsyncGenerator[bytes]:
     yield frames.bare_role() + frames.last_content(QUEUED) + DONE
 
 
-async def said_frames(envelope: Envelope, text: str) -> AsyncGenerator[bytes]:
+async def said_frames(envelope: Envelope, text: str, *, include_usage: bool = False) -> AsyncGenerator[bytes]:
     """An answer that no model gave, as a stream."""
     frames = Frames(envelope)
-    yield frames.role() + frames.content(text) + frames.finish("stop") + DONE
+    counted = frames.usage(Usage()) if include_usage else b""
+    yield frames.role() + frames.content(text) + frames.finish("stop") + counted + DONE
 
 
 async def _answer_frames(

@@ -29,6 +29,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from reverie.errors import ImportFileError
 from reverie.memory.text import clean, collapse
+from reverie.sessions.forgetting import history_prefix
+from reverie.sessions.replay import fingerprint
 from reverie.sessions.store import PastMessage
 from reverie.types import SessionKey
 
@@ -37,11 +39,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.sessions.store import SessionStore
-    from reverie.types import JsonObject
+    from reverie.types import JsonObject, LoggedMessage
 
 LINE_CHARACTERS_MAX = 128 * 1024 * 1024
 MESSAGE_CHARACTERS_MAX = 4 * 1024 * 1024
 NAME_CHARACTERS_MAX = 200
+FORGOTTEN = "forgotten"
+"""Why a conversation is left out that a person had forgotten."""
 NAMESAKES_MAX = 1_000
 """Different conversations under one name; more than this is taken for a mistake in the file."""
 
@@ -89,9 +93,9 @@ class ImportReport:
     messages_present: int = 0
     skipped: dict[str, int] = field(default_factory=dict[str, int])
 
-    def skip(self, reason: str) -> None:
-        """Count a turn that was left out."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count a turn, or several, that was left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + count
 
 
 def session_key(agent: str, history: str, session: str) -> SessionKey:
@@ -120,9 +124,12 @@ async def import_conversations(
     report = ImportReport()
     async for history in read_histories(path, now_ms=now_ms, report=report):
         for past in history.sessions:
-            _, added = await import_session(sessions, agent, history.name, past, mine=mine)
+            imported = await import_session(sessions, agent, history.name, past, mine=mine)
+            if imported is None:
+                report.skip(FORGOTTEN, len(past.messages))
+                continue
             report.sessions += 1
-            report.messages_added += added
+            report.messages_added += (added := imported[1])
             report.messages_present += len(past.messages) - added
             if progress is not None:
                 progress(report)
@@ -132,13 +139,14 @@ async def import_conversations(
 
 async def import_session(
     sessions: SessionStore, agent: str, history: str, past: PastSession, *, title: str = "", mine: bool = False
-) -> tuple[str, int]:
+) -> tuple[str, int] | None:
     """Add one past session; returns its id and how many messages it gained. Without a title its names are one.
 
     `mine`: the owner vouches for it, also for what of it is there already.
 
     A session of that name which begins as this one does is this one, and gains what it lacks. Otherwise the name
-    belongs to another conversation, and the next free one is taken.
+    belongs to another conversation, and the next free one is taken. None for one that a person had forgotten; of one
+    of which single messages were forgotten, the others are there.
 
     Raises:
         ImportFileError: more than `NAMESAKES_MAX` different conversations have this name.
@@ -147,6 +155,11 @@ async def import_session(
     title = title or f"{history}: {past.name}"
     for number in range(1, NAMESAKES_MAX + 1):
         key = session_key(agent, history, past.name if number == 1 else f"{past.name}~{number}")
+        on_record = await sessions.is_forgotten(key, history_prefix(agent, history), past.messages)
+        if on_record == "forgotten":
+            return None
+        if on_record == "taken":
+            continue
         session_id, _ = await sessions.import_session(key, title, ())
         if await _begins_alike(sessions, session_id, past.messages):
             return await sessions.import_session(key, title, past.messages, mine=mine)
@@ -158,11 +171,18 @@ async def _begins_alike(sessions: SessionStore, session_id: str, messages: Seque
     for start in range(0, len(messages), _COMPARED_AT_ONCE):
         part = messages[start : start + _COMPARED_AT_ONCE]
         stored = await sessions.read_lines(session_id, start + 1, len(part))
-        if any((line.role, line.text) != (past.role, past.text) for line, past in zip(stored, part, strict=False)):
+        if not all(_is_same(line, past) for line, past in zip(stored, part, strict=False)):
             return False
         if len(stored) < len(part):
             return True
     return True
+
+
+def _is_same(line: LoggedMessage, past: PastMessage) -> bool:
+    """Whether a stored message is this one; of a forgotten one only its fingerprint tells."""
+    if line.forgotten:
+        return line.fingerprint == fingerprint(past.role, past.text)
+    return (line.role, line.text) == (past.role, past.text)
 
 
 # -- the file --------------------------------------------------------------------------------------------------------

@@ -154,8 +154,8 @@ def standing_note(
 
 def find_note(text: str, note: str) -> tuple[int, int] | None:
     """The lines on which a note stands in a text already, paragraph by paragraph; white space does not count."""
-    wanted = [digest for _, _, digest in _paragraphs(note)]
-    held = _paragraphs(text)
+    wanted = [digest for _, _, digest in paragraphs(note)]
+    held = paragraphs(text)
     digests = [digest for _, _, digest in held]
     for start in range(len(held) - len(wanted) + 1):
         if digests[start] == wanted[0] and digests[start : start + len(wanted)] == wanted:
@@ -172,8 +172,8 @@ def _find(text: str, note: str, marker: str | None) -> tuple[int, int] | None:
     return find_note(text, note)
 
 
-def _paragraphs(text: str) -> list[tuple[int, int, bytes]]:
-    """First line, last line and content hash of every paragraph."""
+def paragraphs(text: str) -> list[tuple[int, int, bytes]]:
+    """First line, last line and content hash of every paragraph of a note; white space does not count."""
     found: list[tuple[int, int, bytes]] = []
     numbered = enumerate(split_lines(text), 1)
     for blank, group in groupby(numbered, key=lambda line: not line[1].strip()):

@@ -13,6 +13,7 @@ again and again while it takes a plain word in between, are cut in the same way.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from reverie.memory.scope import VectorRow
 from reverie.memory.store import EMBEDDER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -74,6 +75,12 @@ class EmbeddingBacklog:
     async def aclose(self) -> None:
         """Let vectors that are being written arrive: whoever waited for them may have been cancelled."""
         await asyncio.gather(*self._writing, return_exceptions=True)
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncGenerator[None]:
+        """While the block runs nothing is embedded, and nothing that was enters the cache."""
+        async with self._turn:
+            yield
 
     async def run(self, limit: int) -> int:
         """Embed up to `limit` waiting chunks, oldest first; returns how many wait no more, 0 when none did.

@@ -109,7 +109,7 @@ class EmbeddingCache:
         self._tally_is_sure = False
         self._changing = asyncio.Lock()
         self._touched: set[int] = set()
-        self._hits = self._misses = self._evicted = 0
+        self._hits = self._misses = self._evicted = self._forgotten = 0
 
     async def open(self) -> None:
         """Count what is there, through an index and off the event loop; otherwise the first use does.
@@ -180,6 +180,38 @@ class EmbeddingCache:
         """
         wanted = json.dumps([key.hex() for key in hashes[:LOOKUP_HASHES_MAX]])
         return await self._database.read(lambda tx: int(tx.value("count_held", identity=identity, hashes=wanted)))
+
+    async def count_of_texts(self, hashes: Sequence[bytes]) -> int:
+        """How many vectors are kept of some texts, of whatever embedder; marks nothing as used.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        total = 0
+        for start in range(0, len(hashes), LOOKUP_HASHES_MAX):
+            part = _as_json(list(hashes[start : start + LOOKUP_HASHES_MAX]))
+            total += await self._database.read(lambda tx, part=part: int(tx.value("count_of_texts", hashes=part)))
+        return total
+
+    async def forget(self, hashes: Sequence[bytes]) -> int:
+        """Drop the vectors of some texts, of every embedder; returns how many there were.
+
+        Raises:
+            StorageError: the file cannot be written; what was dropped before stays dropped.
+        """
+        before = self._forgotten
+        for start in range(0, len(hashes), LOOKUP_HASHES_MAX):
+            part = _as_json(list(hashes[start : start + LOOKUP_HASHES_MAX]))
+            async with self._changing:
+                await self._change(lambda tx, tally, part=part: self._drop(tx, tally, part))
+        return self._forgotten - before
+
+    def _drop(self, tx: Transaction, tally: Tally, hashes: str) -> tuple[Tally, SeedReport]:
+        for space in tx.rows("list_spaces"):
+            gone = tx.execute("drop_embeddings", space_id=space["id"], hashes=hashes)
+            self._forgotten += gone
+            tally = tally.plus(-gone, space["dims"])
+        return tally, SeedReport()
 
     async def flush(self) -> None:
         """Write the marks of use that are still in memory.

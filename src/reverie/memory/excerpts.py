@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reverie.errors import MemoryPathError
 from reverie.memory.documents import SkippedFile, is_indexed_path, read_file, resolve_readable, split_lines
+from reverie.memory.forgotten import without_forgotten
 from reverie.memory.transcripts import rendered
 from reverie.types import least_trusted
 
@@ -50,10 +51,12 @@ async def read_file_excerpt(
     *,
     bytes_max: int,
     whose: Callable[[str], Awaitable[Sequence[Provenance]]],
+    forgotten: frozenset[bytes] = frozenset(),
 ) -> MemoryExcerpt:
-    """Lines of a memory file; a missing file is empty. `whose` says for each line of a text whose words it is.
+    """Lines of a memory file; a missing file is empty, and so is a paragraph that was forgotten.
 
-    What is readable and no memory (the reports and the diary of dreaming) quotes anybody, so it is untrusted.
+    `whose` says for each line of a text whose words it is. What is readable and no memory (the reports and the diary of
+    dreaming) quotes anybody, so it is untrusted.
 
     Raises:
         MemoryPathError: not a path of the memory, a link, or too large to read.
@@ -63,7 +66,7 @@ async def read_file_excerpt(
     content = await asyncio.to_thread(read_file, workspace, normal, bytes_max)
     if isinstance(content, SkippedFile):
         raise MemoryPathError(f"{normal}: {content.reason}")
-    text = content.text if content is not None else ""
+    text = without_forgotten(content.text, forgotten) if content is not None else ""
     excerpt = await asyncio.to_thread(_file_excerpt, normal, text, from_line, lines)
     if not excerpt.text:
         return excerpt

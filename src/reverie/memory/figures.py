@@ -76,3 +76,6 @@ class IndexFigures:
         self.documents[source] = self.documents.get(source, 0) + change.documents
         for agent_id, name in change.speakers:
             self.add_speaker(agent_id, name)
+        for agent_id, name in change.silent:
+            if self._speakers.get(agent_id, {}).pop(name.casefold(), None) is not None:
+                self._speaker_count -= 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,13 +21,24 @@ from reverie.errors import MemoryPathError
 from reverie.memory import store
 from reverie.memory.backlog import EmbeddingBacklog
 from reverie.memory.chunking import ChunkLimits
+from reverie.memory.documents import resolve_readable
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
+from reverie.memory.forgetting import (
+    DoomedPassages,
+    ForgottenPassages,
+    Place,
+    forget_speakers,
+    merge_words,
+    passages_after,
+    still_used,
+)
 from reverie.memory.fusion import Tuning
 from reverie.memory.notices import FileNotices, stored_notices
 from reverie.memory.passages import embedded_text
 from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
 from reverie.memory.semantic import SemanticIndex
+from reverie.memory.store import Change
 from reverie.memory.sync import SyncReport, WorkspaceSync
 from reverie.memory.text import ANALYSER_VERSION
 from reverie.memory.transcripts import FOLLOW_MESSAGES_MAX, transcript_passages, within_size
@@ -40,7 +52,7 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.documents import SkippedFile
     from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
-    from reverie.memory.store import Change
+    from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
     from reverie.storage.database import Database, Transaction
@@ -95,6 +107,7 @@ class IndexStatistics:
 class IndexSources:
     """What every generation of an index is made from, and shares with the others.
 
+    `forgotten` is what a person had forgotten of notes; None where nobody can have.
     `origins` knows whose words stand in notes; None: their owner's.
     """
 
@@ -104,6 +117,7 @@ class IndexSources:
     transcripts: TranscriptLog
     config: MemoryConfig
     clock: Clock
+    forgotten: ForgottenNotes | None = None
     origins: WhoseLines | None = None
 
 
@@ -213,6 +227,86 @@ class IndexGeneration:
                 return
             await self._followed(change, "sessions")
 
+    async def doomed(self, agent: str, places: Sequence[Place]) -> DoomedPassages:
+        """The passages that stand in some places now.
+
+        Raises:
+            StorageError: the index could not be read.
+        """
+        found = DoomedPassages()
+        agent_id = self._figures.agent_id(agent)
+        for place in places if agent_id is not None else ():
+            document_id: int | None = await self._database.read(
+                lambda tx, path=place.path: tx.value("find_document", agent_id=agent_id, path=path)
+            )
+            after: tuple[int, int, int] | None = (-1, -1, -1)
+            while document_id is not None and after is not None:
+                page, after = await self._database.read(
+                    lambda tx, at=after, number=document_id, place=place: passages_after(tx, number, place, at)
+                )
+                await asyncio.to_thread(found.add, page)
+        return found
+
+    async def count_passages(self, agent: str, places: Sequence[Place]) -> ForgottenPassages:
+        """How many passages `forget_passages` would find in some places, and how many cached vectors.
+
+        Raises:
+            StorageError: the index or the cache could not be read.
+        """
+        doomed = await self.doomed(agent, places)
+        agent_id = self._figures.agent_id(agent)
+        if agent_id is None or not doomed.ids:
+            return ForgottenPassages()
+        await self._spare(agent_id, doomed)
+        return ForgottenPassages(len(doomed.ids), await self._sources.cache.count_of_texts(list(doomed.keys.values())))
+
+    async def forget_passages(self, agent: str, places: Sequence[Place], *, rows: bool) -> ForgottenPassages:
+        """Take what stands in some places out of the index, and the vectors kept of texts that stand nowhere else.
+
+        With `rows` False the passages stay: they are those of a file, and go when the file is read again.
+
+        Raises:
+            StorageError: something could not be written; the next call goes on where this one stopped.
+        """
+        await self.follow_transcripts()
+        async with nullcontext() if self._backlog is None else self._backlog.resting():
+            doomed = await self.doomed(agent, places)
+            agent_id = self._figures.agent_id(agent)
+            if agent_id is None or not doomed.ids:
+                return ForgottenPassages()
+            await self._spare(agent_id, doomed)
+            vectors = await self._sources.cache.forget(list(doomed.keys.values()))
+            ids = sorted(doomed.ids) if rows else []
+            for start in range(0, len(ids), FORGOTTEN_AT_ONCE):
+                part = ids[start : start + FORGOTTEN_AT_ONCE]
+                change = await self._database.write(lambda tx, part=part: store.remove_passages(tx, part))
+                await self._followed(change, "sessions")
+            if rows and doomed.speakers:
+                change = Change()
+                names = sorted(doomed.speakers)
+                await self._database.write(lambda tx: forget_speakers(tx, agent_id, names, change))
+                await self._followed(change, "sessions")
+        return ForgottenPassages(len(ids), vectors)
+
+    async def _spare(self, agent_id: int, doomed: DoomedPassages) -> None:
+        """Take from what is doomed the texts and names that stand elsewhere too."""
+        after: int | None = 0
+        while after is not None and (doomed.keys or doomed.speakers):
+            used, speakers, after = await self._database.read(lambda tx, at=after: still_used(tx, agent_id, doomed, at))
+            for content_hash in used:
+                doomed.keys.pop(content_hash, None)
+            doomed.speakers -= speakers
+
+    async def forget_words(self) -> None:
+        """Write the full text anew, a bounded piece at a time, so that no word of what was deleted is left in it.
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        first = True
+        while await self._database.write(lambda tx, first=first: merge_words(tx, first=first)) or first:
+            first = False
+
     async def handed_over(self, successor: IndexGeneration, switch: Callable[[], Awaitable[None]]) -> None:
         """Let a generation built beside this one read what was said meanwhile, then `switch`.
 
@@ -294,13 +388,19 @@ class IndexGeneration:
         if path.startswith(SESSIONS_PREFIX):
             self._workspace(agent)
             return await read_transcript_excerpt(self._sources.transcripts, agent, path, from_line, lines)
+        workspace = self._workspace(agent)
+        forgotten = self._sources.forgotten
+        left_out: frozenset[bytes] = frozenset()
+        if forgotten is not None and (normal := resolve_readable(path)) in await forgotten.paths(agent):
+            left_out = await forgotten.paragraphs(agent, normal)
         return await read_file_excerpt(
-            self._workspace(agent),
+            workspace,
             path,
             from_line,
             lines,
             bytes_max=self._sources.config.file_bytes_max,
             whose=lambda text: self._whose_lines(agent, text),
+            forgotten=left_out,
         )
 
     def statistics(self) -> IndexStatistics:
@@ -403,6 +503,7 @@ class IndexGeneration:
                 limits=ChunkLimits.of(self._sources.config.chunker),
                 notices=self._notices.setdefault(agent, FileNotices(agent)),
                 follow=lambda change: self._followed(change, "memory"),
+                forgotten=self._sources.forgotten,
                 origins=self._sources.origins,
             )
         return known

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from reverie.errors import DatabaseCorruptError, EmbedderError, StorageError
+from reverie.errors import DatabaseCorruptError, EmbedderError, RebuildRunsError, StorageError
 from reverie.memory.embedding_cache import EmbeddingCache
 from reverie.memory.excerpts import MemoryExcerpt
 from reverie.memory.generation import IndexGeneration, IndexSources, IndexStatistics
@@ -26,14 +26,17 @@ from reverie.memory.passages import embedding_key
 from reverie.memory.search import SearchQuery, SearchResult
 from reverie.memory.sync import SyncReport
 from reverie.storage import INDEX, Database
+from reverie.storage.database import REWRITTEN_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
+    from reverie.memory.forgetting import ForgottenPassages, Place
+    from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.generation_files import GenerationFiles
     from reverie.memory.sync import WhoseLines
     from reverie.memory.transcripts import TranscriptLog
@@ -110,13 +113,15 @@ class MemoryIndex:
         transcripts: TranscriptLog,
         config: MemoryConfig,
         clock: Clock,
+        forgotten: ForgottenNotes | None = None,
         origins: WhoseLines | None = None,
         tracer: Callable[[str, object], None] | None = None,
         repair: bool = False,
     ) -> MemoryIndex:
         """Open the live generation, or make the first one. Cache database and embedder stay the caller's.
 
-        Without `origins`, what stands in notes is their owner's.
+        `forgotten` tells what stays out of it though it stands in a file. Without `origins`, what stands in notes is
+        their owner's.
 
         With `repair`, a damaged file is put aside and an empty index takes its place: the caller's next syncs fill it.
 
@@ -129,7 +134,9 @@ class MemoryIndex:
             embeddings_db, entries_max=config.cache_entries_max, bytes_max=config.cache_bytes_max, clock=clock
         )
         await cache.open()
-        sources = IndexSources(cache, embedder, dict(workspaces), transcripts, config, clock, origins)
+        sources = IndexSources(
+            cache, embedder, dict(workspaces), transcripts, config, clock, forgotten=forgotten, origins=origins
+        )
         await transcripts.last_position()  # what is wrong with the log must not be blamed on the index
         path = await asyncio.to_thread(files.live)
         try:
@@ -205,6 +212,49 @@ class MemoryIndex:
         for generation in [self._live, *([self._building] if self._building is not None else [])]:
             async with self._using(generation) as used:
                 await used.forget_session(agent, session_id)
+
+    @asynccontextmanager
+    async def without_rebuild(self) -> AsyncGenerator[None]:
+        """While the block runs no second index is built, into which what is deleted might have been read before.
+
+        Raises:
+            RebuildRunsError: one is.
+        """
+        if self._rebuilding.locked():
+            raise RebuildRunsError("The index is being rebuilt: try again when that is done (`reverie status` tells).")
+        async with self._rebuilding:
+            yield
+
+    async def count_passages(self, agent: str, places: Sequence[Place]) -> ForgottenPassages:
+        """How many passages `forget_passages` would find in some places, and how many cached vectors.
+
+        Raises:
+            StorageError: the index or the cache could not be read.
+        """
+        async with self._using(self._live) as live:
+            return await live.count_passages(agent, places)
+
+    async def forget_passages(self, agent: str, places: Sequence[Place], *, rows: bool = True) -> ForgottenPassages:
+        """Take what stands in some places out of the index, and the vectors kept of texts that stand nowhere else.
+
+        With `rows` False the passages stay: they are those of a file, and go when the file is read again. To be called
+        within `without_rebuild`.
+
+        Raises:
+            StorageError: something could not be written; the next call goes on where this one stopped.
+        """
+        async with self._using(self._live) as live:
+            return await live.forget_passages(agent, places, rows=rows)
+
+    async def purge(self, *, rewritten_bytes_max: int | None = REWRITTEN_BYTES_MAX) -> bool:
+        """Leave no trace of deleted passages in the file; True when that is certain (see `Database.purge`).
+
+        Raises:
+            StorageError: the index could not be written.
+        """
+        async with self._using(self._live) as live:
+            await live.forget_words()
+            return await live.database.purge(rewritten_bytes_max=rewritten_bytes_max)
 
     async def embed_backlog(self, limit: int | None = None) -> int:
         """Give up to `limit` waiting chunks their vectors; returns how many wait no more, 0 when none wait or may.

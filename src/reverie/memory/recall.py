@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from reverie.memory.forgetting import Place
 from reverie.memory.text import clean, collapse
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RecallNote:
 
 AlsoRecorded = Callable[["Transaction", RecallNote], None]
 """What else is written of a search, in a transaction of its own."""
+LEFT_OUT_MAX = 1_000
 LEARNED_LATER_MAX = 256
 """So many searches may wait to be learned from; beyond that the caller waits."""
 
@@ -59,6 +61,24 @@ class RecallEvidence:
         self._events_max = events_max
         self._also = also
         self._learning: set[asyncio.Task[None]] = set()
+        self._gone: dict[str, Place] = {}
+
+    def leave_out(self, places: Sequence[Place]) -> None:
+        """From now on nothing is recorded of these places: a search that is under way may still have found them.
+
+        Only for conversations, whose numbers are never given out again. Searches take seconds at most, so only the
+        newest `LEFT_OUT_MAX` conversations are held.
+        """
+        for place in places:
+            known = self._gone.pop(place.path, Place(place.path, frozenset()))
+            lines = None if known.lines is None or place.lines is None else known.lines | place.lines
+            self._gone[place.path] = Place(place.path, lines)
+        for path in list(self._gone)[: max(0, len(self._gone) - LEFT_OUT_MAX)]:
+            del self._gone[path]
+
+    def _is_gone(self, hit: SearchHit) -> bool:
+        place = self._gone.get(hit.path)
+        return place is not None and place.holds(hit.start_line, hit.end_line)
 
     async def record(
         self,
@@ -75,7 +95,8 @@ class RecallEvidence:
         Raises:
             StorageError: it could not be written.
         """
-        note = RecallNote(kind, agent, query, tuple(hits[:HITS_MAX]), self._clock.now_ms())
+        kept = [hit for hit in hits if not self._is_gone(hit)] if self._gone else hits
+        note = RecallNote(kind, agent, query, tuple(kept[:HITS_MAX]), self._clock.now_ms())
         event: JsonObject = {
             "at": note.at_ms,
             "agent": agent,
@@ -83,7 +104,7 @@ class RecallEvidence:
             "turn_id": turn_id,
             "kind": kind,
             "query": clean(collapse(query[:QUERY_CHARS_MAX])),
-            "hits": len(hits),
+            "hits": len(kept),
         }
         surfaced = json.dumps([_as_row(rank, hit) for rank, hit in enumerate(note.hits, 1)])
 

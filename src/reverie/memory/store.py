@@ -80,7 +80,8 @@ class TranscriptPassages:
 class Change:
     """What a transaction did, for those who follow it.
 
-    `moved` holds chunk id and first line of chunks that stand elsewhere now; `agents` and `speakers` are new ones.
+    `moved` holds chunk id and first line of chunks that stand elsewhere now; `agents` and `speakers` are new ones, and
+    `silent` speakers that are not known any more.
     """
 
     added: int = 0
@@ -88,6 +89,7 @@ class Change:
     documents: int = 0
     agents: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     speakers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    silent: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     removed_ids: list[int] = field(default_factory=list[int])
     moved: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
@@ -245,6 +247,14 @@ def forget_session(tx: Transaction, agent_id: int, session_id: str, limit: int) 
     if len(change.removed_ids) < limit:
         tx.execute("delete_document", id=document_id)
         change.documents = -1
+    return change
+
+
+def remove_passages(tx: Transaction, chunk_ids: Sequence[int]) -> Change:
+    """Drop single passages, with their words and vectors."""
+    change = Change()
+    change.removed_ids.extend(row[0] for row in tx.tuples("which_chunks", ids=json.dumps(list(chunk_ids))))
+    _delete_chunks(tx, change.removed_ids)
     return change
 
 

@@ -32,6 +32,7 @@ from reverie.memory.documents import (
     walk_memory,
     without_comments,
 )
+from reverie.memory.forgotten import without_forgotten
 from reverie.memory.passages import content_hash, make_passage
 from reverie.memory.store import (
     Change,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.memory.documents import FileContent
+    from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.notices import FileNotices
     from reverie.memory.passages import Passage
     from reverie.storage.database import Database
@@ -124,13 +126,17 @@ class _NewContent:
 
 @dataclass(frozen=True, slots=True)
 class _ToRead:
-    """A file to read: what the index holds of it, or else perhaps under which other name."""
+    """A file to read: what the index holds of it, or else perhaps under which other name.
+
+    `forgotten` are the paragraphs that are left out. Such a file is cut anew whenever it is read.
+    """
 
     path: str
     mtime_ns: int = 0
     size_bytes: int = 0
     known: KnownFile | None = None
     renamed_from: KnownFile | None = None
+    forgotten: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,7 @@ class _Looked:
     found: ReadFile | _NewContent | _SameContent | _Renamed | SkippedFile | None
     looked_at_ms: int
     broken: bool = False
+    forgotten: frozenset[bytes] = frozenset()
 
 
 @dataclass(slots=True)
@@ -206,8 +213,10 @@ class WorkspaceSync:
         limits: ChunkLimits,
         notices: FileNotices,
         follow: Callable[[Change], Awaitable[None]],
+        forgotten: ForgottenNotes | None = None,
         origins: WhoseLines | None = None,
     ) -> None:
+        self._forgotten = forgotten
         self._database = database
         self._agent = agent
         self._workspace = workspace
@@ -239,6 +248,7 @@ class WorkspaceSync:
         else:
             differences = await self._look_for(agent_id, paths, tally)
         await asyncio.to_thread(_pair_renames, differences)
+        await self._note_forgotten(differences)
         await self._read_and_write(agent_id, differences, tally)
         await self._forget(agent_id, differences.gone.values(), tally)
         self._notices.clear(skipped_before.difference(file.path for file in tally.skipped))
@@ -308,6 +318,16 @@ class WorkspaceSync:
         for path, found in zip(files, met, strict=True):
             _note_named(path, known.get(path), found, differences, tally)
 
+    async def _note_forgotten(self, differences: _Differences) -> None:
+        """Say of the files to read what was forgotten of them; of nearly all it is nothing."""
+        if self._forgotten is None:
+            return
+        paths = await self._forgotten.paths(self._agent)
+        for at, one in enumerate(differences.to_read if paths else ()):
+            if one.path in paths:
+                digests = await self._forgotten.paragraphs(self._agent, one.path)
+                differences.to_read[at] = replace(one, forgotten=digests)
+
     # -- reading and writing -------------------------------------------------------------------------------------
 
     async def _read_and_write(self, agent_id: int, differences: _Differences, tally: _Tally) -> None:
@@ -335,7 +355,7 @@ class WorkspaceSync:
             if await self._applied(agent_id, looked, differences, tally):
                 break
             known = await self._database.read(lambda tx: known_files(tx, agent_id, [looked.path]))  # noqa: B023 (runs now)
-            again = _ToRead(looked.path, known=known.get(looked.path))
+            again = _ToRead(looked.path, known=known.get(looked.path), forgotten=looked.forgotten)
             [looked] = await self._looked_at([again])
         if looked.found is None:
             self._notices.clear([looked.path])
@@ -402,16 +422,17 @@ class WorkspaceSync:
         path, known, looked_at_ms = wanted.path, wanted.known, self._clock.now_ms()
         content = read_file(self._workspace, path, self._file_bytes_max)
         if content is None or isinstance(content, SkippedFile):
-            return _Looked(path, known, content, looked_at_ms)
+            return _Looked(path, known, content, looked_at_ms, forgotten=wanted.forgotten)
         digest = content_hash(content.data)
         found: _NewContent | _SameContent | _Renamed
-        if known is not None and known.content_hash == digest:
+        if known is not None and known.content_hash == digest and not wanted.forgotten:
             found = _SameContent(_known_now(known.document_id, path, digest, content, looked_at_ms))
-        elif (old := wanted.renamed_from) is not None and self._is_renamed(old, path, digest):
+        elif (old := wanted.renamed_from) is not None and not wanted.forgotten and self._is_renamed(old, path, digest):
             found = _Renamed(old, _known_now(old.document_id, path, digest, content, looked_at_ms))
         else:
-            found = _NewContent(digest, content)
-        return _Looked(path, known, found, looked_at_ms, content.broken)
+            visible = without_forgotten(content.text, wanted.forgotten)
+            found = _NewContent(digest, content if visible == content.text else replace(content, text=visible))
+        return _Looked(path, known, found, looked_at_ms, content.broken, wanted.forgotten)
 
     def _cut(self, looked: _Looked, whose: Sequence[Provenance]) -> _Looked:
         if not isinstance(looked.found, _NewContent):

@@ -98,6 +98,8 @@ def said_by(speaker: str, role: Role) -> str:
 
 def rendered(message: LoggedMessage) -> str:
     """A message as one line of text. A tool's result is left out: it can be as long and as hostile as it likes."""
+    if message.forgotten:
+        return "(forgotten)"
     if message.role == "tool":
         return f"Tool: (result of {len(message.text)} characters left out)"
     text = collapse(message.text)

@@ -23,6 +23,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reverie.errors import ImportFileError
 from reverie.sessions.codec import dump, encode_extra
+from reverie.sessions.forgetting import (
+    FORGOTTEN_EXTRA,
+    drop_summaries,
+    forgotten_among,
+    history_prefixes,
+    mark_name,
+    message_name,
+)
 from reverie.sessions.replay import message_fingerprint
 from reverie.sessions.retention import discard
 from reverie.sessions.tree import entry_id
@@ -136,6 +144,7 @@ class EntryLine(_Line):
     provenance: Provenance | None = None
     visible: bool = True
     remember: bool = True
+    forgotten: bool = False
     fingerprint: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
 
 
@@ -154,13 +163,17 @@ _ANY: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="type"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an import did. `ended` says that its key has another current session, so that it came in as an ended one."""
+    """What an import did. `ended` says that its key has another current session, so that it came in as an ended one.
+
+    A session that is `forgotten` did not come in: a person had it forgotten.
+    """
 
     session_id: str
     key: str
     entries: int
     added: int
     ended: bool
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +316,16 @@ def _bounded_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
+def exported_lines(path: Path) -> Iterator[Line]:
+    """The lines of an exported session, each checked against those before it. Blocks.
+
+    Raises:
+        ImportFileError: a line is not what an export has there, or the file cannot be read.
+    """
+    for numbered, _ in _checked_lines(path):
+        yield numbered.line
+
+
 def check_file(path: Path) -> Header:
     """Read a whole file and refuse what is not a complete export; returns its header. Blocks.
 
@@ -333,6 +356,8 @@ async def restore(
         StorageError: it could not be written; importing it again goes on from there.
     """
     header = await asyncio.to_thread(check_file, path)
+    if await database.read(lambda tx: _is_forgotten(tx, header)):
+        return Restored(header.id, header.key, header.entries, 0, ended=False, forgotten=True)
     held = await database.write(lambda tx: _stage(tx, header, now_ms))
     if held is None:
         if mine:
@@ -352,6 +377,13 @@ async def restore(
         await asyncio.to_thread(lines.close)
     ended = await database.write(lambda tx: _publish(tx, header, now_ms, mine=mine))
     return Restored(header.id, header.key, header.entries, added, ended=ended)
+
+
+def _is_forgotten(tx: Transaction, header: Header) -> bool:
+    names = [header.id, *([header.key] if header.origin == "import" else [])]
+    histories = history_prefixes(header.key) if header.origin == "import" else []
+    found = forgotten_among(tx, header.agent, "session", names)
+    return bool(found or forgotten_among(tx, header.agent, "history", histories))
 
 
 def _batch(lines: Iterator[tuple[_Numbered, int]]) -> list[_Numbered]:
@@ -386,6 +418,7 @@ def _stage(tx: Transaction, header: Header, now_ms: int) -> int | None:
 def _write(tx: Transaction, header: Header, batch: list[_Numbered], held: int, path: Path) -> int:
     """Write the lines of a batch that are not there yet; how many entries that added."""
     added = 0
+    gone = _forgotten_entries(tx, header, [each.line for each in batch if isinstance(each.line, EntryLine)])
     for numbered in batch:
         match numbered.line:
             case CompactionLine() as line:
@@ -399,7 +432,7 @@ def _write(tx: Transaction, header: Header, batch: list[_Numbered], held: int, p
             case EntryLine() as line:
                 seq = int(line.id.rpartition("/")[2])
                 if seq > held:
-                    _write_entry(tx, header, line, seq)
+                    _write_entry(tx, header, line, seq, forgotten=line.id in gone)
                     added += 1
             case _:
                 pass
@@ -419,11 +452,37 @@ def _write_turn(tx: Transaction, header: Header, line: TurnLine) -> None:
     tx.execute("restore_turn", **values, session_id=header.id, usage=usage, error=error)
 
 
-def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int) -> None:
-    message = _message(line)
+def _forgotten_entries(tx: Transaction, header: Header, lines: list[EntryLine]) -> set[str]:
+    """The ids of those entries that were forgotten, or that quote a session which was."""
+    names = {
+        message_name(header.key, fingerprint_of(line))
+        if line.kind == "message"
+        else mark_name(header.id, int(line.id.rpartition("/")[2])): line.id
+        for line in lines
+    }
+    gone = {names[name] for name in forgotten_among(tx, header.agent, "message", list(names))}
+    if any(line.kind == "continuity" for line in lines) and header.parent is not None and _is_silent(tx, header):
+        gone |= {line.id for line in lines if line.kind == "continuity"}
+    return gone | {line.id for line in lines if line.forgotten}
+
+
+def _is_silent(tx: Transaction, header: Header) -> bool:
+    """Whether the session before this one was forgotten, or something of it was."""
+    gone = forgotten_among(tx, header.agent, "session", [header.parent or ""])
+    return bool(gone) or tx.value("first_forgotten", session_id=header.parent) is not None
+
+
+def fingerprint_of(line: EntryLine) -> bytes:
+    """By what a message of an exported session is recognised."""
+    return bytes.fromhex(line.fingerprint) if line.fingerprint else message_fingerprint(_message(line))
+
+
+def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int, *, forgotten: bool) -> None:
     is_message = line.kind == "message"
-    digest = bytes.fromhex(line.fingerprint) if line.fingerprint else message_fingerprint(message)
+    digest = fingerprint_of(line)
     parent = parent_seq(line, header, seq)
+    if forgotten:
+        line = line.model_copy(update=SILENT if is_message else {"data": _silent_mark(line)})
     tx.execute(
         "restore_entry",
         session_id=header.id,
@@ -433,7 +492,7 @@ def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int) -> 
         text=line.text,
         speaker=line.speaker,
         said_on=line.said_on,
-        extra=encode_extra(message) if is_message else dump(line.data),
+        extra=_extra(line) if is_message else dump(line.data),
         visible=int(line.visible and is_message),
         remember=int(line.remember and is_message),
         fingerprint=digest if is_message else b"",
@@ -442,6 +501,20 @@ def _write_entry(tx: Transaction, header: Header, line: EntryLine, seq: int) -> 
         kind=line.kind,
         parent_seq=None if parent == seq - 1 else parent,
     )
+
+
+SILENT: dict[str, Any] = {"text": "", "speaker": "", "said_on": "", "remember": False, "forgotten": True}
+"""What is left of a message that was forgotten."""
+
+
+def _extra(line: EntryLine) -> str:
+    return FORGOTTEN_EXTRA if line.forgotten else encode_extra(_message(line))
+
+
+def _silent_mark(line: EntryLine) -> dict[str, Any]:
+    """What a mark says without quoting anybody."""
+    data = {name: value for name, value in (line.data or {}).items() if name != "said"}
+    return data | ({"summary": ""} if line.kind == "continuity" else {})
 
 
 def _vouch(tx: Transaction, session_id: str) -> None:
@@ -476,4 +549,7 @@ def _publish(tx: Transaction, header: Header, now_ms: int, *, mine: bool) -> boo
         message_count=header.entries,
         unvouched_seq=0 if mine else header.entries,
     )
+    first_forgotten = tx.value("first_forgotten", session_id=header.id)
+    if first_forgotten is not None:
+        drop_summaries(tx, header.id, first_forgotten)
     return taken

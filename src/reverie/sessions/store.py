@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from reverie.sessions.failures import decode_failure
+from reverie.sessions.forgetting import FORGOTTEN_EXTRA, forgotten_among, forgotten_prints
 from reverie.sessions.replay import fingerprint
 from reverie.sessions.transcript import open_session
 from reverie.types import LoggedMessage
@@ -42,6 +43,11 @@ class PastMessage:
         if not mine or self.foreign:
             return "untrusted"
         return "owner" if self.role == "user" else "agent"
+
+
+ForgottenPast = Literal["known", "forgotten", "taken"]
+"""What is on record of a past conversation: nothing against it, that it was forgotten, or that its key stands for
+another one that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +113,29 @@ class SessionStore:
         for start in range(present, len(messages), batch):
             part = messages[start : start + batch]
             await self._database.write(
-                lambda tx, part=part, start=start: _append_past(tx, session_id, part, start, mine=mine)
+                lambda tx, part=part, start=start: _append_past(tx, key, session_id, part, start, mine=mine)
             )
         known = messages[:present] if mine else ()
         for start in range(0, len(known), batch):
             part = known[start : start + batch]
             await self._database.write(lambda tx, part=part, start=start: _vouch(tx, session_id, part, start))
         return session_id, max(0, len(messages) - present)
+
+    async def is_forgotten(self, key: SessionKey, history: str, messages: Sequence[PastMessage]) -> ForgottenPast:
+        """Whether a past conversation was forgotten: with its whole history, or this one under its key.
+
+        `taken` says that another one was forgotten under this key, which then stands for that one.
+        """
+        first = [fingerprint(message.role, message.text) for message in messages[:1]]
+
+        def look(tx: Transaction) -> ForgottenPast:
+            if forgotten_among(tx, key.agent, "history", [history]):
+                return "forgotten"
+            if not forgotten_among(tx, key.agent, "session", [key.value]):
+                return "known"
+            return "forgotten" if forgotten_prints(tx, key.agent, key.value, first) else "taken"
+
+        return await self._database.read(look)
 
     async def messages_after(self, position: int, limit: int) -> list[LoggedMessage]:
         """What is to be remembered of all sessions, after a position in their log."""
@@ -125,6 +147,8 @@ class SessionStore:
         rows = await self._database.read(
             lambda tx: tx.rows("read_lines", session_id=session_id, start=start, limit=count)
         )
+        for row in rows:
+            row["forgotten"] = bool(row["forgotten"])
         return [LoggedMessage(**row) for row in rows]
 
     async def whose_words(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Provenance]:
@@ -183,21 +207,27 @@ def _vouch(tx: Transaction, session_id: str, messages: Sequence[PastMessage], st
         tx.execute("vouch_for_recalls", session_id=session_id)
 
 
-def _append_past(tx: Transaction, session_id: str, messages: Sequence[PastMessage], start: int, *, mine: bool) -> None:
-    for offset, message in enumerate(messages):
+def _append_past(
+    tx: Transaction, key: SessionKey, session_id: str, messages: Sequence[PastMessage], start: int, *, mine: bool
+) -> None:
+    """Append; a message that was forgotten takes its place without its words."""
+    prints = [fingerprint(message.role, message.text) for message in messages]
+    gone = forgotten_prints(tx, key.agent, key.value, prints)
+    for offset, (message, print_) in enumerate(zip(messages, prints, strict=True)):
+        kept = print_ not in gone
         tx.execute(
             "insert_message",
             session_id=session_id,
             seq=start + offset + 1,
             turn_id=None,
             role=message.role,
-            text=message.text,
-            speaker=message.speaker,
-            said_on=message.said_on,
-            extra="{}",
+            text=message.text if kept else "",
+            speaker=message.speaker if kept else "",
+            said_on=message.said_on if kept else "",
+            extra="{}" if kept else FORGOTTEN_EXTRA,
             visible=1,
-            remember=1,
-            fingerprint=fingerprint(message.role, message.text),
+            remember=int(kept),
+            fingerprint=print_,
             now=message.said_at_ms,
             provenance=message.whose(mine=mine),
         )

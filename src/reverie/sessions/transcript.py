@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.sessions.codec import decode_entry, encode_extra
+from reverie.sessions.forgetting import forgotten_prints
 from reverie.sessions.replay import NewMessages, input_start, message_fingerprint, unseen
 from reverie.sessions.rollover import new_session_id
 from reverie.sessions.tree import known_fingerprints
@@ -90,22 +91,28 @@ class RecordedMessage:
 class Views:
     """The transcripts in view of the sessions used last, so that a turn reads only what was added since.
 
-    Transcripts only grow, so what was committed stays true. At most `VIEWS_MAX` sessions are kept.
+    Transcripts only grow, so what was committed stays true, within an epoch: where something of a session is
+    forgotten, a new one begins. At most `VIEWS_MAX` sessions are kept.
     """
 
     def __init__(self) -> None:
-        self._views: OrderedDict[str, tuple[HistoryEntry, ...]] = OrderedDict()
+        self._views: OrderedDict[str, tuple[int, tuple[HistoryEntry, ...]]] = OrderedDict()
 
-    def last(self, session_id: str) -> tuple[HistoryEntry, ...]:
-        """What the session's last turn had in view."""
-        return self._views.get(session_id, ())
+    def last(self, session: Session) -> tuple[HistoryEntry, ...]:
+        """What the session's last turn had in view; nothing when its epoch is another one now."""
+        epoch, view = self._views.get(session.id, (session.epoch, ()))
+        return view if epoch == session.epoch else ()
 
-    def keep(self, session_id: str, view: tuple[HistoryEntry, ...]) -> None:
+    def keep(self, session: Session, view: tuple[HistoryEntry, ...]) -> None:
         """Remember what a committed turn has in view."""
-        self._views[session_id] = view
-        self._views.move_to_end(session_id)
+        self._views[session.id] = (session.epoch, view)
+        self._views.move_to_end(session.id)
         while len(self._views) > VIEWS_MAX:
             self._views.popitem(last=False)
+
+    def drop(self, session_id: str) -> None:
+        """Forget a session that is gone."""
+        self._views.pop(session_id, None)
 
 
 def in_view(tx: Transaction, session: Session, last: tuple[HistoryEntry, ...], limit: int) -> tuple[HistoryEntry, ...]:
@@ -137,12 +144,29 @@ def open_session(tx: Transaction, key: SessionKey, origin: str, now: int, title:
 
 
 def unseen_messages(tx: Transaction, session_id: str, request: TurnRequest) -> NewMessages:
-    """What a turn's request adds to its session. The transcript is asked only when the client sent history."""
+    """What a turn's request adds to its session. The transcript is asked only when the client sent history.
+
+    History that a person had forgotten is left out: the client may still have it.
+    """
     messages = request.messages
-    if input_start(messages) == 0:
+    start = input_start(messages)
+    if start == 0:
         return NewMessages(messages, "the request brings no history")
     limit = min(KNOWN_MESSAGES_MAX, 4 * len(messages) + KNOWN_MESSAGES_MIN)
-    return unseen(messages, known_fingerprints(tx, session_id, limit))
+    new = unseen(messages, known_fingerprints(tx, session_id, limit))
+    return _without_forgotten(tx, request.session, new, len(messages) - start)
+
+
+def _without_forgotten(tx: Transaction, key: SessionKey, new: NewMessages, input_count: int) -> NewMessages:
+    """Without those messages before the input that were forgotten under the session's key."""
+    history = new.messages[: len(new.messages) - input_count]
+    prints = [message_fingerprint(message) for message in history]
+    gone = forgotten_prints(tx, key.agent, key.value, prints) if history else set[bytes]()
+    if not gone:
+        return new
+    kept = [message for message, print_ in zip(history, prints, strict=True) if print_ not in gone]
+    reason = f"{new.reason}; {len(history) - len(kept)} messages that were forgotten are left out"
+    return NewMessages((*kept, *new.messages[len(history) :]), reason)
 
 
 def records_of(request: TurnRequest, messages: Sequence[Message]) -> list[RecordedMessage]:

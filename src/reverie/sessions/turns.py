@@ -215,7 +215,7 @@ class TurnStore:
             return BegunTurn(
                 turn=placed.turn,
                 session=session,
-                history=in_view(tx, session, self._views.last(session_id), history_max),
+                history=in_view(tx, session, self._views.last(session), history_max),
                 input_seq=first,
                 input_reason=new,
                 continuity=continuity_of(tx, session_id) if row["parent_id"] is not None else "",
@@ -227,8 +227,12 @@ class TurnStore:
         begun = await self._database.write(work)
         if begun is None:
             raise TurnEndedError("the turn ended before it could begin")
-        self._views.keep(begun.turn.session_id, begun.history)
+        self._views.keep(begun.session, begun.history)
         return begun
+
+    def drop_view(self, session_id: str) -> None:
+        """Hold nothing of a transcript any more of which something was forgotten."""
+        self._views.drop(session_id)
 
     async def record_epoch(
         self, session_id: str, *, epoch: int, reason: str, fingerprints: dict[str, str], history_start: int

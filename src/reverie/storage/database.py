@@ -6,6 +6,9 @@ its own savepoint, so one that fails is undone alone, and no caller hears of suc
 
 Durability: `state.db` is opened with `synchronous=FULL` (an acknowledged write survives a power cut); the derived
 files use NORMAL (it survives a crash of the process). WAL everywhere: readers never wait for the writer.
+
+What is deleted is overwritten where it stood in a page that stays in use. Pages that fell free keep it until they are
+used again, and so does the write-ahead log: `purge` leaves no trace there either.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from reverie.errors import (
     StorageFullError,
 )
 from reverie.storage.migrate import check_identity, migrate
+from reverie.storage.schema import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -45,6 +49,16 @@ GROUP_WRITES_MAX = 64
 GROUP_SECONDS_MAX = 0.010
 WAITING_WRITES_MAX = 4_096
 WAL_BYTES_MAX = 64 * 1024 * 1024
+PURGED_BYTES = 1024 * 1024
+"""Free pages overwritten in one transaction of a purge."""
+PURGE_BREATH_S = 0.005
+"""Between two pieces of a purge, so that writes get at the database."""
+REWRITTEN_BYTES_MAX = 64 * 1024 * 1024
+"""A file that is not larger is written anew in well under a second."""
+LOG_TRIES = 40
+LOG_RETRY_S = 0.05
+OVERWRITE_IN_PAGES = 2
+"""SQLite's `secure_delete` where it costs no further page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,11 @@ class Transaction:
         self._run(name, parameters)
         return self._connection.last_insert_rowid()
 
+    @property
+    def changes_in_all(self) -> int:
+        """How many rows this connection has changed since it was opened, also those behind a virtual table."""
+        return self._connection.total_changes()
+
 
 def _with_cursor(cursor: apsw.Cursor) -> Iterator[tuple[apsw.Cursor, tuple[Any, ...]]]:
     for row in cursor:
@@ -154,8 +173,11 @@ def translated_errors(path: Path, schema: Schema) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Write:
-    work: Callable[[Transaction], Any]
+    """A write that waits. One that is `apart` gets the writer's connection outside of any transaction."""
+
+    work: Callable[[Any], Any]
     future: Future[Any]
+    apart: bool = False
 
 
 class Database:
@@ -212,12 +234,40 @@ class Database:
 
         An exception in `work` undoes its own effects only. `work` must be short: later writes wait for it.
         """
+        return await self._written(_Write(work, Future()))
+
+    async def purge(self, *, rewritten_bytes_max: int | None = REWRITTEN_BYTES_MAX) -> bool:
+        """Leave no trace of what was deleted: True when that is certain.
+
+        A file of at most so many bytes (None: of any size) is written anew in one step, for which other writes wait.
+        Of a larger one the free pages are overwritten, a bounded piece at a time: a piece of a row that was moved
+        within the file before it was deleted may then stay behind in a page. The write-ahead log is emptied either
+        way; while a reader on an old snapshot needs it, that is tried for about two seconds.
+
+        Raises:
+            StorageFullError: there is no room for the new file; what is deleted is deleted all the same.
+            StorageError: it could not be written.
+        """
+        rewritten = await self._apart(lambda connection: _rewrite(connection, rewritten_bytes_max))
+        while not rewritten and await self._apart(_overwrite_some):  # noqa: ASYNC110 (each round does a piece of it)
+            await asyncio.sleep(PURGE_BREATH_S)
+        await self._apart(_drop_filler)
+        for _ in range(LOG_TRIES):
+            if await self._apart(_empty_log):
+                return rewritten
+            await asyncio.sleep(LOG_RETRY_S)
+        return False
+
+    async def _apart(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work` on the writer thread, outside of any transaction."""
+        return await self._written(_Write(work, Future(), apart=True))
+
+    async def _written(self, write: _Write) -> Any:
         async with self._slots:
             if self._closed:
                 raise StorageClosedError(f"{self.path} is closed")
-            future: Future[T] = Future()
-            self._waiting.put(_Write(work, future))
-            return await asyncio.wrap_future(future)
+            self._waiting.put(write)
+            return await asyncio.wrap_future(write.future)
 
     async def aclose(self) -> None:
         """Finish the writes that wait, fold the WAL back into the file, close every connection."""
@@ -256,6 +306,7 @@ class Database:
         connection.pragma("foreign_keys", True)
         connection.pragma("journal_size_limit", WAL_BYTES_MAX)
         connection.pragma("temp_store", "MEMORY")
+        connection.pragma("secure_delete", OVERWRITE_IN_PAGES)
         if self._tracer is not None:
             connection.exec_trace = self._trace
         return connection
@@ -293,7 +344,8 @@ class Database:
             try:
                 with translated_errors(self.path, self.schema):
                     connection = connection or self._connect()
-                    outcomes = self._commit_group(connection, live)
+                    outcomes = self._commit_group(connection, [write for write in live if not write.apart])
+                outcomes += [self._run_apart(connection, write) for write in live if write.apart]
             except Exception as error:  # noqa: BLE001 (a named border: the writer thread; each caller gets the cause)
                 outcomes = [(write, None, error) for write in live]
             for write, result, error in outcomes:
@@ -319,10 +371,21 @@ class Database:
             if time.monotonic() > deadline:
                 return
 
+    def _run_apart(self, connection: apsw.Connection, write: _Write) -> tuple[_Write, Any, BaseException | None]:
+        try:
+            with translated_errors(self.path, self.schema):
+                return write, write.work(connection), None
+        except Exception as error:  # noqa: BLE001 (as in the loop: the caller gets the cause)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            return write, None, error
+
     def _commit_group(
         self, connection: apsw.Connection, group: list[_Write]
     ) -> list[tuple[_Write, Any, BaseException | None]]:
         outcomes: list[tuple[_Write, Any, BaseException | None]] = []
+        if not group:
+            return outcomes
         connection.execute("BEGIN IMMEDIATE")
         try:
             for write in group:
@@ -345,3 +408,53 @@ class Database:
         self._writes += len(group)
         self._commits += 1
         return outcomes
+
+
+def _rewrite(connection: apsw.Connection, bytes_max: int | None) -> bool:
+    """Write the whole file anew, if it is not larger than that."""
+    size = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+    if bytes_max is not None and size > bytes_max:
+        return False
+    connection.pragma("temp_store", "MEMORY" if size <= REWRITTEN_BYTES_MAX else "FILE")
+    try:
+        connection.execute(load_queries("purge")["rewrite"])
+    finally:
+        connection.pragma("temp_store", "MEMORY")
+    return True
+
+
+def _overwrite_some(connection: apsw.Connection) -> bool:
+    """Fill some of the free pages with zeros; False when none is left.
+
+    A table of zeros grows into the free pages. It goes at the end of the purge; one that a crash left is used on.
+    """
+    queries = load_queries("purge")
+    connection.execute(queries["make_filler"])
+    free, size = int(connection.pragma("freelist_count")), int(connection.pragma("page_size"))
+    pages = min(free, max(1, PURGED_BYTES // size))
+    if pages:
+        connection.execute(queries["fill"], {"bytes": _filling_bytes(pages, size)})
+    return pages > 0
+
+
+def _filling_bytes(pages: int, page_bytes: int) -> int:
+    """A blob that covers so many pages to their last byte.
+
+    SQLite keeps the beginning of a long value in its row, as much as leaves the other pages full; four bytes of each
+    name the next. The few bytes more make up for the head of the row.
+    """
+    kept_in_row = (page_bytes - 12) * 32 // 255 - 23
+    return kept_in_row + 64 + pages * (page_bytes - 4)
+
+
+def _drop_filler(connection: apsw.Connection) -> None:
+    connection.execute(load_queries("purge")["drop_filler"])
+
+
+def _empty_log(connection: apsw.Connection) -> bool:
+    """Move what the write-ahead log holds into the file and cut it to nothing; False while a reader needs it."""
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.BusyError:
+        return False
+    return True

@@ -10,6 +10,8 @@ import anyio
 import httpx2
 
 from reverie.config import Config
+from reverie.dreaming.clockwork import Triggered
+from reverie.dreaming.runs import Begun, DreamRun
 from reverie.errors import SessionBusyError, UnknownSessionError
 from reverie.gateway.server import create_gateway
 from reverie.llm.circuit import UpstreamCircuit
@@ -216,6 +218,38 @@ class ScriptedDirectory:
             yield piece.encode()
 
 
+RUN = DreamRun(
+    "dream:x:2026-01-01T00:00:00.000Z", "manual", 1_767_225_600_000, "running", 1, 0, 1_767_225_600_000, None, {}, None
+)
+
+
+@dataclass
+class ScriptedDreaming:
+    """Sweeps that are begun as the test says. `asked` are the instants asked for, `triggers` how often it was time."""
+
+    triggered: Triggered = field(default_factory=lambda: Triggered("begun"))
+    begun: Begun = field(default_factory=lambda: Begun(RUN, fresh=True))
+    refusal: Exception | None = None
+    asked: list[int | None] = field(default_factory=list[int | None])
+    triggers: int = 0
+
+    async def trigger(self) -> Triggered:
+        """What the test says."""
+        self.triggers += 1
+        return self.triggered
+
+    async def ask(self, at_ms: int | None = None) -> Begun:
+        """What the test says."""
+        self.asked.append(at_ms)
+        if self.refusal is not None:
+            raise self.refusal
+        return self.begun
+
+    async def newest_runs(self, limit: int) -> list[DreamRun]:
+        """The one run, as often as asked for."""
+        return [RUN] * min(limit, 2)
+
+
 @dataclass
 class ScriptedApp:
     """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one.
@@ -229,6 +263,7 @@ class ScriptedApp:
     embedder: FakeEmbedder | None = None
     tools: ScriptedTools = field(default_factory=ScriptedTools)
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
+    dreaming: ScriptedDreaming = field(default_factory=ScriptedDreaming)
     readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
     steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
     refusal: Exception | None = None

@@ -9,10 +9,11 @@ import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
-from reverie.errors import HomeReadOnlyError, MemoryPathError, RequestError, StorageFullError
+from reverie.dreaming.runs import Begun
+from reverie.errors import DreamingBlockedError, HomeReadOnlyError, MemoryPathError, RequestError, StorageFullError
 from reverie.gateway.server import create_gateway
 from reverie.memory.tool_contracts import Asker
-from tests.unit.gateway.scripted_app import ScriptedApp, ScriptedTools, client_of, config
+from tests.unit.gateway.scripted_app import RUN, ScriptedApp, ScriptedDreaming, ScriptedTools, client_of, config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -233,3 +234,59 @@ async def test_a_gateway_without_mcp_says_so() -> None:
     assert (response.status_code, response.json()) == (
         404, error("This server was started without MCP.", None, "mcp_disabled")
     )  # fmt: skip
+
+
+# -- dreaming --------------------------------------------------------------------------------------------------------
+
+RUN_JSON = (
+    b'{"id":"dream:x:2026-01-01T00:00:00.000Z","cause":"manual","state":"running","dueAt":"2026-01-01T00:00:00.000Z",'
+    b'"startedAt":"2026-01-01T00:00:00.000Z","endedAt":null,"interruptions":0,"report":{},"error":null}'
+)
+
+
+async def test_a_sweep_is_asked_for() -> None:
+    """It is accepted at once, as if at an instant; while one runs, that is it."""
+    app = ScriptedApp()
+    first = await send(app, "POST", "/v1/memory/dream")
+    app.dreaming.begun = Begun(RUN, fresh=False)
+    second = await send(app, "POST", "/v1/memory/dream", json={"now": "2026-04-03T05:00:00+02:00"})
+
+    assert (first.status_code, first.content) == (202, b'{"started":true,"run":' + RUN_JSON + b"}")
+    assert (second.status_code, second.content) == (202, b'{"started":false,"run":' + RUN_JSON + b"}")
+    assert app.dreaming.asked == [None, 1_775_185_200_000]
+
+
+@pytest.mark.parametrize("now", ["soon", 5, "", "1969-12-31T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_a_sweep_at_no_instant_is_refused(now: Any) -> None:
+    """By the name of the field."""
+    app = ScriptedApp()
+    response = await send(app, "POST", "/v1/memory/dream", json={"now": now})
+    assert (response.status_code, app.dreaming.asked) == (400, [])
+    assert response.json() == error("`now` must be an instant as ISO 8601, such as 2026-04-03T03:00:00Z.", "now")
+
+
+async def test_a_sweep_that_cannot_begin() -> None:
+    """Why is told, with a code."""
+    app = ScriptedApp(dreaming=ScriptedDreaming(refusal=DreamingBlockedError("Nothing can be dreamt: why.")))
+    response = await send(app, "POST", "/v1/memory/dream")
+    assert (response.status_code, response.json()["error"]) == (
+        409,
+        {
+            "message": "Nothing can be dreamt: why.",
+            "type": "conflict_error",
+            "param": None,
+            "code": "dreaming_blocked",
+        },
+    )
+
+
+async def test_the_sweeps_of_late() -> None:
+    """As a list, of a length that is asked for."""
+    app = ScriptedApp()
+    one = await send(app, "GET", "/v1/memory/dreams?limit=1")
+    many = await send(app, "GET", "/v1/memory/dreams")
+    wrong = [await send(app, "GET", f"/v1/memory/dreams?limit={limit}") for limit in ("0", "101", "x", "-1")]
+
+    assert one.content == b'{"object":"list","data":[' + RUN_JSON + b"]}"
+    assert many.content == b'{"object":"list","data":[' + RUN_JSON + b"," + RUN_JSON + b"]}"
+    assert [(each.status_code, each.json()["error"]["param"]) for each in wrong] == [(400, "limit")] * 4

@@ -41,6 +41,7 @@ TITLES = {
     "cache": "Embedding cache",
     "leftovers": "Leftovers",
     "state": "Conversations",
+    "dreaming": "Dreaming",
     "plugins": "Plugins",
     "repair": "Repair",
 }

@@ -17,6 +17,7 @@ from reverie.errors import HomeReadOnlyError
 from reverie.importers.openclaw.discovery import discover
 from reverie.importers.openclaw.moving import Steps, Target, move, survey
 from reverie.importers.openclaw.seeding import open_store
+from reverie.memory.forgotten import ForgottenNotes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +115,7 @@ async def _move(opened: Opened, found: Found, flags: OpenClawFlags, progress: Pr
         workspaces=memory.workspaces,
         clock=memory.clock,
         file_bytes_max=memory.config.memory.file_bytes_max,
+        forgotten=ForgottenNotes(memory.state),
     )
     with ExitStack() as stack:
         steps = Steps(

@@ -84,6 +84,8 @@ def _show_import(report: JsonObject) -> None:
         warn(f"left out: {counted(phases['unknown'], 'phase signal')} of entries that are not in the file")
     for reason, count in (*report["invalid"].items(), *phases["invalid"].items()):
         warn(f"left out: {counted(count, 'entry', 'entries')} ({reason})")
+    if report["forgotten"]:
+        warn(f"left out: {counted(report['forgotten'], 'entry', 'entries')} (forgotten)")
     if report["gave_way"]:
         warn(f"gave way: {counted(report['gave_way'], 'entry', 'entries')} above `dreaming.entries_max`")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from reverie.cli.opening import check_agent, find_home, open_home
 from reverie.cli.output import columns, counted, dim, printable, say, say_json, warn
+from reverie.clock import iso_instant, parse_instant
 from reverie.dreaming.candidates import GATES, Components, best, explain, rank, rules_of
 from reverie.dreaming.contamination import contaminated
 from reverie.dreaming.settings import rules_for
@@ -69,9 +69,8 @@ def parse_now(given: str | None, now_ms: int) -> int:
     if given is None:
         return now_ms
     try:
-        instant = datetime.fromisoformat(given)
-        return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000)
-    except (ValueError, OverflowError) as error:
+        return parse_instant(given)
+    except ValueError as error:
         raise ConfigError("--now", given, "an instant as ISO 8601, such as 2026-04-03T03:00:00Z") from error
 
 
@@ -306,9 +305,7 @@ def _head(agent: str, rules: Rules, now_ms: int) -> JsonObject:
 
 
 def _iso(at_ms: int | None) -> str | None:
-    if not at_ms:
-        return None
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_instant(at_ms) if at_ms else None
 
 
 # -- for people --------------------------------------------------------------------------------------------------

@@ -323,7 +323,8 @@ async def import_sessions(given: Path | None, files: list[Path], *, mine: bool, 
             if as_json:
                 say_json(asdict(done))
                 continue
-            added = counted(done.added, "entry", "entries") if done.added else "nothing, it was there already"
+            nothing = "it was forgotten" if done.forgotten else "nothing, it was there already"
+            added = counted(done.added, "entry", "entries") if done.added else nothing
             say(f"{printable(done.key)}  {done.session_id}: {added}")
             if done.ended:
                 warn("its key leads to another session now, so it came in as one that has ended")

@@ -13,6 +13,7 @@ from reverie.cli.opening import find_home
 from reverie.cli.output import columns, counted, say, say_json, size_words, warn
 from reverie.cli.running import RunningServer, ask, find_server
 from reverie.config import read_secret
+from reverie.dreaming.status import dreaming_status
 from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
@@ -55,6 +56,7 @@ class Status:
     """Everything that is shown. Sizes are in bytes, with the write-ahead log of each database.
 
     `live` is what the running server says of itself (`/v1/status`); None when there is none, or it did not say.
+    `dreaming` is its word for how dreaming does, else what the home tells.
     """
 
     home: str
@@ -68,6 +70,7 @@ class Status:
     index: IndexStatistics
     live: JsonObject | None
     plugins: tuple[NamedPlugin, ...]
+    dreaming: JsonObject
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -115,7 +118,16 @@ async def _gather(
         index=opened.memory.statistics(),
         live=live,
         plugins=await _plugins(opened),
+        dreaming=await _dreaming(opened, live),
     )
+
+
+async def _dreaming(opened: OpenMemory, live: JsonObject | None) -> JsonObject:
+    """How dreaming does, as the server says, which knows what is in its way; else as the home tells."""
+    if live is not None and live.get("dreaming") is not None:
+        return live["dreaming"]
+    found = await dreaming_status(opened.state, opened.config.dreaming, opened.clock.now_ms())
+    return found.as_json()
 
 
 async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
@@ -187,6 +199,7 @@ def _show(status: Status) -> None:
         ),
         ("turns", turns or "none"),
         *queue_rows(status.inbox),
+        *dreaming_rows(status.dreaming, served=status.server is not None),
         ("notes", f"{counted(index.memory_documents, 'file')} indexed"),
         ("passages", f"{index.chunks:,} can be found"),
         ("vectors", vectors),
@@ -217,6 +230,41 @@ def queue_rows(inbox: InboxFigures) -> list[tuple[str, str]]:
     if inbox.compactions:
         rows.append(("compactions", ", ".join(f"{count:,} {state}" for state, count in inbox.compactions.items())))
     return rows
+
+
+def dreaming_rows(dreaming: JsonObject, *, served: bool) -> list[tuple[str, str]]:
+    """When dreaming is due, what became of it last, and what is in its way."""
+    blocked, due = dreaming["blocked"], dreaming["nextDue"]
+    rows = [("dreaming", blocked["message"] if blocked is not None and due is None else _due_words(dreaming))]
+    if due is not None and not served:
+        rows.append(("", "it waits for a server: `reverie serve`"))
+    if blocked is not None and due is not None:
+        rows.append(("", f"it cannot begin: {blocked['message']}"))
+    if dreaming["configProblem"]:
+        rows.append(("", f"config.toml was not read again: {dreaming['configProblem']}"))
+    if (running := dreaming["running"]) is not None:
+        rows.append(("", f"{running['state']} since {running['startedAt']} ({running['cause']})"))
+    if (last := dreaming["last"]) is not None:
+        rows.append(("", _last_words(last, dreaming["failedInARow"])))
+    return rows
+
+
+def _due_words(dreaming: JsonObject) -> str:
+    """When it is due, and by which rule."""
+    due = dreaming["nextDue"]
+    rule = f"{dreaming['mode']}, {dreaming['cron']} ({dreaming['timeZone']})"
+    if due is None:
+        return f"{rule}: never due again"
+    return f"{rule}, {'missed' if dreaming['missed'] else 'next'} {due}"
+
+
+def _last_words(last: JsonObject, failed_in_a_row: int) -> str:
+    """How the last sweep ended."""
+    if last["state"] == "failed":
+        more = f" ({counted(failed_in_a_row, 'time')} in a row)" if failed_in_a_row > 1 else ""
+        return f"FAILED {last['endedAt']}{more}: {last['error']}"
+    report = ", ".join(f"{name} {value}" for name, value in last["report"].items() if isinstance(value, int | str))
+    return f"last {last['endedAt']} ({last['cause']}){': ' if report else ''}{report}"
 
 
 def live_rows(live: JsonObject) -> list[tuple[str, str]]:

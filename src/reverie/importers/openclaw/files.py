@@ -16,7 +16,7 @@ from reverie.memory.documents import GENERATED_FOLDER, MEMORY_FOLDER, READ_FLAGS
 from reverie.memory.workspace import DEFAULT_FILES, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 FILES_MAX = 200_000
@@ -26,6 +26,7 @@ OLD_ROOT_FILE = "memory.md"
 DREAM_FILES = ("memory/.dreams/short-term-recall.json", "memory/.dreams/phase-signals.json")
 GENERATED = "a generated report, which is no memory"
 LINK = "a symbolic link: not followed"
+FORGOTTEN = "it was forgotten"
 DIFFERS = "another file of this name stands there: merge them by hand"
 
 
@@ -46,14 +47,19 @@ class FilesReport:
             self.skipped.append({"path": path, "reason": reason})
 
 
-def copy_files(source: Path, workspace: Path, *, file_bytes_max: int, report: FilesReport) -> None:
-    """Copy a workspace's notes and what dreaming has noted; `report` grows.
+def copy_files(
+    source: Path, workspace: Path, *, file_bytes_max: int, report: FilesReport, forgotten: Collection[str] = ()
+) -> None:
+    """Copy a workspace's notes and what dreaming has noted; `report` grows. Notes that were `forgotten` stay away.
 
     Raises:
         HomeReadOnlyError: the target cannot be written.
         StorageFullError: the disk is full; whole files stand there already.
     """
     for name, target in _files(source, report):
+        if target in forgotten:
+            report.skip(name, FORGOTTEN)
+            continue
         data = _read(source, name, file_bytes_max, report)
         if data is not None:
             _put(data, workspace, target, report)

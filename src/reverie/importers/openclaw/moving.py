@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reverie.importers.openclaw.discovery import Found, Place
     from reverie.importers.openclaw.seeding import VectorStore
     from reverie.importers.openclaw.vector_import import TableReport
+    from reverie.memory.forgotten import ForgottenNotes
     from reverie.sessions.store import SessionStore
     from reverie.storage.database import Database
 
@@ -35,7 +36,10 @@ _USUAL_DIMS = 1_536
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where it goes. `workspaces` has the folder of every agent that something is for."""
+    """Where it goes. `workspaces` has the folder of every agent that something is for.
+
+    `forgotten` knows the notes that a person had forgotten.
+    """
 
     store: VectorStore
     embeddings_db: Database
@@ -43,6 +47,7 @@ class Target:
     workspaces: Mapping[str, Path]
     clock: Clock
     file_bytes_max: int
+    forgotten: ForgottenNotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,12 @@ async def move(
         before = report.files.copied + report.files.present
         workspace = target.workspaces[agent or place.agent]
         await asyncio.to_thread(
-            copy_files, place.path, workspace, file_bytes_max=target.file_bytes_max, report=report.files
+            copy_files,
+            place.path,
+            workspace,
+            file_bytes_max=target.file_bytes_max,
+            report=report.files,
+            forgotten=await target.forgotten.paths(agent or place.agent),
         )
         steps.files(report.files.copied + report.files.present - before)
     for place in found.sessions:

@@ -18,12 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from reverie.errors import ImportFileError
 from reverie.importers.conversations import (
+    FORGOTTEN,
     MESSAGE_CHARACTERS_MAX,
     PastSession,
     import_session,
     parse_date_ms,
 )
-from reverie.importers.redaction import redacted
+from reverie.memory.redaction import redacted
 from reverie.memory.text import clean, collapse
 from reverie.sessions.reset import type_of
 from reverie.sessions.store import PastMessage
@@ -72,9 +73,9 @@ class SessionsReport:
     skipped: dict[str, int] = field(default_factory=dict[str, int])
     examples: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def skip(self, reason: str) -> None:
-        """Count a file or a message that was left out."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count a file or a message, or several, that was left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + count
 
     def skip_line(self, file: str, line: int, reason: str) -> None:
         """Count a line that could not be read, and name it while there is place."""
@@ -104,9 +105,12 @@ async def import_transcripts(
         report.files += 1
         parts = read_parts(file, report)
         while (past := await asyncio.to_thread(next, parts, None)) is not None:
-            _, added = await import_session(sessions, agent, HISTORY, past, title=file.title, mine=mine)
+            imported = await import_session(sessions, agent, HISTORY, past, title=file.title, mine=mine)
+            if imported is None:
+                report.skip(FORGOTTEN, len(past.messages))
+                continue
             report.sessions += 1
-            report.messages_added += added
+            report.messages_added += (added := imported[1])
             report.messages_present += len(past.messages) - added
             if progress is not None:
                 progress(len(past.messages))

@@ -12,6 +12,15 @@ INSERT INTO vector_spaces (identity, dims) VALUES (:identity, :dims);
 -- Forget embedders of which nothing is kept.
 DELETE FROM vector_spaces WHERE NOT EXISTS (SELECT 1 FROM embeddings e WHERE e.space_id = vector_spaces.id);
 
+-- name: list_spaces
+-- The embedders of which something is kept, and the size of their vectors.
+SELECT id, dims FROM vector_spaces ORDER BY id LIMIT 1000;
+
+-- name: count_of_texts
+-- How many vectors are kept of some texts, of all embedders; at most 400 hashes.
+SELECT count(*) FROM vector_spaces s JOIN embeddings e ON e.space_id = s.id
+WHERE e.text_hash IN (SELECT unhex(value) FROM json_each(:hashes));
+
 -- name: count_by_space
 -- How many vectors are kept of each embedder, and their size; goes through an index once.
 SELECT s.id, s.identity, s.dims, (SELECT count(*) FROM embeddings e WHERE e.space_id = s.id) AS entries

@@ -88,9 +88,37 @@ DELETE FROM documents WHERE source = 'sessions';
 SELECT id, start_line, end_line, unit, part, provenance, content_hash FROM chunks
 WHERE document_id = :document_id ORDER BY unit, part, id;
 
+-- name: passages_after
+-- Passages of one document in reading order with their texts, after a place in that order.
+SELECT id, unit, part, start_line, end_line, content_hash, speaker, heading, text FROM chunks
+WHERE document_id = :document_id AND (unit, part, id) > (:unit, :part, :id) ORDER BY unit, part, id LIMIT :limit;
+
+-- name: texts_in_slice
+-- Which of some texts stand in a slice of the index, and in which passages.
+SELECT id, content_hash FROM chunks
+WHERE id > :after AND id <= :upto AND content_hash IN (SELECT unhex(value) FROM json_each(:hashes));
+
+-- name: speakers_in_slice
+-- Which of some names of an agent's speakers stand in a slice of the index, and in which passages.
+SELECT c.id, c.speaker FROM chunks c JOIN documents d ON d.id = c.document_id
+WHERE c.id > :after AND c.id <= :upto AND d.agent_id = :agent_id
+  AND c.speaker IN (SELECT value FROM json_each(:names));
+
+-- name: forget_speakers
+-- Names that nobody of an agent's transcripts bears any more.
+DELETE FROM speakers WHERE agent_id = :agent_id AND name IN (SELECT value FROM json_each(:names));
+
+-- name: merge_words
+-- Merge some pages of the full text; below zero: begin to merge all of it.
+INSERT INTO chunks_fts (chunks_fts, rank) VALUES ('merge', :pages);
+
 -- name: some_chunks
 -- Chunks of one document, for a batch.
 SELECT id FROM chunks WHERE document_id = :document_id LIMIT :limit;
+
+-- name: which_chunks
+-- Those of some chunks that are there.
+SELECT c.id FROM json_each(:ids) j JOIN chunks c ON c.id = j.value;
 
 -- name: last_unit
 -- The number of a document's last unit.

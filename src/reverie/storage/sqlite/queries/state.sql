@@ -161,9 +161,10 @@ SELECT fingerprint FROM messages
 WHERE session_id = :session_id AND visible = 1 AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
 
 -- name: newest_messages
--- The newest messages of a session from a number on, newest first.
+-- The newest messages of a session from a number on, newest first; those that were forgotten are left out.
 SELECT seq, role, text, extra, whose FROM said
-WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' ORDER BY seq DESC LIMIT :limit;
+WHERE session_id = :session_id AND seq >= :from_seq AND kind = 'message' AND extra <> '{"forgotten":true}'
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: messages_after
 -- What is to be remembered of all sessions, after a position in their log.
@@ -175,7 +176,7 @@ WHERE messages.id > :position AND messages.remember = 1 AND messages.kind = 'mes
 -- name: read_lines
 -- A stretch of one transcript.
 SELECT id AS position, session_id, agent, seq, role, text, speaker, said_on, created_at AS created_at_ms, origin,
-       whose AS provenance
+       whose AS provenance, extra = '{"forgotten":true}' AS forgotten, fingerprint
 FROM said WHERE session_id = :session_id AND seq >= :start AND kind = 'message' ORDER BY seq LIMIT :limit;
 
 -- name: whose_words
@@ -732,8 +733,425 @@ UPDATE memory_changes SET before = NULL, details = :details WHERE agent = :agent
 
 -- Passes over notes and transcripts -----------------------------------------------------------------------------
 
+-- name: recall_window_end
+-- The last of an agent's next passages in the order of their arrival.
+SELECT max(id) FROM (SELECT id FROM recall_entries WHERE agent = :agent AND id > :after ORDER BY id LIMIT :rows);
+
+-- name: recent_recall_entries
+-- Of a stretch of an agent's passages, those recalled since an instant.
+SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND last_recalled_at >= :since
+ORDER BY id;
+
+-- name: grounded_recall_entries
+-- Of a stretch of an agent's passages, those that evidence from elsewhere supports.
+SELECT * FROM recall_entries WHERE agent = :agent AND id > :after AND id <= :until AND grounded_count > 0
+ORDER BY id;
+
+-- name: recall_entries_of_path
+-- The passages of one file, as their keys begin.
+SELECT * FROM recall_entries WHERE agent = :agent AND key >= :first AND key < :beyond ORDER BY key LIMIT :limit;
+
+-- name: delete_recall_entry
+-- A passage is known no more.
+DELETE FROM recall_entries WHERE agent = :agent AND key = :key;
+
+-- name: reinforce_light
+-- Light sleep staged a passage.
+UPDATE recall_entries SET light_hits = min(light_hits + 1, :hits_max), light_at = :at
+WHERE agent = :agent AND key = :key;
+
+-- name: reinforce_rem
+-- REM sleep took a passage for a lasting truth.
+UPDATE recall_entries SET rem_hits = min(rem_hits + 1, :hits_max), rem_at = :at
+WHERE agent = :agent AND key = :key;
+
+-- name: ingested_note
+-- A daily note as a pass has read it last.
+SELECT mtime_ns, size_bytes, next_line FROM ingested_notes WHERE agent = :agent AND path = :path;
+
+-- name: put_ingested_note
+-- A pass has read a daily note, up to a line.
+INSERT INTO ingested_notes (agent, path, mtime_ns, size_bytes, next_line, at)
+VALUES (:agent, :path, :mtime_ns, :size_bytes, :next_line, :at)
+ON CONFLICT (agent, path) DO UPDATE SET mtime_ns = excluded.mtime_ns, size_bytes = excluded.size_bytes,
+  next_line = excluded.next_line, at = excluded.at;
+
+-- name: ingested_position
+-- How far the passes over conversations have come, and from which instant on they look at what was said.
+SELECT position, since FROM ingested_transcripts WHERE agent = :agent;
+
+-- name: put_ingested_position
+-- The passes over conversations have come so far; where they began stays.
+INSERT INTO ingested_transcripts (agent, position, since, at) VALUES (:agent, :position, :since, :at)
+ON CONFLICT (agent) DO UPDATE SET position = max(position, excluded.position), at = excluded.at;
+
+-- name: log_window_end
+-- The last of the next messages of the log of all sessions.
+SELECT max(id) FROM (SELECT id FROM messages WHERE id > :position ORDER BY id LIMIT :rows);
+
+-- name: messages_to_notice
+-- What persons and the agent said in a stretch of the log, of one agent's sessions: the beginning of each message.
+-- An import is looked at as far as it is recent, and everything else from where the passes began.
+SELECT said.id AS position, said.session_id, said.seq, said.role, substr(said.text, 1, :characters) AS text,
+       said.created_at, said.whose AS provenance, sessions.key, coalesce(turns.source, '') AS source
+FROM said JOIN sessions ON sessions.id = said.session_id LEFT JOIN turns ON turns.id = said.turn_id
+WHERE said.id > :position AND said.id <= :until AND said.agent = :agent
+AND said.role IN ('user', 'assistant') AND said.remember = 1 AND said.kind = 'message'
+AND said.created_at >= CASE said.origin WHEN 'import' THEN :recent ELSE :since END
+ORDER BY said.id LIMIT :limit;
+
+-- name: is_not_to_be_noticed
+-- Whether a person had something forgotten.
+SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind AND name = :what);
+
+-- name: dream_steps_of
+-- What of a run is done for an agent.
+SELECT step, done_at, report FROM dream_steps WHERE run_id = :run_id AND agent = :agent;
+
+-- name: claim_dream_step
+-- A step of a run is done, unless it was done before.
+INSERT INTO dream_steps (run_id, agent, step, done_at, report) VALUES (:run_id, :agent, :step, :done_at, :report)
+ON CONFLICT (run_id, agent, step) DO NOTHING;
+
+-- name: put_dream_step
+-- A step of a run is done.
+INSERT INTO dream_steps (run_id, agent, step, done_at, report) VALUES (:run_id, :agent, :step, :done_at, :report)
+ON CONFLICT (run_id, agent, step) DO UPDATE SET done_at = excluded.done_at, report = excluded.report;
+
+-- name: dream_spend_of
+-- What was spent on a model on a day.
+SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(tokens), 0) AS tokens FROM dream_spend WHERE day = :day;
+
+-- name: add_dream_spend
+-- A call is made, or has cost another number of tokens than was thought.
+INSERT INTO dream_spend (day, kind, calls, tokens) VALUES (:day, :kind, :calls, max(0, :tokens))
+ON CONFLICT (day, kind) DO UPDATE SET calls = calls + :calls, tokens = max(0, tokens + :tokens);
+
+-- name: prune_dream_spend
+-- Days long past are not kept.
+DELETE FROM dream_spend WHERE day < :day;
+
 
 -- Schedules and runs --------------------------------------------------------------------------------------------
 
+-- name: schedules
+-- The schedules, managed ones first; bounded.
+SELECT id, managed_by, name, cron, time_zone, enabled, created_at, fired_for FROM schedules
+ORDER BY managed_by DESC, created_at, id LIMIT :limit;
+
+-- name: managed_schedule
+-- The schedule of a manager: the oldest, if there are several.
+SELECT id, managed_by, name, cron, time_zone, enabled, created_at, fired_for FROM schedules
+WHERE managed_by = :managed_by ORDER BY created_at, id LIMIT 1;
+
+-- name: add_schedule
+-- A manager's schedule, unless another process has made it meanwhile. What was due before it is not.
+INSERT INTO schedules (id, managed_by, name, cron, time_zone, enabled, created_at, fired_for)
+SELECT :id, :managed_by, :title, :cron, :time_zone, 1, :now, :now
+WHERE NOT EXISTS (SELECT 1 FROM schedules WHERE managed_by = :managed_by);
+
+-- name: update_schedule
+-- A schedule as it is wanted. Where that changes when it is due, only what is due from now on counts.
+UPDATE schedules SET
+  fired_for = CASE WHEN cron = :cron AND time_zone = :time_zone AND enabled THEN fired_for
+                   ELSE max(fired_for, :now) END,
+  name = :title, cron = :cron, time_zone = :time_zone, enabled = 1
+WHERE id = :id;
+
+-- name: remove_schedule
+-- A schedule that is not wanted any more.
+DELETE FROM schedules WHERE id = :id;
+
+-- name: take_firing
+-- A due instant is taken, by whoever has seen the one before it last. Also sets it back with a clock.
+UPDATE schedules SET fired_for = :fired_for WHERE id = :id AND fired_for = :seen AND enabled;
+
+-- name: insert_dream_run
+-- A run begins.
+INSERT INTO dream_runs (id, cause, due_at, state, holder, lease_until, started_at)
+VALUES (:id, :cause, :due_at, 'running', :holder, :lease_until, :now);
+
+-- name: find_dream_run
+-- A run by its id.
+SELECT * FROM dream_runs WHERE id = :id;
+
+-- name: live_dream_run
+-- The run that somebody works on. A lease that reaches too far was given by a clock that was ahead.
+SELECT * FROM dream_runs WHERE state = 'running' AND lease_until > :now AND lease_until <= :now + :lease_ms LIMIT 1;
+
+-- name: stopped_dream_run
+-- The oldest run that nobody works on, and that has not ended.
+SELECT * FROM dream_runs
+WHERE state = 'interrupted'
+   OR (state = 'running' AND (lease_until <= :now OR lease_until > :now + :lease_ms))
+ORDER BY started_at, id LIMIT 1;
+
+-- name: resume_dream_run
+-- Somebody goes on with a run, by compare-and-set.
+UPDATE dream_runs SET state = 'running', holder = :holder, lease_until = :lease_until,
+                      interruptions = interruptions + 1
+WHERE id = :id AND state = :state AND lease_until = :seen;
+
+-- name: renew_dream_run
+-- Its holder still works on it.
+UPDATE dream_runs SET lease_until = :lease_until WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: interrupt_dream_run
+-- Its holder stops before its end; anybody may go on at once.
+UPDATE dream_runs SET state = 'interrupted' WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: end_dream_run
+-- A run is over.
+UPDATE dream_runs SET state = :state, ended_at = :now, report = :report, error = :error
+WHERE id = :id AND holder = :holder AND state = 'running';
+
+-- name: abandon_dream_run
+-- A run that nobody goes on with.
+UPDATE dream_runs SET state = 'failed', ended_at = :now, error = :error
+WHERE id = :id AND state = :state AND lease_until = :seen;
+
+-- name: prune_dream_runs
+-- The oldest runs give way, unless they have not ended.
+DELETE FROM dream_runs
+WHERE id IN (SELECT id FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET :kept)
+  AND state IN ('done', 'failed');
+
+-- name: newest_dream_runs
+-- The runs, those that began last first.
+SELECT * FROM dream_runs ORDER BY started_at DESC, id DESC LIMIT :limit;
+
+
+-- Audit and repair of recall entries ----------------------------------------------------------------------------
+
+-- name: unchecked_recall_entries
+-- A page of an agent's passages that were written since a repair looked at them.
+SELECT * FROM recall_entries INDEXED BY recall_entries_unchecked
+WHERE checked = 0 AND agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: recall_entries_by_ids
+-- Passages by their rows.
+SELECT * FROM recall_entries WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id;
+
+-- name: check_recall_entries
+-- These passages are right as they are.
+UPDATE recall_entries SET checked = 1 WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: uncheck_recall_entries
+-- Some of an agent's passages are to be looked at again.
+UPDATE recall_entries SET checked = 0 WHERE id IN (
+  SELECT id FROM recall_entries WHERE agent = :agent AND checked <> 0 LIMIT :limit
+);
+
+-- name: recall_rules_of
+-- By which rules an agent's passages were looked at last.
+SELECT rules FROM recall_totals WHERE agent = :agent;
+
+-- name: set_recall_rules
+-- By which rules an agent's passages are looked at.
+INSERT INTO recall_totals (agent, rules) VALUES (:agent, :rules) ON CONFLICT (agent) DO UPDATE SET rules = excluded.rules;
+
+-- name: unmarked_recall_entries
+-- Which of some passages are not marked as promoted.
+SELECT key FROM recall_entries
+WHERE agent = :agent AND key IN (SELECT value FROM json_each(:keys)) AND promoted_at IS NULL ORDER BY id;
+
 
 -- Forgetting ----------------------------------------------------------------------------------------------------
+
+-- name: note_forgotten
+-- Names of what was forgotten, from a JSON list; one that is there keeps its time.
+INSERT INTO forgotten (agent, kind, name, at) SELECT :agent, :kind, value, :now FROM json_each(:names) WHERE true
+ON CONFLICT DO NOTHING;
+
+-- name: which_forgotten
+-- Those of some names that were forgotten.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name IN (SELECT value FROM json_each(:names));
+
+-- name: anything_forgotten
+-- Whether an agent had anything of a kind forgotten.
+SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind);
+
+-- name: forgotten_names
+-- What an agent had forgotten of a kind, in the order of names, between two of them, both excluded.
+SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name > :after AND name < :high
+ORDER BY name LIMIT :limit;
+
+-- name: entry_heads
+-- Who wrote the entries of a transcript and when, after a number, without their words: messages that were not
+-- forgotten, and marks that quote one.
+SELECT seq, kind, role, speaker, created_at AS created_at_ms, turn_id,
+       CASE WHEN kind = 'turn_ended'
+            THEN coalesce((SELECT request ->> '$.messages[#-1].name' FROM turns WHERE turns.id = turn_id), '')
+            WHEN role = 'user' THEN coalesce(extra ->> '$.name', '') ELSE '' END AS name
+FROM messages
+WHERE session_id = :session_id AND seq > :after AND extra <> '{"forgotten":true}'
+  AND (kind = 'message' OR (kind = 'turn_ended' AND extra ->> '$.said' IS NOT NULL))
+ORDER BY seq LIMIT :limit;
+
+-- name: output_of_turns
+-- What the model wrote in some turns of a session, or in the turns that carried them.
+SELECT seq, turn_id FROM messages
+WHERE turn_id IN (SELECT value FROM json_each(:turns)
+                  UNION SELECT carrier_id FROM turns WHERE id IN (SELECT value FROM json_each(:turns)))
+  AND session_id = :session_id AND role <> 'user' AND kind = 'message' AND extra <> '{"forgotten":true}';
+
+-- name: unended_turn_of_session
+-- A turn of a session that has not ended.
+SELECT id FROM turns INDEXED BY turns_unended
+WHERE state IN ('accepted', 'queued', 'running') AND session_id = :session_id LIMIT 1;
+
+-- name: fingerprints_of
+-- The fingerprints and turns of some entries of a session.
+SELECT seq, kind, fingerprint, turn_id FROM messages
+WHERE session_id = :session_id AND seq IN (SELECT value FROM json_each(:seqs)) ORDER BY seq;
+
+-- name: overwrite_messages
+-- Zeros in the place of some messages' words, of the same length: shortening a row moves its neighbours about, and
+-- what was moved stays behind in the page.
+UPDATE messages SET text = substr(hex(zeroblob(octet_length(text) / 2 + 1)), 1, octet_length(text)),
+                    extra = '{' || substr(hex(zeroblob(octet_length(extra) / 2 + 1)), 1, octet_length(extra) - 2) || '}'
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_messages
+-- Messages lose what they said, who said it and when; their places, and by what they are known again, stay.
+UPDATE messages SET text = '', extra = '{"forgotten":true}', speaker = '', said_on = '', remember = 0
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_marks
+-- Marks of turns that ended without an answer quote their messages no more.
+UPDATE messages SET extra = json_remove(extra, '$.said')
+WHERE session_id = :session_id AND kind = 'turn_ended' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: blank_turns
+-- Turns that have ended keep neither what was asked nor what was answered.
+UPDATE turns SET request = '{}', reply = NULL, drop_line = NULL
+WHERE id IN (SELECT value FROM json_each(:turns)) AND state NOT IN ('accepted', 'queued', 'running');
+
+-- name: delete_plugin_events_of_turns
+-- What plugins noted of some turns may quote them.
+DELETE FROM session_events WHERE session_key = :key AND turn_id IN (SELECT value FROM json_each(:turns))
+AND kind NOT LIKE 'turn.%' AND kind NOT LIKE 'session.%' AND kind NOT LIKE 'compaction.%';
+
+-- name: delete_session_events_between
+-- What happened under a key in a time, at most so many events.
+DELETE FROM session_events WHERE id IN (
+  SELECT id FROM session_events WHERE session_key = :key AND at BETWEEN :since AND :until LIMIT :limit
+);
+
+-- name: compactions_that_quote
+-- The summaries of a session that may hold something said from a number on: each is made on the one before it.
+SELECT id, state, first_seq, last_seq, flushed_to, summary <> '' AS says FROM compactions
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (summary <> '' OR flushed_to IS NOT NULL)
+ORDER BY last_seq, rowid LIMIT :limit;
+
+-- name: blank_compactions
+-- Summaries of a session that may hold something said from a number on are of no use any more.
+UPDATE compactions SET state = 'stale', summary = '', focus = '', audit = '{}', error = NULL
+WHERE session_id = :session_id AND last_seq >= :first_seq AND (state <> 'stale' OR summary <> '' OR focus <> '');
+
+-- name: unhinge_summary
+-- A session whose summary may hold something said from a number on goes on with the one before, or with none.
+UPDATE sessions SET (compaction_id, history_start) = (
+  SELECT max(kept.id), coalesce(max(kept.last_seq), 0) + 1 FROM (
+    SELECT id, last_seq FROM compactions WHERE session_id = :id AND state = 'adopted' AND last_seq < :first_seq
+    ORDER BY last_seq DESC LIMIT 1) kept)
+WHERE id = :id AND compaction_id IN (SELECT id FROM compactions WHERE session_id = :id AND last_seq >= :first_seq);
+
+-- name: forget_in_session
+-- A session is not what its last prompt was made of.
+UPDATE sessions SET epoch = epoch + 1, epoch_reason = :reason, prompt_tokens = NULL, prompt_tokens_fresh = 0,
+       updated_at = :now WHERE id = :id;
+
+-- name: blank_continuity
+-- The sessions that followed one are told nothing of it any more.
+UPDATE messages SET extra = json_set(extra, '$.summary', '')
+WHERE kind = 'continuity' AND seq = 1 AND extra ->> '$.summary' <> '' AND session_id IN (
+  SELECT id FROM sessions WHERE key = :key AND started_at >= :since AND id <> :id AND parent_id IS NOT NULL
+);
+
+-- name: any_forgotten
+-- Whether a stretch of a transcript holds a message that was forgotten.
+SELECT EXISTS (SELECT 1 FROM messages
+               WHERE session_id = :session_id AND seq BETWEEN :first AND :last AND extra = '{"forgotten":true}');
+
+-- name: first_forgotten
+-- The first message of a session that was forgotten.
+SELECT min(seq) FROM messages WHERE session_id = :session_id AND extra = '{"forgotten":true}';
+
+-- name: sessions_of_agent
+-- An agent's sessions in the order of their ids, after one of them; none that is being imported.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE id > :after AND agent = :agent AND key NOT LIKE 'importing:%' ORDER BY id LIMIT :limit;
+
+-- name: sessions_of_keys
+-- An agent's sessions in a range of keys, the lower end included, in the order of key and beginning, from a place on.
+SELECT id, key, agent, origin, started_at, updated_at, ended_at, message_count FROM sessions
+WHERE key >= :low AND key < :high AND (key, started_at, id) > (:key, :started_at, :id) AND agent = :agent
+ORDER BY key, started_at, id LIMIT :limit;
+
+-- name: release_origins
+-- What programs wrote into notes out of a session is theirs still, and names the session no more.
+UPDATE note_origins SET session_id = NULL WHERE session_id = :session_id AND agent = :agent;
+
+-- name: origins_of_session
+-- The digests of what programs wrote into notes out of a session, and when, after one of them.
+SELECT digest, at FROM note_origins WHERE session_id = :session_id AND agent = :agent AND digest > :after
+ORDER BY digest LIMIT :limit;
+
+-- name: times_of_turns
+-- From when to when some turns ran.
+SELECT coalesce(started_at, accepted_at), coalesce(finished_at, started_at, accepted_at) FROM turns
+WHERE id IN (SELECT value FROM json_each(:turns));
+
+-- name: entry_places_after
+-- A page of an agent's recall entries: where they stand, and their texts.
+SELECT id, path, start_line, end_line, snippet FROM recall_entries
+WHERE agent = :agent AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: delete_recall_entries
+-- Some recall entries go.
+DELETE FROM recall_entries WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: recall_event_bounds
+-- The numbers of the first and the last recorded search.
+SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM recall_events;
+
+-- name: searches_within
+-- Recorded searches of an agent in a range that were made in some sessions, or in some turns.
+SELECT id FROM recall_events WHERE id > :after AND id <= :upto AND agent = :agent
+AND (session_id IN (SELECT value FROM json_each(:sessions)) OR turn_id IN (SELECT value FROM json_each(:turns)));
+
+-- name: delete_recall_events
+-- Some recorded searches go, and what they surfaced with them.
+DELETE FROM recall_events WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: hits_within
+-- What an agent's searches in a range surfaced of some paths.
+SELECT h.event_id, h.rank, h.path, h.start_line, h.end_line, h.snippet
+FROM recall_events e JOIN recall_hits h ON h.event_id = e.id
+WHERE e.id > :after AND e.id <= :upto AND e.agent = :agent AND h.path IN (SELECT value FROM json_each(:paths));
+
+-- name: delete_recall_hits
+-- Some hits go, given as a list of [event, rank].
+DELETE FROM recall_hits WHERE (event_id, rank) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:ids));
+
+-- name: quoting_messages
+-- Results of tools and answers that quote memory, in a range of an agent's messages, that name one of some paths.
+SELECT m.session_id, m.seq, m.text FROM messages m JOIN sessions s ON s.id = m.session_id
+WHERE m.id > :after AND m.id <= :upto AND m.kind = 'message' AND (m.role = 'tool' OR m.remember = 0)
+  AND m.text <> :replaced AND s.agent = :agent
+  AND EXISTS (SELECT 1 FROM json_each(:paths) p WHERE instr(m.text, p.value) > 0) ORDER BY m.id;
+
+-- name: replace_quotes
+-- Another text in the place of some messages' own.
+UPDATE messages SET text = :text
+WHERE session_id = :session_id AND kind = 'message' AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: memory_changes_after
+-- A page of the recorded changes of an agent's MEMORY.md with what stood there before; none that is under way.
+SELECT id, before, details FROM memory_changes
+WHERE agent = :agent AND id > :after AND state <> 'planned' ORDER BY id LIMIT :limit;
+
+-- name: delete_memory_change
+-- A recorded change goes: it cannot be undone any more.
+DELETE FROM memory_changes WHERE id = :id AND state <> 'planned';

@@ -74,6 +74,7 @@ CREATE TABLE ingested_notes (
 CREATE TABLE ingested_transcripts (
   agent TEXT PRIMARY KEY,
   position INTEGER NOT NULL,
+  since INTEGER NOT NULL,                  -- what was said before is passed over: the look-back of the first pass
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -99,6 +100,7 @@ CREATE TABLE dream_runs (
   state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'interrupted')),
   holder TEXT NOT NULL,                    -- the process that runs it
   lease_until INTEGER NOT NULL,            -- after this, another process may go on with it
+  interruptions INTEGER NOT NULL DEFAULT 0, -- how often it was taken up again
   started_at INTEGER NOT NULL,
   ended_at INTEGER,
   report TEXT NOT NULL DEFAULT '{}',       -- JSON: counts
@@ -110,7 +112,7 @@ CREATE INDEX dream_runs_by_start ON dream_runs (started_at);
 CREATE TABLE dream_steps (
   run_id TEXT NOT NULL REFERENCES dream_runs (id) ON DELETE CASCADE,
   agent TEXT NOT NULL,
-  step TEXT NOT NULL,                      -- notes, transcripts, light, rem, deep, diary
+  step TEXT NOT NULL,                      -- repair, notes, transcripts, light, rem, deep, diary
   done_at INTEGER NOT NULL,
   report TEXT NOT NULL DEFAULT '{}',       -- JSON
   PRIMARY KEY (run_id, agent, step)
@@ -128,8 +130,27 @@ CREATE TABLE dream_spend (
 -- What a person had forgotten: it is not taken in again, by whatever way it comes.
 CREATE TABLE forgotten (
   agent TEXT NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('session', 'note', 'message')),
-  name TEXT NOT NULL,                      -- a session's key, a path, or a message's digest
+  kind TEXT NOT NULL CHECK (kind IN ('session', 'history', 'message', 'note', 'paragraph')),
+  name TEXT NOT NULL,                      -- a session's id or key, the keys of a history, a path, or a digest
   at INTEGER NOT NULL,
   PRIMARY KEY (agent, kind, name)
 ) STRICT, WITHOUT ROWID;
+
+-- A message that is forgotten keeps its row and loses its words.
+CREATE TRIGGER message_changes AFTER UPDATE OF text ON messages BEGIN
+  UPDATE sessions SET transcript_bytes = transcript_bytes + octet_length(NEW.text) - octet_length(OLD.text)
+  WHERE id = NEW.session_id;
+END;
+
+-- Whether an entry is known to be right, so that a repair looks only at what was written since. `rules` says by which
+-- rules an agent's entries were looked at last.
+ALTER TABLE recall_entries ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE recall_totals ADD COLUMN rules INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX recall_entries_unchecked ON recall_entries (agent, id) WHERE checked = 0;
+CREATE TRIGGER recall_entry_changes AFTER UPDATE OF
+  path, start_line, end_line, snippet, recall_count, daily_count, grounded_count, total_score, max_score,
+  first_recalled_at, last_recalled_at, queries, user_queries, days, tags, claim_hash, promoted_at, provenance,
+  light_hits, light_at, rem_hits, rem_at
+ON recall_entries WHEN NEW.checked <> 0 BEGIN
+  UPDATE recall_entries SET checked = 0 WHERE id = NEW.id;
+END;
