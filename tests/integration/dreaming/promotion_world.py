@@ -15,10 +15,9 @@ from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sources import LiveSources
-from reverie.sessions.store import PastMessage, SessionStore
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
-from reverie.types import SessionKey
+from reverie.testing.fake_transcripts import FakeTranscripts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.promotion import PromotionReport
     from reverie.dreaming.sources import NoteAuthors
+    from reverie.storage import Transaction
     from reverie.types import Provenance
 
 NOTE = "memory/2026-04-01.md"
@@ -65,7 +65,7 @@ class World:
     database: Database
     clock: FakeClock
     recalls: RecallEntries
-    talk: SessionStore
+    talk: FakeTranscripts
     config: DreamingConfig
     told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     promoter: Promoter = field(init=False)
@@ -94,11 +94,21 @@ class World:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
-    async def said(self, *texts: str, speaker: str = "", mine: bool) -> str:
-        """A conversation that was imported, its owner's own or a stranger's; its path."""
-        messages = [PastMessage("user", text, speaker, "6 April 2026", NOW_MS) for text in texts]
-        session_id, _ = await self.talk.import_session(SessionKey("main", "agent:main:past"), "", messages, mine=mine)
-        return f"sessions/{session_id}"
+    async def say(self, text: str, known_as: Provenance | None = None, **more: Any) -> None:
+        """A message of a conversation; `known_as` is whose it was on record when it was recalled, if another."""
+        said = self.talk.say(text, **more)
+
+        def work(tx: Transaction) -> None:
+            if tx.row("find_session", id=said.session_id) is None:
+                names = {"id": said.session_id, "key": said.session_id, "agent": said.agent, "title": ""}
+                tx.execute("insert_session", **names, origin=said.origin, now=said.created_at_ms)
+            tx.execute(
+                "insert_message", session_id=said.session_id, seq=said.seq, turn_id=None, role=said.role, text=text,
+                speaker="", said_on="", extra="{}", visible=1, remember=1, fingerprint=b"", now=said.created_at_ms,
+                provenance=known_as or said.provenance,
+            )  # fmt: skip
+
+        await self.database.write(work)
 
     async def recall(self, *entries: RecallEntry) -> None:
         await self.recalls.take_in("main", entries, updated_at_ms=NOW_MS)
@@ -133,7 +143,7 @@ async def world(folder: Path, **config: Any) -> AsyncGenerator[World]:
     database = await Database.open(folder / "state.db", STATE, now_ms=1)
     try:
         recalls = RecallEntries(database, clock, entries_max=4_096, zone=UTC)
-        made = World(workspace, database, clock, recalls, SessionStore(database, clock), DreamingConfig(**config))
+        made = World(workspace, database, clock, recalls, FakeTranscripts(), DreamingConfig(**config))
         made.note("# 2026-04-01", "", ROASTER, "Something else entirely.")
         yield made
     finally:

@@ -260,24 +260,27 @@ async def test_what_is_never_a_memory_is_refused_at_last(here: World) -> None:
 
 async def test_a_message_of_a_conversation(here: World) -> None:
     """It says who said it and when, and cites the message."""
-    path = await here.said("Nothing.", "I live in Lisbon now.", "It is gone.", mine=True)
-    await here.recall(recalled("I live in Lisbon now.", path, 2, average=0.95), recalled("It was there.", path, 3))
+    for text in ("Nothing.", "I live in Lisbon now."):
+        await here.say(text, created_at_ms=NOW_MS)
+    await here.say("It is gone.", known_as="owner", session_id="s2")
+    here.talk.messages.pop()
+    await here.recall(
+        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s2", 1)
+    )
     report = await here.promote(replace(RULES, limit=1))
 
     assert "\n- (6 April 2026) User: I live in Lisbon now. [score=" in here.memory
-    assert f"source={path}:2-2]" in here.memory
-    assert report.applied[0].path == path
+    assert "source=sessions/s1:2-2]" in here.memory
+    assert report.applied[0].path == "sessions/s1"
     assert why(await here.promote()) == [("source", "what it came from is gone")]
 
 
 async def test_an_imported_conversation_is_nobodys(here: World) -> None:
     """Unless it is known whose it is, nothing of it is promoted."""
-    path = await here.said("I live in Lisbon now.", speaker="Ann", mine=False)
-    await here.recall(recalled("I live in Lisbon now.", path, 1, provenance="owner"))
+    await here.say("I live in Lisbon now.", known_as="owner", origin="import", speaker="Ann")
+    await here.recall(recalled("I live in Lisbon now.", "sessions/s1", 1, provenance="owner"))
 
-    (entry,) = [entry async for page in here.recalls.pages("main") for entry in page if entry.path == path]
-    report = await here.promote()
-    assert (entry.provenance, report.gates, path in here.memory) == ("untrusted", {"provenance": 1}, False)
+    assert ("origin", "it is untrusted text") in why(await here.promote())
 
 
 async def test_what_the_file_says_already(here: World) -> None:
