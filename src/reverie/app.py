@@ -545,12 +545,12 @@ async def open_clockwork(
     `model` is asked if `dreaming.model` names one for it. `sweep` takes the place of the phases.
     """
     settings = await LiveSettings.of(opened.home, opened.config.dreaming)
-    sweep = sweep or _dreamer(opened, settings, model).sweep
+    sweep = sweep or dreamer_over(opened, settings, model).sweep
     return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
 
 
-def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) -> Dreamer:
-    """One night of all agents: what it reads, where it promotes, whom it may ask, and within which budget."""
+def dreamer_over(opened: OpenMemory, settings: LiveSettings, model: Model | None = None) -> Dreamer:
+    """The nights of all agents: what they read, where they promote, whom they may ask, within which budget."""
     spend = Spend(opened.state, settings)
     promoter = opened.promoter
     if model is not None:
