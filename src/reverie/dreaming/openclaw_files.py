@@ -123,9 +123,9 @@ def read_phase_file(path: Path, now_ms: int) -> PhaseFile:
             continue
         fields = cast("dict[str, Any]", value)
         signal = PhaseSignal(
-            min(_count(fields.get("lightHits")), HITS_MAX),
+            min(count_of(fields.get("lightHits")), HITS_MAX),
             instant_of(fields.get("lastLightAt")),
-            min(_count(fields.get("remHits")), HITS_MAX),
+            min(count_of(fields.get("remHits")), HITS_MAX),
             instant_of(fields.get("lastRemAt")),
         )
         if signal.light_hits or signal.rem_hits:
@@ -205,9 +205,9 @@ def parse_entry(value: object, now_ms: int, tags: Callable[[str, str], tuple[str
         start_line=start,
         end_line=end,
         snippet=collapse(_text(fields.get("snippet")))[:SNIPPET_CHARACTERS_MAX].rstrip(),
-        recall_count=_count(fields.get("recallCount")),
-        daily_count=_count(fields.get("dailyCount")),
-        grounded_count=_count(fields.get("groundedCount")),
+        recall_count=count_of(fields.get("recallCount")),
+        daily_count=count_of(fields.get("dailyCount")),
+        grounded_count=count_of(fields.get("groundedCount")),
         total_score=max(0.0, _number(fields.get("totalScore"))),
         max_score=min(1.0, max(0.0, _number(fields.get("maxScore")))),
         first_recalled_at_ms=_or_now(instant_of(fields.get("firstRecalledAt")), now_ms),
@@ -245,7 +245,8 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else 0.0
 
 
-def _count(value: object) -> int:
+def count_of(value: object) -> int:
+    """A count as the files have it: whole, and neither negative nor beyond what JavaScript counts."""
     return min(COUNT_MAX, max(0, math.floor(_number(value))))
 
 

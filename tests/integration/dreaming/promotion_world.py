@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.promotion import PromotionReport
     from reverie.dreaming.sources import NoteAuthors
+    from reverie.storage import Transaction
     from reverie.types import Provenance
 
 NOTE = "memory/2026-04-01.md"
@@ -92,6 +93,22 @@ class World:
         file = self.workspace / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    async def say(self, text: str, known_as: Provenance | None = None, **more: Any) -> None:
+        """A message of a conversation; `known_as` is whose it was on record when it was recalled, if another."""
+        said = self.talk.say(text, **more)
+
+        def work(tx: Transaction) -> None:
+            if tx.row("find_session", id=said.session_id) is None:
+                names = {"id": said.session_id, "key": said.session_id, "agent": said.agent, "title": ""}
+                tx.execute("insert_session", **names, origin=said.origin, now=said.created_at_ms)
+            tx.execute(
+                "insert_message", session_id=said.session_id, seq=said.seq, turn_id=None, role=said.role, text=text,
+                speaker="", said_on="", extra="{}", visible=1, remember=1, fingerprint=b"", now=said.created_at_ms,
+                provenance=known_as or said.provenance,
+            )  # fmt: skip
+
+        await self.database.write(work)
 
     async def recall(self, *entries: RecallEntry) -> None:
         """Have these passages been recalled, as searches here leave them."""

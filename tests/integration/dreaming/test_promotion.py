@@ -250,10 +250,12 @@ async def test_what_is_never_a_memory_is_refused_at_last(here: World) -> None:
 
 async def test_a_message_of_a_conversation(here: World) -> None:
     """It says who said it and when, and cites the message."""
-    here.talk.say("Nothing.")
-    here.talk.say("I live in Lisbon now.", created_at_ms=NOW_MS, session_id="s1")
+    for text in ("Nothing.", "I live in Lisbon now."):
+        await here.say(text, created_at_ms=NOW_MS)
+    await here.say("It is gone.", known_as="owner", session_id="s2")
+    here.talk.messages.pop()
     await here.recall(
-        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s1", 9)
+        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s2", 1)
     )
     report = await here.promote(replace(RULES, limit=1))
 
@@ -265,7 +267,7 @@ async def test_a_message_of_a_conversation(here: World) -> None:
 
 async def test_an_imported_conversation_is_nobodys(here: World) -> None:
     """Unless it is known whose it is, nothing of it is promoted."""
-    here.talk.say("I live in Lisbon now.", origin="import", speaker="Ann")
+    await here.say("I live in Lisbon now.", known_as="owner", origin="import", speaker="Ann")
     await here.recall(recalled("I live in Lisbon now.", "sessions/s1", 1, provenance="owner"))
 
     assert ("origin", "it is untrusted text") in why(await here.promote())
