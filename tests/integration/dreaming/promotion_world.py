@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reverie.config import DreamingConfig
 from reverie.dreaming.candidates import DAY_MS, Rules
 from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
-from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.evidence import RecallEntries, put_entry
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sources import LiveSources
@@ -111,7 +111,9 @@ class World:
         await self.database.write(work)
 
     async def recall(self, *entries: RecallEntry) -> None:
-        await self.recalls.take_in("main", entries, updated_at_ms=NOW_MS)
+        """Have these passages been recalled, as searches here leave them."""
+        for entry in entries:
+            await self.database.write(lambda tx, e=entry: put_entry(tx, "main", e))
 
     async def write(self, text: str) -> None:
         """Save MEMORY.md as a person does, while something else goes on."""

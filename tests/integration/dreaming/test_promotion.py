@@ -95,22 +95,12 @@ async def test_the_marker_alone_is_enough(here: World) -> None:
     """An entry that lost its mark is marked again, and not written."""
     await here.promote()
     before = here.memory
-    await here.recall(replace(await entry(here), promoted_at_ms=None, last_recalled_at_ms=NOW_MS, recall_count=6))
-    await here.database.write(lambda tx: tx.execute("put_recall_entry", **_row(recalled(ROASTER))))
+    await here.recall(recalled(ROASTER))
     report = await here.promote()
 
     assert (len(report.applied), report.appended, report.reconciled, report.change_id) == (1, 0, 1, None)
     assert here.memory == before
     assert (await entry(here)).promoted_at_ms == NOW_MS
-
-
-def _row(one: RecallEntry) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(one, name) for name in one.__dataclass_fields__} | {"agent": "main"}
-    for name in ("queries", "user_queries", "days", "tags"):
-        values[name] = json.dumps(values[name])
-    for name in ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at"):
-        values[name] = values.pop(f"{name}_ms")
-    return values
 
 
 async def test_the_mark_alone_is_enough(here: World) -> None:
