@@ -147,12 +147,11 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
             assert set(running.check().values()) <= {1}
             if chance.random() < 0.1:
                 running.edit(f"- Line {kills.total()} is its owner's.")
-        seen = 0
-        while seen < FACTS:
+        held = running.check()
+        while held.total() < FACTS:
             running.dream(None)
-            held = running.check()
-            assert held.total() > seen, "each night brings some, until all are there"
-            seen = held.total()
+            before, held = held, running.check()
+            assert held.total() > before.total(), "each night brings some, until all are there"
     sys.stdout.write(f"{json.dumps({**kills, 'nights': running.number, 'night_ms': round(1000 * night_s)})}\n")
     assert held == {fact(number): 1 for number in range(FACTS)}
     assert kills["killed"] > KILLS / 3
