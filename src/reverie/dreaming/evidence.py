@@ -354,9 +354,14 @@ def _entry(row: Row) -> RecallEntry:
 
 def put_entry(tx: Transaction, agent: str, entry: RecallEntry) -> None:
     """Keep an entry, within a transaction; one that is there keeps its place in the order."""
+    tx.execute("put_recall_entry", agent=agent, **columns(entry))
+
+
+def columns(entry: RecallEntry) -> dict[str, Any]:
+    """An entry as the columns of its row."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in RecallEntry.__dataclass_fields__}
     for name in LISTS:
         values[name] = json.dumps(values[name], ensure_ascii=False)
     for name in INSTANTS:
         values[name] = values.pop(f"{name}_ms")
-    tx.execute("put_recall_entry", agent=agent, **values)
+    return values
