@@ -39,7 +39,6 @@ from reverie.config import Home, load_config
 from reverie.dreaming.candidates import DAY_MS, Rules, rank
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
-from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.runs import DreamRuns
 from reverie.sessions.store import PastMessage
 from reverie.testing import FakeClock
@@ -150,7 +149,7 @@ async def _sweeps(home: Home, scale: Scale) -> dict[str, float]:
     config, clock = load_config(home, flags), FakeClock(NOW_MS)
     async with open_memory(home, config, embedder=None, clock=clock) as opened:
         await fill(opened, scale)
-        dreamer = dreamer_over(opened, await LiveSettings.of(home, config.dreaming))
+        dreamer = dreamer_over(opened)
         before = process_rss_mib(os.getpid())
         figures = {"rss_mib_before": before, "idle_stall_ms_max": max([ms async for ms in late(scale.idle_s)])}
         ticks: list[float] = []

@@ -112,6 +112,7 @@ class OpenMemory:
     evidence: RecallEvidence
     recalls: RecallEntries
     promoter: Promoter
+    dream_settings: LiveSettings
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     origins: NoteOrigins
@@ -372,6 +373,7 @@ async def open_memory(
             origins=origins,
             owns_index=exclusive,
         )
+        settings = await LiveSettings.of(home, config.dreaming)
         sources = LiveSources(
             workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
         )
@@ -387,7 +389,8 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
-            promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, config, clock),
+            promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, settings, clock),
+            dream_settings=settings,
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
@@ -402,7 +405,7 @@ def _promoter(
     sources: LiveSources,
     memory: MemoryIndex | None,
     workspaces: Mapping[str, Path],
-    config: Config,
+    settings: LiveSettings,
     clock: Clock,
 ) -> Promoter:
     """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
@@ -411,9 +414,9 @@ def _promoter(
         if memory is not None:
             await memory.sync_workspace(agent, [path])
 
-    dreaming = config.dreaming
-    file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
-    return Promoter(file, recalls, sources, dreaming, recalls.zone)
+    kept = settings.current.changes_kept
+    file = MemoryFile(state, workspaces, clock, changes_kept=kept, written=written)
+    return Promoter(file, recalls, sources, settings)
 
 
 @asynccontextmanager
@@ -544,17 +547,17 @@ async def open_clockwork(
 
     `model` is asked if `dreaming.model` names one for it. `sweep` takes the place of the phases.
     """
-    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
-    sweep = sweep or dreamer_over(opened, settings, model).sweep
+    settings, sweep = opened.dream_settings, sweep or dreamer_over(opened, model).sweep
     return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
 
 
-def dreamer_over(opened: OpenMemory, settings: LiveSettings, model: Model | None = None) -> Dreamer:
+def dreamer_over(opened: OpenMemory, model: Model | None = None) -> Dreamer:
     """The nights of all agents: what they read, where they promote, whom they may ask, within which budget."""
+    settings = opened.dream_settings
     spend = Spend(opened.state, settings)
     promoter = opened.promoter
     if model is not None:
-        promoter = promoter.consolidating(Consolidator(model, settings.current, spend))
+        promoter = promoter.consolidating(Consolidator(model, settings, spend))
     return dreamer_of(
         database=opened.state,
         clock=opened.clock,

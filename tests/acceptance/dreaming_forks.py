@@ -17,7 +17,6 @@ from pathlib import Path
 
 from reverie.app import dreamer_over, open_memory
 from reverie.config import Home, load_config
-from reverie.dreaming.live_settings import LiveSettings
 from reverie.testing import FakeClock
 
 
@@ -25,8 +24,7 @@ async def sweep(home: Home, run_id: str, now_ms: int) -> None:
     """One night."""
     config = load_config(home)
     async with open_memory(home, config, exclusive=False, embedder=None, clock=FakeClock(now_ms)) as opened:
-        settings = await LiveSettings.of(home, config.dreaming)
-        await dreamer_over(opened, settings).sweep(run_id, now_ms)
+        await dreamer_over(opened).sweep(run_id, now_ms)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
 from reverie.dreaming.evidence import RecallEntries, put_entry
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.settings import FixedSettings
 from reverie.dreaming.sources import LiveSources
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -87,7 +88,7 @@ class World:
 
         file = MemoryFile(self.database, workspaces, self.clock, changes_kept=self.config.changes_kept, written=told)
         sources = LiveSources(workspaces, self.talk, bytes_max=1_000_000, zone=UTC, authors=authors)
-        return Promoter(file, recalls or self.recalls, sources, self.config, UTC, repair=repair)
+        return Promoter(file, recalls or self.recalls, sources, FixedSettings(self.config, UTC), repair=repair)
 
     def note(self, *lines: str, path: str = NOTE) -> None:
         file = self.workspace / path

@@ -16,6 +16,7 @@ from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.memory_file import Edit
 from reverie.dreaming.promotion import Applied
 from reverie.dreaming.sections import BUDGET_MARGIN, generated_entries, without_entries
+from reverie.dreaming.settings import FixedSettings
 from reverie.errors import ConfigError, MemoryPathError, StorageError, UndoRefusedError
 from reverie.testing import ScriptedModel
 from tests.integration.dreaming.promotion_world import (
@@ -570,7 +571,7 @@ def proposal(action: str, *prior: str) -> str:
 
 
 def with_model(here: World, model: ScriptedModel) -> Promoter:
-    return here.promoter.consolidating(Consolidator(model, here.config, Unlimited()))
+    return here.promoter.consolidating(Consolidator(model, FixedSettings(here.config, UTC), Unlimited()))
 
 
 async def test_a_model_merges(grown: World) -> None:
@@ -621,7 +622,7 @@ async def test_a_file_that_changed_while_the_model_was_asked(grown: World) -> No
     promoter = grown.another(Interrupted(grown, lambda: grown.write(f"{grown_text}Edited.\n")))
     grown_text = grown.memory
     with ScriptedModel(proposal("merged", FOUR[0])) as model:
-        consolidator = Consolidator(model, grown.config, Unlimited())
+        consolidator = Consolidator(model, FixedSettings(grown.config, UTC), Unlimited())
         report = await promoter.consolidating(consolidator).promote("main", RULES, NOW_MS)
 
     assert report.unconsolidated == "MEMORY.md or a candidate changed while the model was asked"

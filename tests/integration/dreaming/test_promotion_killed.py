@@ -14,6 +14,7 @@ import pytest
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sections import generated_entries
+from reverie.dreaming.settings import FixedSettings
 from reverie.dreaming.sources import LiveSources
 from reverie.errors import MemoryPathError
 from tests.integration.dreaming.promotion_world import (
@@ -74,7 +75,7 @@ def dying(here: World, writes: int) -> Promoter:
     workspaces = {"main": here.workspace}
     file = MemoryFile(database, workspaces, here.clock, changes_kept=10)
     sources = LiveSources(workspaces, here.talk, bytes_max=1_000_000, zone=here.recalls.zone)
-    return Promoter(file, here.recalls, sources, here.config, here.recalls.zone)
+    return Promoter(file, here.recalls, sources, FixedSettings(here.config, here.recalls.zone))
 
 
 @pytest.mark.parametrize(("writes", "text"), [(0, "Mine.\n"), (1, f"Mine.\n{TEXT_OF_ROASTER}")])
