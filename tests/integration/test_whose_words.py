@@ -224,8 +224,9 @@ async def test_what_is_foreign_is_not_vouched_for(tmp_path: Path) -> None:
     ))  # fmt: skip
     async with open_world(tmp_path) as world:
         for mine in (False, True, True):
-            session_id, _ = await import_session(world.app.open.sessions, "main", "old", past, mine=mine)
-        lines = await world.app.open.sessions.read_lines(session_id, 1, 9)
+            imported = await import_session(world.app.open.sessions, "main", "old", past, mine=mine)
+            assert imported is not None
+        lines = await world.app.open.sessions.read_lines(imported[0], 1, 9)
 
         assert [line.provenance for line in lines] == ["owner", "untrusted"]
 
