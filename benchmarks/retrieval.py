@@ -162,7 +162,7 @@ async def measure_history(
     """One history in a home of its own: import it, wait until it is indexed, ask its questions."""
     questions: list[dict[str, Any]] = json.loads(line)["questions"]
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
-        async with open_memory(Home(Path(folder)), config, embedder=_Kept.of(embedder)) as opened:
+        async with open_memory(Home(Path(folder)), config, embedder=Kept.of(embedder)) as opened:
             started = time.perf_counter()
             history = parse_history(line, number, path, opened.clock.now_ms(), ImportReport())
             ids = await ingest(opened, history)
@@ -282,7 +282,7 @@ def open_lines(path: Path) -> Generator[IO[str]]:
         yield file
 
 
-class _Kept:
+class Kept:
     """An embedder that outlives the homes of a run: closing a home does not unload it."""
 
     def __init__(self, embedder: Embedder) -> None:
@@ -291,7 +291,8 @@ class _Kept:
         self.embed_passages = embedder.embed_passages
 
     @classmethod
-    def of(cls, embedder: Embedder | None) -> _Kept | None:
+    def of(cls, embedder: Embedder | None) -> Kept | None:
+        """The embedder, kept; none stays none."""
         return None if embedder is None else cls(embedder)
 
     async def warm(self) -> None:

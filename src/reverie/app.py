@@ -118,6 +118,7 @@ class OpenMemory:
     evidence: RecallEvidence
     recalls: RecallEntries
     promoter: Promoter
+    dream_settings: LiveSettings
     repairer: Repairer
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
@@ -380,6 +381,10 @@ async def open_memory(
             origins=origins,
             owns_index=exclusive,
         )
+        settings = await LiveSettings.of(home, config.dreaming)
+        sources = LiveSources(
+            workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
+        )
         turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
         yield OpenMemory(
             home=home,
@@ -392,9 +397,8 @@ async def open_memory(
             memory=memory,
             evidence=evidence,
             recalls=recalls,
-            promoter=_promoter(
-                state, recalls, sessions, memory if exclusive else None, workspaces, config, clock, origins
-            ),
+            promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, settings, clock),
+            dream_settings=settings,
             repairer=Repairer(state, workspaces, clock, Rules(config.dreaming.entries_max, recalls.zone)),
             embedder=chosen,
             workspaces=workspaces,
@@ -408,12 +412,11 @@ async def open_memory(
 def _promoter(
     state: Database,
     recalls: RecallEntries,
-    sessions: SessionStore,
+    sources: LiveSources,
     memory: MemoryIndex | None,
     workspaces: Mapping[str, Path],
-    config: Config,
+    settings: LiveSettings,
     clock: Clock,
-    origins: NoteOrigins,
 ) -> Promoter:
     """What writes MEMORY.md. Without an index somebody else has it, and notices the change."""
 
@@ -421,12 +424,9 @@ def _promoter(
         if memory is not None:
             await memory.sync_workspace(agent, [path])
 
-    dreaming = config.dreaming
-    file = MemoryFile(state, workspaces, clock, changes_kept=dreaming.changes_kept, written=written)
-    sources = LiveSources(
-        workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
-    )
-    return Promoter(file, recalls, sources, dreaming, recalls.zone)
+    kept = settings.current.changes_kept
+    file = MemoryFile(state, workspaces, clock, changes_kept=kept, written=written)
+    return Promoter(file, recalls, sources, settings)
 
 
 @asynccontextmanager
@@ -557,17 +557,17 @@ async def open_clockwork(
 
     `model` is asked if `dreaming.model` names one for it. `sweep` takes the place of the phases.
     """
-    settings = await LiveSettings.of(opened.home, opened.config.dreaming)
-    sweep = sweep or _dreamer(opened, settings, model).sweep
+    settings, sweep = opened.dream_settings, sweep or dreamer_over(opened, model).sweep
     return Clockwork(opened.state, opened.clock, settings, opened.workspaces.values(), sweep, wake=wake, busy=busy)
 
 
-def _dreamer(opened: OpenMemory, settings: LiveSettings, model: Model | None) -> Dreamer:
-    """One night of all agents: what it reads, where it promotes, whom it may ask, and within which budget."""
+def dreamer_over(opened: OpenMemory, model: Model | None = None) -> Dreamer:
+    """The nights of all agents: what they read, where they promote, whom they may ask, within which budget."""
+    settings = opened.dream_settings
     spend = Spend(opened.state, settings)
     promoter = opened.promoter
     if model is not None:
-        promoter = promoter.consolidating(Consolidator(model, settings.current, spend))
+        promoter = promoter.consolidating(Consolidator(model, settings, spend))
 
     async def put_right(agent: str) -> JsonObject:
         return (await opened.repairer.repair(agent)).as_json()

@@ -47,7 +47,9 @@ async def test_ten_thousand_messages_beside_turns(tmp_path: Path) -> None:
                 )
                 feed = await app.submit(request)
                 [event async for event in feed.follow()]
-            session_id, added = await importing
+            imported = await importing
+            assert imported is not None
+            session_id, added = imported
             await app.open.memory.follow_transcripts()
             lines = await app.open.memory.database.read(lambda tx: _lines(tx, session_id))
             statistics = app.open.memory.statistics()

@@ -43,7 +43,7 @@ from reverie.types import Message
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reverie.config import DreamingConfig
+    from reverie.dreaming.settings import Settings
     from reverie.llm.client import Model
     from reverie.types import JsonObject
 
@@ -298,15 +298,15 @@ def consolidated(text: str, day: str, steps: Sequence[Step], *, chars_max: int) 
 class Consolidator:
     """Asks a model what new entries mean for those that stand there; once a promotion, within a budget and a time."""
 
-    def __init__(self, model: Model, config: DreamingConfig, spend: Spend) -> None:
+    def __init__(self, model: Model, settings: Settings, spend: Spend) -> None:
         self._model = model
-        self._config = config
+        self._settings = settings
         self._spend = spend
 
     @property
     def enabled(self) -> bool:
         """Whether a model is set, and may be asked."""
-        return self._config.consolidate and self._config.model is not None
+        return self._settings.current.consolidate and self._settings.current.model is not None
 
     async def propose(self, text: str, news: Sequence[NewEntry], now_ms: int) -> Proposal | str:
         """What a model proposes for new entries of MEMORY.md, or why there is no proposal.
@@ -338,24 +338,24 @@ class Consolidator:
         if refused is not None:
             raise RefusedProposalError(refused)
         try:
-            async with asyncio.timeout(self._config.model_timeout_s):
+            async with asyncio.timeout(self._settings.current.model_timeout_s):
                 answer, used = await self._answer(messages)
         except TimeoutError as error:
-            most = f"{self._config.model_timeout_s:g} s (dreaming.model_timeout_s)"
+            most = f"{self._settings.current.model_timeout_s:g} s (dreaming.model_timeout_s)"
             raise RefusedProposalError(f"the model gave no answer within {most}") from error
         except UpstreamError as error:
             raise RefusedProposalError(f"the model did not answer: {error}") from error
         finally:
             await self._spend.settle(KIND, used)
         try:
-            steps = checked(parsed(answer), news, held, loss_fraction_max=self._config.loss_fraction_max)
+            steps = checked(parsed(answer), news, held, loss_fraction_max=self._settings.current.loss_fraction_max)
         except RefusedProposalError as error:
             raise RefusedProposalError(f"the model's answer is not accepted: {error}") from error
-        return Proposal(text, steps, prompt.id, self._config.model or "")
+        return Proposal(text, steps, prompt.id, self._settings.current.model or "")
 
     async def _answer(self, messages: tuple[Message, Message]) -> tuple[str, int]:
         """What the model said, and the tokens that took as far as is known."""
-        request = ModelRequest(messages, stream=False, model_override=self._config.model, lane="background")
+        request = ModelRequest(messages, stream=False, model_override=self._settings.current.model, lane="background")
         parts: list[str] = []
         read, used = 0, 0
         async for event in self._model.respond(request):

@@ -130,8 +130,10 @@ _SIGNS = (
     ),
 )
 
-_RARE = tuple({sign.mark or sign.hint: None for sign in _SIGNS} | {"/": None})
-"""In a text that holds none of these there is no sign."""
+_BY_MARK = tuple(
+    (mark, tuple(sign for sign in _SIGNS if sign.mark == mark)) for mark in dict.fromkeys(sign.mark for sign in _SIGNS)
+)
+"""Nearly every text holds few of the marks, so that few hints are looked for."""
 
 _TURN = re.compile(r"[\s*_#>-]*(?:\[[^\]\n]{0,60}\]\s*)?[*_]{0,2}(?:user|assistant|tool)[*_]{0,2}\s*:")
 _COMMAND = re.compile(r"[\s>*-]*(?:[/!](?P<name>[a-z][a-z0-9_-]{0,31})(?:@\w+)?(?=\s|:|$)|\$\s+[a-z~./])")
@@ -158,6 +160,7 @@ _LETTER = re.compile(r"[^\W_]")
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _WORD = re.compile(rf"[^\W_{UNSPACED}]+(?:['’][^\W_{UNSPACED}]+)*")
 _HEADING_LINE = re.compile(r"^[ ]{0,3}#{1,6}(?:[ \t].*)?$", re.MULTILINE)
+_HEADINGS_FIRST = re.compile(r"(?:#{1,6}(?:[ \t][^\n]*)?\n)+")
 _HEADING = re.compile(r"(?:^|\s)#{1,6}(?=\s|$)")
 _BULLETS = re.compile(r"(?:^|(?<=\s))(?:[-*+•]|\d+[.)]|\[[ x]?\])(?=\s|$)")
 
@@ -168,6 +171,7 @@ _ASKING_END = re.compile(
     r"(?:ですか|ますか|でしょうか|のか|かな|[吗呢嗎]|(?:습니|입니|ㅂ니)까|까요|나요|는가요|인가요)[。.\s]*$"
 )
 _ASKING_END_CHARACTERS = 12
+_ASKING_LAST = frozenset("かな吗呢嗎까요。.")
 _ASKING_START = re.compile(
     r"\s*(?:(?:[-*+•>]|\d+[.)]|#{1,6})\s+)*(?:(?:and|but|so|ok|okay|hey|hi|please)[,\s]+)*"
     r"(?:(?:what|who|where|when|why|how|which|whose)(?:['’]?s|['’]?re|\s+(?:is|are|was|were|do|does|did|can|could|should"
@@ -237,17 +241,18 @@ def _as_seen(text: str) -> str:
 
 
 def _signed(seen: str) -> str | None:
-    """The reason whose sign a text carries; nearly every text holds none of what they all begin with."""
-    if not any(map(seen.__contains__, _RARE)):
-        return None
+    """The reason whose sign a text carries."""
     unquoted = ""
-    for reason, mark, hint, pattern, quoted in _SIGNS:
-        if mark not in seen or hint not in seen:
+    for mark, signs in _BY_MARK:
+        if mark not in seen:
             continue
-        if not quoted:
-            unquoted = unquoted or _QUOTATION.sub(" ", seen)
-        if pattern.search(seen if quoted else unquoted):
-            return reason
+        for reason, _, hint, pattern, quoted in signs:
+            if hint not in seen:
+                continue
+            if not quoted:
+                unquoted = unquoted or _QUOTATION.sub(" ", seen)
+            if pattern.search(seen if quoted else unquoted):
+                return reason
     return "a staged candidate" if "/" in seen and "staged" in seen and _is_staged(seen, newest=True) else None
 
 
@@ -260,7 +265,8 @@ def _is_staged(seen: str, *, newest: bool) -> bool:
 
 def _begun(seen: str) -> str | None:
     """The reason that a text's beginning tells."""
-    lead = seen[:LEAD_CHARACTERS_MAX]
+    start = found.end() if seen.startswith("#") and (found := _HEADINGS_FIRST.match(seen)) else 0
+    lead = seen[start : start + LEAD_CHARACTERS_MAX]
     if ":" in lead and _TURN.match(lead):
         return "a turn of a transcript"
     if (found := _COMMAND.match(lead)) and found["name"] not in _FOLDERS:
@@ -293,7 +299,13 @@ def _without_headings(said: str) -> str:
     if not _HEADING.match(said.lstrip()):
         return said
     parts = [_BULLETS.sub("", part) for part in _HEADING.split(said)]
-    return said if any(len(part.split()) > _HEADING_WORDS_MAX for part in parts) else ""
+    return said if any(_word_count(part) > _HEADING_WORDS_MAX for part in parts) else ""
+
+
+def _word_count(said: str) -> int:
+    """Words between spaces; of a script without spaces two letters count as one."""
+    unspaced = _UNSPACED_RUN.findall(said)
+    return len(said.split()) - len(unspaced) + sum((len(run) + 1) // 2 for run in unspaced)
 
 
 def _is_question(said: str) -> bool:
@@ -313,7 +325,8 @@ def _asks(said: str) -> bool:
     """True if somewhere a question ends, by a mark or, at the end, by a word."""
     if any(map(said.__contains__, _QUESTION_MARKS)):
         return True
-    return not said.isascii() and _ASKING_END.search(said.rstrip()[-_ASKING_END_CHARACTERS:]) is not None
+    end = said.rstrip()[-_ASKING_END_CHARACTERS:]
+    return end[-1:] in _ASKING_LAST and _ASKING_END.search(end) is not None
 
 
 def _asks_without_mark(said: str) -> bool:

@@ -175,8 +175,7 @@ class MemoryFile:
 
     async def find(self, agent: str, change_id: str) -> Held | None:
         """A change by its id; None if it is not known, or not any more."""
-        row = await self._database.read(lambda tx: tx.row("find_memory_change", agent=agent, id=change_id))
-        return None if row is None else Held(_change(row), row["before"], row["before_digest"], row["after_digest"])
+        return await self._database.read(lambda tx: _held(tx.row("find_memory_change", agent=agent, id=change_id)))
 
     async def newest(self, agent: str) -> Held | None:
         """The last promotion that was made and not taken back."""
@@ -186,8 +185,11 @@ class MemoryFile:
     async def changes(self, agent: str, limit: int = 100) -> list[MemoryChange]:
         """An agent's changes, the newest first, at most 1,000."""
         limit = max(1, min(limit, LISTED_MAX))
-        rows = await self._database.read(lambda tx: tx.rows("list_memory_changes", agent=agent, limit=limit))
-        return [_change(row) for row in rows]
+
+        def work(tx: Transaction) -> list[MemoryChange]:
+            return [_change(row) for row in tx.rows("list_memory_changes", agent=agent, limit=limit)]
+
+        return await self._database.read(work)
 
     async def settle(self, agent: str) -> None:
         """Find out what became of changes whose writer was killed. Every edit does so first.
@@ -323,6 +325,10 @@ def _change(row: Row) -> MemoryChange:
         row["id"], row["agent"], row["path"], row["kind"], row["state"], row["planned_at"], row["ended_at"],
         json.loads(row["details"]),
     )  # fmt: skip
+
+
+def _held(row: Row | None) -> Held | None:
+    return None if row is None else Held(_change(row), row["before"], row["before_digest"], row["after_digest"])
 
 
 def _added_keys(details: JsonObject) -> frozenset[str]:

@@ -40,15 +40,14 @@ from reverie.errors import ConfigError, UndoRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import tzinfo
 
-    from reverie.config import DreamingConfig
     from reverie.dreaming.candidates import Candidate, Gate, Rules
     from reverie.dreaming.consolidation import Consolidator, Proposal, Step
     from reverie.dreaming.entry import RecallEntry
     from reverie.dreaming.evidence import RecallEntries
     from reverie.dreaming.memory_file import ChangeKind, Held, MemoryFile
     from reverie.dreaming.relocation import Place
+    from reverie.dreaming.settings import Settings
     from reverie.dreaming.sources import LiveSources, LiveText
     from reverie.types import JsonObject
 
@@ -226,8 +225,8 @@ class _Ranked:
 class Promoter:
     """Promotes what an agent's recalls prove, and takes it back.
 
-    `repair` is awaited before anything is ranked. `zone` decides which day it is. `consolidator` asks a model, unless
-    nothing is written.
+    `repair` is awaited before anything is ranked. The settings' time zone decides which day it is.
+    `consolidator` asks a model, unless     nothing is written.
     """
 
     def __init__(
@@ -235,8 +234,7 @@ class Promoter:
         file: MemoryFile,
         recalls: RecallEntries,
         sources: LiveSources,
-        config: DreamingConfig,
-        zone: tzinfo,
+        settings: Settings,
         *,
         repair: Callable[[str], Awaitable[object]] | None = None,
         consolidator: Consolidator | None = None,
@@ -244,15 +242,14 @@ class Promoter:
         self.file = file
         self._recalls = recalls
         self._sources = sources
-        self._config = config
-        self._zone = zone
+        self._settings = settings
         self._repair = repair
         self._consolidator = consolidator
 
     def consolidating(self, consolidator: Consolidator) -> Promoter:
         """This promoter, with a model that may propose what new entries mean for older ones."""
         return Promoter(
-            self.file, self._recalls, self._sources, self._config, self._zone,
+            self.file, self._recalls, self._sources, self._settings,
             repair=self._repair, consolidator=consolidator,
         )  # fmt: skip
 
@@ -276,14 +273,16 @@ class Promoter:
         ranked = await self._ranked(agent, rules, now_ms)
         ready = await self._ready(agent, ranked, rules, tally)
         outcome = Outcome(Plan(""))
-        own, day = await self._own_texts(agent), day_of(now_ms, self._zone)
+        own, day = await self._own_texts(agent), day_of(now_ms, self._settings.zone)
         proposal = "" if dry_run else await self._proposed(agent, ready, day, own, now_ms)
 
         async def decide(text: str) -> Edit | None:
             nonlocal outcome
             fresh = await self._fresh(agent, ready, rules, now_ms)
             outcome = await asyncio.to_thread(decided, text, fresh, day, self._bounds, own, proposal)
-            return promotion_edit(text, outcome, fresh, now_ms) if outcome.plan.added else None
+            if not outcome.plan.added:
+                return None
+            return await asyncio.to_thread(promotion_edit, text, outcome, fresh, now_ms)
 
         edited = await self.file.edit(agent, decide, dry_run=dry_run)
         await self._settle(agent, ready, outcome, tally, now_ms, dry_run=dry_run)
@@ -353,20 +352,16 @@ class Promoter:
 
     @property
     def _bounds(self) -> Bounds:
-        return Bounds(self._config.memory_chars_max, self._config.loss_fraction_max)
+        return Bounds(self._settings.current.memory_chars_max, self._settings.current.loss_fraction_max)
 
     async def _ranked(self, agent: str, rules: Rules, now_ms: int) -> _Ranked:
         """Rank an agent's entries a page at a time; only those that may be wanted are held."""
         each_page = replace(rules, limit=None)
         most = min(LIMIT_MAX, LIMIT_MAX if rules.limit is None else rules.limit) + SPARE_MAX
-        found: tuple[Candidate, ...] = ()
-        refused, beyond = Counter[str](), 0
+        ranked = _Ranked((), 0, {})
         async for page in self._recalls.pages(agent):
-            ranking = await asyncio.to_thread(rank, page, each_page, now_ms)
-            found, rest = best((*found, *ranking.candidates), most)
-            beyond += len(rest)
-            refused.update(ranking.counts())
-        return _Ranked(found, beyond, {gate: refused[gate] for gate in GATES if refused[gate]})
+            ranked = await asyncio.to_thread(_with_page, ranked, page, each_page, now_ms, most)
+        return replace(ranked, gates={gate: ranked.gates[gate] for gate in GATES if gate in ranked.gates})
 
     async def _ready(self, agent: str, ranked: _Ranked, rules: Rules, tally: _Tally) -> tuple[Ready, ...]:
         """The live words of the best candidates, as many as the limit allows; why others have none is tallied."""
@@ -392,7 +387,7 @@ class Promoter:
         live = await self._sources.read(agent, entry.path, entry.start_line, entry.end_line)
         if live is None:
             return "source", "what it came from is gone"
-        return await asyncio.to_thread(readied, candidate, live, self._config.snippet_chars_max)
+        return await asyncio.to_thread(readied, candidate, live, self._settings.current.snippet_chars_max)
 
     async def _proposed(
         self, agent: str, ready: Sequence[Ready], day: str, own: Mapping[str, str], now_ms: int
@@ -444,6 +439,12 @@ class Promoter:
                 for added in change.details.get("added", ()):
                     texts.update(dict.fromkeys(added["markers"], added["text"]))
         return texts
+
+
+def _with_page(ranked: _Ranked, page: Sequence[RecallEntry], rules: Rules, now_ms: int, most: int) -> _Ranked:
+    ranking = rank(page, rules, now_ms)
+    found, rest = best((*ranked.candidates, *ranking.candidates), most)
+    return _Ranked(found, ranked.beyond + len(rest), Counter(ranked.gates) + Counter(ranking.counts()))
 
 
 # -- decisions -------------------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from reverie.dreaming.recording import is_conversation, note_path
 from reverie.memory.documents import MEMORY_FOLDER, SkippedFile, is_indexed_path, read_file, split_lines
 from reverie.memory.text import clean, collapse
 from reverie.memory.transcripts import INDEXED_ROLES
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import tzinfo
     from pathlib import Path
 
@@ -28,7 +29,6 @@ MESSAGES_MAX = 20
 """Messages of one passage: it has one, unless somebody made the entry by hand."""
 
 DAY_CHARACTERS_MAX = 40
-DISTRUST: dict[Provenance, int] = {"owner": 0, "agent": 1, "system": 2, "untrusted": 3}
 _SPEAKERS: dict[Role, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -72,7 +72,7 @@ class LiveText:
         if first < 0 or last > len(self.lines) or first >= last:
             return "untrusted"
         pairs = zip(self.lines[first:last], self.provenance[first:last], strict=True)
-        return least_trusted(whose for line, whose in pairs if line.strip())
+        return least_trusted((whose for line, whose in pairs if line.strip()), default="untrusted")
 
 
 class OwnersNotes:
@@ -81,20 +81,6 @@ class OwnersNotes:
     async def of_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:  # noqa: ARG002 (as every author is asked)
         """The owner, for every line."""
         return ("owner",) * len(split_lines(text))
-
-
-def as_recorded(message: LoggedMessage) -> Provenance:
-    """Whose words a message is, as its transcript has it now."""
-    return message.provenance
-
-
-def least_trusted(found: Iterable[Provenance]) -> Provenance:
-    """Of several the one that is trusted least; of none, untrusted."""
-    worst: Provenance | None = None
-    for whose in found:
-        if worst is None or DISTRUST[whose] > DISTRUST[worst]:
-            worst = whose
-    return worst or "untrusted"
 
 
 class LiveSources:
@@ -108,14 +94,12 @@ class LiveSources:
         bytes_max: int,
         zone: tzinfo,
         authors: NoteAuthors | None = None,
-        whose: Callable[[LoggedMessage], Provenance] = as_recorded,
     ) -> None:
         self._workspaces = workspaces
         self._transcripts = transcripts
         self._bytes_max = bytes_max
         self._zone = zone
         self._authors = authors or OwnersNotes()
-        self._whose = whose
 
     async def read(self, agent: str, path: str, start_line: int, end_line: int) -> LiveText | None:
         """What stands there now; None if it is gone, is not this agent's, or may not be read.
@@ -160,7 +144,7 @@ class LiveSources:
             path,
             start_line,
             tuple("" if each is None else each.text for each in messages),
-            tuple("untrusted" if each is None else self._whose(each) for each in messages),
+            tuple("untrusted" if each is None else each.provenance for each in messages),
             tuple("" if each is None else said_before(each, self._zone) for each in messages),
         )
 

@@ -38,7 +38,7 @@ PIECE_WEIGHT_MIN = 8
 """A line or a sentence is known by itself from four words on, or eight characters of a script without spaces."""
 
 _DIGEST_BYTES = 16
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s+[-*+•]\s+")
 
 
 class Paragraph(NamedTuple):

@@ -47,7 +47,7 @@ from reverie.memory.tool_contracts import (
     unavailable,
     unknown_tool,
 )
-from reverie.types import TRUSTED, JsonObject
+from reverie.types import TRUSTED, JsonObject, least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from reverie.memory.search import SearchResult
     from reverie.memory.sync import SyncReport
     from reverie.memory.tool_contracts import Asker, SearchArguments
-    from reverie.types import ToolCall
+    from reverie.types import Provenance, ToolCall
 
 log = structlog.get_logger(__name__)
 
@@ -319,7 +319,7 @@ class MemoryTools:
             raise MemoryPathError(f"path required: notes go to {daily_path(date)} only ({allowed}): leave `path` out")
         bytes_max = min(self._config.append_file_bytes_max, self._config.file_bytes_max)
         workspace = self._workspaces[asker.agent]
-        whose = self._config.append_trust if asker.judge is None else await asker.judge(asked.text)
+        whose = await self._whose(asked.text, asker)
         if path == LASTING and whose not in TRUSTED:
             raise MemoryPathError(NOT_LASTING)
         async with self._appending:
@@ -332,6 +332,12 @@ class MemoryTools:
         log.info("a note was added" if note.appended else "a note stood there already", action="memory_appended",
                  agent=asker.agent, path=note.path, line=note.start_line, kind=asker.kind, whose=whose)  # fmt: skip
         return _append_answer(note) | await self._indexed(asker.agent, note.path)
+
+    async def _whose(self, text: str, asker: Asker) -> Provenance:
+        """Whose words a note is that is to be added; what is known as a stranger's stays his, whoever repeats it."""
+        whose = self._config.append_trust if asker.judge is None else await asker.judge(text)
+        known = () if self._origins is None else await self._origins.of_lines(asker.agent, text)
+        return least_trusted((whose, *known))
 
     async def _indexed(self, agent: str, path: str) -> JsonObject:
         """Make a written file findable; what the caller should know when it is not yet."""

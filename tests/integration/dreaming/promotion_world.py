@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from reverie.config import DreamingConfig
 from reverie.dreaming.candidates import DAY_MS, Rules
 from reverie.dreaming.entry import RecallEntry, entry_key, query_hash
-from reverie.dreaming.evidence import RecallEntries
+from reverie.dreaming.evidence import RecallEntries, put_entry
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.settings import FixedSettings
 from reverie.dreaming.sources import LiveSources
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.promotion import PromotionReport
     from reverie.dreaming.sources import NoteAuthors
+    from reverie.storage import Transaction
     from reverie.types import Provenance
 
 NOTE = "memory/2026-04-01.md"
@@ -86,15 +88,33 @@ class World:
 
         file = MemoryFile(self.database, workspaces, self.clock, changes_kept=self.config.changes_kept, written=told)
         sources = LiveSources(workspaces, self.talk, bytes_max=1_000_000, zone=UTC, authors=authors)
-        return Promoter(file, recalls or self.recalls, sources, self.config, UTC, repair=repair)
+        return Promoter(file, recalls or self.recalls, sources, FixedSettings(self.config, UTC), repair=repair)
 
     def note(self, *lines: str, path: str = NOTE) -> None:
         file = self.workspace / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
+    async def say(self, text: str, known_as: Provenance | None = None, **more: Any) -> None:
+        """A message of a conversation; `known_as` is whose it was on record when it was recalled, if another."""
+        said = self.talk.say(text, **more)
+
+        def work(tx: Transaction) -> None:
+            if tx.row("find_session", id=said.session_id) is None:
+                names = {"id": said.session_id, "key": said.session_id, "agent": said.agent, "title": ""}
+                tx.execute("insert_session", **names, origin=said.origin, now=said.created_at_ms)
+            tx.execute(
+                "insert_message", session_id=said.session_id, seq=said.seq, turn_id=None, role=said.role, text=text,
+                speaker="", said_on="", extra="{}", visible=1, remember=1, fingerprint=b"", now=said.created_at_ms,
+                provenance=known_as or said.provenance,
+            )  # fmt: skip
+
+        await self.database.write(work)
+
     async def recall(self, *entries: RecallEntry) -> None:
-        await self.recalls.take_in("main", entries, updated_at_ms=NOW_MS)
+        """Have these passages been recalled, as searches here leave them."""
+        for entry in entries:
+            await self.database.write(lambda tx, e=entry: put_entry(tx, "main", e))
 
     async def write(self, text: str) -> None:
         """Save MEMORY.md as a person does, while something else goes on."""

@@ -11,6 +11,7 @@ from reverie.config import DreamingConfig
 from reverie.dreaming.deep import DeepSleep, outcome_of
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Applied, Promoter, PromotionReport
+from reverie.dreaming.settings import FixedSettings
 from reverie.dreaming.sources import LiveSources
 from reverie.sessions.store import SessionStore
 from reverie.types import SearchHit
@@ -40,7 +41,7 @@ def deep_dreamer(home: Home, config: DreamingConfig | None = None) -> Dreamer:
     workspaces = {agent: home.workspace(agent) for agent in home.agents}
     file = MemoryFile(home.database, workspaces, home.clock, changes_kept=100)
     sources = LiveSources(workspaces, SessionStore(home.database, home.clock), bytes_max=1_000_000, zone=UTC)
-    return home.dreamer(config, promotes=DeepSleep(Promoter(file, home.recalls, sources, config, UTC)))
+    return home.dreamer(config, promotes=DeepSleep(Promoter(file, home.recalls, sources, FixedSettings(config, UTC))))
 
 
 async def ask(home: Home, text: str, line: int, *, query: str) -> None:

@@ -16,6 +16,7 @@ from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.memory_file import Edit
 from reverie.dreaming.promotion import Applied
 from reverie.dreaming.sections import BUDGET_MARGIN, generated_entries, without_entries
+from reverie.dreaming.settings import FixedSettings
 from reverie.errors import ConfigError, MemoryPathError, StorageError, UndoRefusedError
 from reverie.testing import ScriptedModel
 from tests.integration.dreaming.promotion_world import (
@@ -95,22 +96,12 @@ async def test_the_marker_alone_is_enough(here: World) -> None:
     """An entry that lost its mark is marked again, and not written."""
     await here.promote()
     before = here.memory
-    await here.recall(replace(await entry(here), promoted_at_ms=None, last_recalled_at_ms=NOW_MS, recall_count=6))
-    await here.database.write(lambda tx: tx.execute("put_recall_entry", **_row(recalled(ROASTER))))
+    await here.recall(recalled(ROASTER))
     report = await here.promote()
 
     assert (len(report.applied), report.appended, report.reconciled, report.change_id) == (1, 0, 1, None)
     assert here.memory == before
     assert (await entry(here)).promoted_at_ms == NOW_MS
-
-
-def _row(one: RecallEntry) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(one, name) for name in one.__dataclass_fields__} | {"agent": "main"}
-    for name in ("queries", "user_queries", "days", "tags"):
-        values[name] = json.dumps(values[name])
-    for name in ("first_recalled_at", "last_recalled_at", "promoted_at", "light_at", "rem_at"):
-        values[name] = values.pop(f"{name}_ms")
-    return values
 
 
 async def test_the_mark_alone_is_enough(here: World) -> None:
@@ -260,10 +251,12 @@ async def test_what_is_never_a_memory_is_refused_at_last(here: World) -> None:
 
 async def test_a_message_of_a_conversation(here: World) -> None:
     """It says who said it and when, and cites the message."""
-    here.talk.say("Nothing.")
-    here.talk.say("I live in Lisbon now.", created_at_ms=NOW_MS, session_id="s1")
+    for text in ("Nothing.", "I live in Lisbon now."):
+        await here.say(text, created_at_ms=NOW_MS)
+    await here.say("It is gone.", known_as="owner", session_id="s2")
+    here.talk.messages.pop()
     await here.recall(
-        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s1", 9)
+        recalled("I live in Lisbon now.", "sessions/s1", 2, average=0.95), recalled("It is gone.", "sessions/s2", 1)
     )
     report = await here.promote(replace(RULES, limit=1))
 
@@ -275,7 +268,7 @@ async def test_a_message_of_a_conversation(here: World) -> None:
 
 async def test_an_imported_conversation_is_nobodys(here: World) -> None:
     """Unless it is known whose it is, nothing of it is promoted."""
-    here.talk.say("I live in Lisbon now.", origin="import", speaker="Ann")
+    await here.say("I live in Lisbon now.", known_as="owner", origin="import", speaker="Ann")
     await here.recall(recalled("I live in Lisbon now.", "sessions/s1", 1, provenance="owner"))
 
     assert ("origin", "it is untrusted text") in why(await here.promote())
@@ -578,7 +571,7 @@ def proposal(action: str, *prior: str) -> str:
 
 
 def with_model(here: World, model: ScriptedModel) -> Promoter:
-    return here.promoter.consolidating(Consolidator(model, here.config, Unlimited()))
+    return here.promoter.consolidating(Consolidator(model, FixedSettings(here.config, UTC), Unlimited()))
 
 
 async def test_a_model_merges(grown: World) -> None:
@@ -629,7 +622,7 @@ async def test_a_file_that_changed_while_the_model_was_asked(grown: World) -> No
     promoter = grown.another(Interrupted(grown, lambda: grown.write(f"{grown_text}Edited.\n")))
     grown_text = grown.memory
     with ScriptedModel(proposal("merged", FOUR[0])) as model:
-        consolidator = Consolidator(model, grown.config, Unlimited())
+        consolidator = Consolidator(model, FixedSettings(grown.config, UTC), Unlimited())
         report = await promoter.consolidating(consolidator).promote("main", RULES, NOW_MS)
 
     assert report.unconsolidated == "MEMORY.md or a candidate changed while the model was asked"

@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.sections import generated_entries
+from reverie.dreaming.settings import FixedSettings
 from reverie.dreaming.sources import LiveSources
 from reverie.errors import MemoryPathError
 from tests.integration.dreaming.promotion_world import (
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
-FACTS = 24
+FACTS = 48
 KILLS = 4
 
 
@@ -73,7 +75,7 @@ def dying(here: World, writes: int) -> Promoter:
     workspaces = {"main": here.workspace}
     file = MemoryFile(database, workspaces, here.clock, changes_kept=10)
     sources = LiveSources(workspaces, here.talk, bytes_max=1_000_000, zone=here.recalls.zone)
-    return Promoter(file, here.recalls, sources, here.config, here.recalls.zone)
+    return Promoter(file, here.recalls, sources, FixedSettings(here.config, here.recalls.zone))
 
 
 @pytest.mark.parametrize(("writes", "text"), [(0, "Mine.\n"), (1, f"Mine.\n{TEXT_OF_ROASTER}")])
@@ -151,28 +153,54 @@ async def promote_all(folder: Path) -> None:
             await here.promote(RULES.__class__(limit=1))
 
 
-@pytest.mark.timeout(180)  # it starts processes
-async def test_a_killed_process(tmp_path: Path) -> None:
-    """Killed again and again: the owner's text is whole, every fact is there once in the end."""
-    async with world(tmp_path, memory_chars_max=0) as here:
+async def a_child(folder: Path) -> asyncio.subprocess.Process:
+    """A process of its own that promotes, from the moment on when it begins."""
+    script = (
+        "import asyncio, pathlib, sys; from tests.integration.dreaming.test_promotion_killed import promote_all; "
+        "asyncio.run(promote_all(pathlib.Path(sys.argv[1])))"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert await child.stdout.readline() == b"ready\n"
+    return child
+
+
+async def with_facts(folder: Path) -> None:
+    """A world in which every fact was recalled often."""
+    async with world(folder, memory_chars_max=0) as here:
         here.memory = "Mine.\n"
         for number in range(FACTS):
             path = NOTE.replace("01.md", f"01-{number}.md")
             here.note(fact(number), path=path)
             await here.recall(recalled(fact(number), path, 1))
+
+
+@pytest.mark.timeout(180)  # it starts processes
+async def test_two_processes_at_once(tmp_path: Path) -> None:
+    """Each fact is written once, by the one or the other."""
+    await with_facts(tmp_path)
+    children = await asyncio.gather(a_child(tmp_path), a_child(tmp_path))
+    assert [await child.wait() for child in children] == [0, 0]
+
+    async with world(tmp_path, memory_chars_max=0) as here:
+        held = Counter(entry.text for entry in generated_entries(here.memory))
+        states = Counter(change.state for change in await here.promoter.file.changes("main"))
+    assert held == {fact(number): 1 for number in range(FACTS)}
+    assert states == {"applied": FACTS}
+
+
+@pytest.mark.timeout(180)  # it starts processes
+async def test_a_killed_process(tmp_path: Path) -> None:
+    """Killed again and again: the owner's text is whole, every fact is there once in the end."""
+    await with_facts(tmp_path)
     chance = random.Random(5)
-    script = (
-        "import asyncio, pathlib, sys; from tests.integration.dreaming.test_promotion_killed import promote_all; "
-        "asyncio.run(promote_all(pathlib.Path(sys.argv[1])))"
-    )
     for _ in range(KILLS):
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", script, str(tmp_path), stdout=asyncio.subprocess.PIPE
-        )
-        assert child.stdout is not None
-        assert await child.stdout.readline() == b"ready\n"
+        child = await a_child(tmp_path)
         await asyncio.sleep(chance.uniform(0.0, 0.25))
-        child.kill()
+        with suppress(ProcessLookupError):  # it may have done everything already
+            child.kill()
         await child.wait()
         memory = (tmp_path / "workspace" / "MEMORY.md").read_text("utf-8")
         held = Counter(entry.text for entry in generated_entries(memory))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,6 +25,7 @@ from reverie.dreaming.consolidation import (
     read_prompt,
 )
 from reverie.dreaming.sections import NewEntry, generated_entries, with_entries
+from reverie.dreaming.settings import FixedSettings
 from reverie.errors import UpstreamUnreachableError
 from reverie.testing import ScriptedModel, reply
 from reverie.types import Usage
@@ -284,7 +286,7 @@ ON = DreamingConfig(consolidate=True, model="small")
 async def proposed(
     asked_model: ScriptedModel, purse: Purse | None = None, config: DreamingConfig = ON
 ) -> Proposal | str:
-    return await Consolidator(asked_model, config, purse or Purse()).propose(FILE, [NEW], 7)
+    return await Consolidator(asked_model, FixedSettings(config, UTC), purse or Purse()).propose(FILE, [NEW], 7)
 
 
 @pytest.mark.anyio
@@ -348,7 +350,7 @@ async def test_no_model_is_asked_unless_both_are_set(config: DreamingConfig) -> 
 async def test_nothing_is_asked_without_need_or_means() -> None:
     """No entry yet, no new one, no budget, too many at once."""
     with ScriptedModel() as model:
-        consolidator = Consolidator(model, ON, Purse("spent"))
+        consolidator = Consolidator(model, FixedSettings(ON, UTC), Purse("spent"))
         assert await consolidator.propose("Mine.\n", [NEW], 7) == ""
         assert await consolidator.propose(FILE, [], 7) == ""
         assert await consolidator.propose(FILE, [NEW], 7) == "spent"

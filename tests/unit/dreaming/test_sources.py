@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reverie.dreaming.sources import LiveSources, LiveText, least_trusted, said_before
+from reverie.dreaming.sources import LiveSources, LiveText, said_before
 from reverie.testing.fake_transcripts import FakeTranscripts
+from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +141,7 @@ async def test_who_said_it_and_when() -> None:
 
 
 def test_the_least_trusted_counts() -> None:
-    """Of several; where nothing is known, nothing is trusted."""
+    """Of several; of none whoever is said."""
     assert least_trusted(["owner", "agent"]) == "agent"
     assert least_trusted(["system", "untrusted", "owner"]) == "untrusted"
-    assert least_trusted([]) == "untrusted"
+    assert (least_trusted([]), least_trusted([], default="untrusted")) == ("owner", "untrusted")
