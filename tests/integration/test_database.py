@@ -390,9 +390,8 @@ async def test_a_purge_leaves_no_trace_of_what_was_deleted(tmp_path: Path, limit
     assert kept == "id-marmalade"
 
 
-async def test_a_purge_waits_for_no_reader_for_ever(state: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_purge_waits_for_no_reader_for_ever(state: Database) -> None:
     """A reader on an old snapshot keeps the log: after a while that is said, and nothing is lost."""
-    monkeypatch.setattr("reverie.storage.database.LOG_RETRY_S", 0.001)
     await state.write(lambda tx: add_session(tx, "a"))
     reader = await asyncio.to_thread(apsw.Connection, str(state.path))
     await asyncio.to_thread(lambda: reader.execute("BEGIN; SELECT count(*) FROM sessions").fetchall())
