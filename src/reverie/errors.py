@@ -25,7 +25,13 @@
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
     │   ├── UpstreamMalformedError  it answered something that is not the protocol
-    │   └── ToolLoopError           after a compaction it repeated the same tool call without end
+    │   ├── ToolLoopError           after a compaction it repeated the same tool call without end
+    │   └── CodexError              the Codex app-server did not do what was asked
+    │       ├── CodexUnavailableError   it is not installed, or it does not start
+    │       ├── CodexDiedError          it ended while it was at work
+    │       ├── CodexTurnError          a turn in it failed
+    │       └── CodexRefusedError       it answered with an error
+    │           └── CodexOverloadedError    it has too much to do; the same may be asked again
     ├── EmbedderError               a text could not be embedded
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
@@ -234,6 +240,51 @@ class ToolLoopError(UpstreamError):
     """After a compaction the model repeated one tool call, with the same result each time."""
 
     code = "compaction_loop_persisted"
+
+
+class CodexError(UpstreamError):
+    """The Codex app-server did not do what was asked."""
+
+    code = "codex_error"
+
+
+class CodexUnavailableError(CodexError):
+    """The Codex app-server is not installed, does not start, or has died too often of late."""
+
+    status = 503
+    code = "codex_unavailable"
+
+
+class CodexDiedError(CodexError):
+    """The Codex app-server ended while it was at work. What it had been told may or may not have been done."""
+
+    code = "codex_died"
+
+
+class CodexTurnError(CodexError):
+    """A turn in Codex failed. `kind` is its own word for why."""
+
+    code = "codex_turn_failed"
+
+    def __init__(self, message: str, *, kind: str, status: int = 502) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+
+
+class CodexRefusedError(CodexError):
+    """The Codex app-server answered with an error. `rpc_code` is its number."""
+
+    def __init__(self, message: str, *, rpc_code: int) -> None:
+        super().__init__(message)
+        self.rpc_code = rpc_code
+
+
+class CodexOverloadedError(CodexRefusedError):
+    """The Codex app-server has too much to do. Nothing was done; the same may be asked again."""
+
+    status = 503
+    code = "codex_overloaded"
 
 
 class EmbedderError(ReverieError):
