@@ -233,6 +233,100 @@ def as_one(parts: Sequence[Message]) -> Message:
     return replace(parts[-1], text="\n\n".join(part.text for part in parts), images=images)
 
 
+ThreadState = Literal["pending", "active"]
+"""`pending` until the first turn on the thread was accepted: what a pending thread has been told is not known."""
+ThreadScope = Literal["session", "supervision"]
+"""A thread of scope `supervision` is watched by somebody: it is never replaced."""
+ProjectionMode = Literal["per_turn", "thread_bootstrap"]
+"""How an engine's view reaches a native thread: with every turn, or once for each thread."""
+TokenSource = Literal["last", "total"]
+"""Of which figure of a thread's usage: of its last model call, or of all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadProjection:
+    """What a native thread was bootstrapped with. `epoch` is never blank."""
+
+    epoch: str
+    fingerprint: str | None = None
+    mode: Literal["thread_bootstrap"] = "thread_bootstrap"
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEngine:
+    """The context engine of a native thread; without a projection its view is sent with every turn."""
+
+    engine_id: str
+    policy_fingerprint: str
+    projection: ThreadProjection | None = None
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFingerprints:
+    """What a native thread was started with, as digests. None: not known, or not looked at in this turn."""
+
+    tools: str | None = None
+    tools_deferred: bool | None = None
+    runtime: str | None = None
+    web_search: str | None = None
+    user_mcp: str | None = None
+    environment: str | None = None
+    mcp_servers: str | None = None
+    network: str | None = None
+    plugin_apps: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSettings:
+    """What was sent with the last turn and may differ in the next one: none of it makes a thread another one."""
+
+    model: str | None = None
+    model_provider: str | None = None
+    cwd: str | None = None
+    approval_policy: str | None = None
+    sandbox: str | None = None
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadTokens:
+    """How full a native thread is, as it was last told. `window` is what `model` reads at once, where it was told."""
+
+    tokens: int
+    source: TokenSource = "last"
+    window: int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadBinding:
+    """The native thread that a session goes on with, and what the thread knows.
+
+    `parts` are what its bootstrap said, part by part, as digests. Of the transcript it has seen everything up to
+    `covered_through`; None when that is not known. `rotate` says that a person wants another thread. `fence` counts
+    the holders that the binding has had. Nothing in it is a secret: an account is the name of its profile.
+    """
+
+    thread_id: str
+    session_id: str
+    state: ThreadState = "active"
+    runtime: str = "codex"
+    scope: ThreadScope = "session"
+    engine: ThreadEngine | None = None
+    parts: dict[str, str] = field(default_factory=dict[str, str])
+    fingerprints: ThreadFingerprints = field(default_factory=ThreadFingerprints)
+    covered_through: int | None = None
+    settings: ThreadSettings = field(default_factory=ThreadSettings)
+    auth_profile: str | None = None
+    tokens: ThreadTokens | None = None
+    rotate: bool = False
+    fence: int = 0
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class LoggedMessage:
     """A transcript entry as the index reads it: `position` counts over all sessions, `seq` within one."""

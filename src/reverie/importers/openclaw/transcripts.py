@@ -22,7 +22,7 @@ from reverie.importers.conversations import (
     import_session,
     parse_date_ms,
 )
-from reverie.importers.redaction import redacted
+from reverie.memory.redaction import redacted
 from reverie.memory.text import clean, collapse
 from reverie.sessions.store import PastMessage
 
