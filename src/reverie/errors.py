@@ -29,6 +29,7 @@
     │   └── CodexError              the Codex app-server did not do what was asked
     │       ├── CodexUnavailableError   it is not installed, or it does not start
     │       ├── CodexDiedError          it ended while it was at work
+    │       │   └── CodexNotAskedError      it ended before it was asked
     │       ├── CodexTurnError          a turn in it failed
     │       └── CodexRefusedError       it answered with an error
     │           └── CodexOverloadedError    it has too much to do; the same may be asked again
@@ -259,6 +260,10 @@ class CodexDiedError(CodexError):
     """The Codex app-server ended while it was at work. What it had been told may or may not have been done."""
 
     code = "codex_died"
+
+
+class CodexNotAskedError(CodexDiedError):
+    """The Codex app-server ended before it was asked. Nothing was done; the same may be asked of another."""
 
 
 class CodexTurnError(CodexError):

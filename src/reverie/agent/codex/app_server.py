@@ -18,7 +18,7 @@ from reverie import __version__
 from reverie.agent.codex.approvals import answer_to
 from reverie.agent.codex.process import ChildProcess
 from reverie.agent.codex.protocol import UNREAD, parse_notification, parse_thread
-from reverie.errors import CodexDiedError, CodexError
+from reverie.errors import CodexDiedError, CodexError, CodexNotAskedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS_MAX = 20_000
 """Events of one thread that may wait to be read. A long answer has a few thousand."""
+REQUEST_S = 30.0
 THREAD_S = 60.0
 """How long a thread may take to be opened: its whole history is read from the disk."""
 
@@ -91,7 +92,7 @@ class Subscription:
             CodexDiedError: the app-server has ended.
             CodexError: events came faster than they were read, and some are lost.
         """
-        if self._end is not None and self._events.empty():
+        if self._end is not None:
             raise self._end
         event = await self._events.get()
         if isinstance(event, CodexError):
@@ -262,9 +263,14 @@ class AppServer:
 
     # -- the connection ------------------------------------------------------------------------------------------
 
-    async def _request(self, method: str, params: JsonObject, *, within_s: float = 30.0) -> JsonObject:
+    async def _request(self, method: str, params: JsonObject, *, within_s: float | None = None) -> JsonObject:
+        within_s = REQUEST_S if within_s is None else within_s
         connection = await self._process.connection()
-        return await connection.request(method, params, within_s=within_s)
+        try:
+            return await connection.request(method, params, within_s=within_s)
+        except CodexNotAskedError:  # it ended a moment ago, and nobody had noticed yet
+            connection = await self._process.connection()
+            return await connection.request(method, params, within_s=within_s)
 
     async def _thread(self, method: str, params: JsonObject) -> NativeThread:
         answer = await self._request(method, params, within_s=THREAD_S)
@@ -295,7 +301,8 @@ async def _greet(connection: RpcConnection) -> None:
     """What a connection begins with."""
     client = {"name": "reverie", "title": "Reverie", "version": __version__}
     capabilities = {"experimentalApi": False, "requestAttestation": False, "optOutNotificationMethods": list(UNREAD)}
-    await connection.request("initialize", {"clientInfo": client, "capabilities": capabilities})
+    greeting = {"clientInfo": client, "capabilities": capabilities}
+    await connection.request("initialize", greeting, within_s=REQUEST_S)
     await connection.notify("initialized")
 
 

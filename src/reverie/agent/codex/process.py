@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
+from stamina.instrumentation import get_on_retry_hooks
 
 from reverie.agent.codex.rpc import LINE_BYTES_MAX, RpcConnection
 from reverie.errors import CodexError, CodexUnavailableError
@@ -257,6 +258,9 @@ class ChildProcess:
                 f"Codex ended {lately} times within {DEATHS_S / 60:.0f} minutes; it is started again in {again_s} s at "
                 "the earliest. The log has what it said (action codex_died)."
             )
+        await asyncio.to_thread(
+            get_on_retry_hooks
+        )  # loads what logs retries; the first one would do it on the event loop
         await asyncio.sleep(restart_wait_s(lately))
         self._starts += 1
         running = self._running = _Running(await self._launch(), self._notified, self._asked, self._shown, self._gone)

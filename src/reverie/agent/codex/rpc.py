@@ -19,7 +19,7 @@ import stamina
 import structlog
 
 from reverie.agent.codex.protocol import METHOD_NOT_FOUND, OVERLOADED
-from reverie.errors import CodexDiedError, CodexError, CodexOverloadedError, CodexRefusedError
+from reverie.errors import CodexDiedError, CodexError, CodexNotAskedError, CodexOverloadedError, CodexRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 LINE_BYTES_MAX = 32 * 1024 * 1024
 PENDING_MAX = 1_000
-REQUEST_S = 30.0
 OVERLOAD_TRIES = 6
 OVERLOAD_S_MAX = 20.0
 OVERLOAD_WAIT_S, OVERLOAD_WAIT_S_MAX, OVERLOAD_JITTER_S = 0.1, 4.0, 0.5
@@ -105,7 +104,7 @@ class RpcConnection:
                 waiting.exception()  # whoever waits has it; one who left is no defect
         self._writer.close()
 
-    async def request(self, method: str, params: JsonObject, *, within_s: float = REQUEST_S) -> JsonObject:
+    async def request(self, method: str, params: JsonObject, *, within_s: float) -> JsonObject:
         """Ask, and wait for the answer. A server that has too much to do is asked again, a few times.
 
         Raises:
@@ -152,13 +151,14 @@ class RpcConnection:
 
     async def _send(self, message: JsonObject) -> None:
         if self.ended:
-            raise CodexDiedError(self._why_it_ended)
+            raise CodexNotAskedError(self._why_it_ended)
         line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
         try:
             self._writer.write(line)
             await self._writer.drain()
         except OSError as error:
-            raise CodexDiedError(self._why_it_ended) from error
+            self.ended = True
+            raise CodexNotAskedError(self._why_it_ended) from error
 
     def _read(self, line: bytes) -> bool:
         """Take in one line; False when the connection makes no sense any more."""
