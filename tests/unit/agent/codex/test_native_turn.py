@@ -344,6 +344,8 @@ async def test_a_message_whose_fate_is_unknown_is_not_sent_again(world: World) -
     world.line.waiting = [said("b", "two")]
     await until(lambda: not world.line.waiting)
     world.fake.child.die(9)
+    await until(lambda: world.server.statistics().process.deaths)
+    await settled()
     world.line.slow.set()
     with pytest.raises(CodexDiedError):
         await run
