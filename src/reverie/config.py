@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
@@ -474,6 +476,96 @@ class DreamingConfig(Section):
     rem: RemSleepConfig = Field(default_factory=RemSleepConfig, description="REM sleep.")
 
 
+_BYTE_UNITS = {unit: 1024**power for power, letter in enumerate(("", "k", "m", "g", "t"))
+               for unit in ((letter, f"{letter}b", f"{letter}ib") if letter else ("", "b"))}  # fmt: skip
+_BYTE_COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)", re.ASCII)
+BYTES_MAX = 1024**5
+
+
+def byte_count(text: str) -> int | None:
+    """A size in words, such as `20mb`, `1.5g` or `512 KiB`, in bytes; units are of 1,024. None for what is none."""
+    found = _BYTE_COUNT.fullmatch(text.strip().lower())
+    if found is None or found[2] not in _BYTE_UNITS:
+        return None
+    size = int(Fraction(found[1]) * _BYTE_UNITS[found[2]])
+    return size if size <= BYTES_MAX else None
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    size = byte_count(value)
+    if size is None:
+        raise ValueError("a size such as `20mb`, `1.5g` or a number of bytes")
+    return size
+
+
+def _token_guard(value: object) -> object:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in {"auto", "off"}:
+        return word
+    number = (
+        int(word) if isinstance(word, str) and word.isascii() and word.isdigit() and len(word) < DIGITS_MAX else word
+    )
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= TOKENS_MAX:
+        return number
+    raise ValueError(f"a number of tokens from 1 to {TOKENS_MAX}, `auto` or `off`")
+
+
+TOKENS_MAX, DIGITS_MAX = 100_000_000, 12
+Size = Annotated[int, BeforeValidator(_size)]
+TokenGuard = Annotated[int | Literal["auto", "off"], BeforeValidator(_token_guard)]
+
+
+class ThreadsOverride(Section):
+    """What differs from `[threads]` for one agent. What is unset does not."""
+
+    guard_tokens: TokenGuard | None = Field(default=None, description="A number of tokens, `auto` or `off`.")
+    guard_bytes: Size | None = Field(default=None, ge=1, le=BYTES_MAX, description="A size such as `20mb`.")
+    reserve_tokens: int | None = Field(default=None, ge=0, le=10_000_000, description="Part of the window kept free.")
+    projection_chars_max: int | None = Field(
+        default=None, ge=24_000, le=1_000_000, description="Characters of conversation told at a thread's beginning."
+    )
+
+
+class ThreadsConfig(Section):
+    """Native threads: when one is gone on with, and what is told to one. Only agents with such a runtime have them."""
+
+    guard_tokens: TokenGuard = Field(
+        default="auto",
+        description="A thread as full as this is not gone on with: a number of tokens; `auto`: the model's window less "
+        "`reserve_tokens` and the new turn; `off`: never.",
+    )
+    guard_bytes: Size | None = Field(
+        default=None,
+        ge=1,
+        le=BYTES_MAX,
+        description="Nor one whose file is as large as this, such as `20mb`. Unset: whatever its size.",
+    )
+    reserve_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Part of the window kept free for the turn's own work."
+    )
+    windows: dict[str, Annotated[int, Field(ge=1_024, le=100_000_000)]] = Field(
+        default_factory=dict[str, int],
+        description="Windows of single models in tokens, where they are smaller than what the runtime reports.",
+    )
+    projection_chars_max: int = Field(
+        default=1_000_000,
+        ge=24_000,
+        le=1_000_000,
+        description="Characters of conversation told at a thread's beginning, at most.",
+    )
+    keep_over_reset: Literal["automatic", "always", "never"] = Field(
+        default="automatic",
+        description="A thread stays when its session ends and another goes on: `automatic`, unless you asked for a new "
+        "conversation; `always`; `never`.",
+    )
+    churn_rotations: int = Field(
+        default=3, ge=0, le=1_000, description="So many new threads within `churn_turns` are warned of; 0: never."
+    )
+    churn_turns: int = Field(default=10, ge=1, le=1_000, description="The last turns that are looked at for that.")
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
@@ -483,6 +575,9 @@ class AgentConfig(Section):
 
     workspace: Path | None = Field(
         default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
+    )
+    threads: ThreadsOverride = Field(
+        default_factory=ThreadsOverride, description="What of `[threads]` differs for this agent."
     )
 
 
@@ -519,12 +614,21 @@ class Config(BaseSettings):
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
+    threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""
         return ("main", *(name for name in self.agents if name != "main"))
+
+    def threads_of(self, agent: str) -> ThreadsConfig:
+        """The settings of an agent's native threads."""
+        configured = self.agents.get(agent)
+        if configured is None:
+            return self.threads
+        own = {name: value for name, value in configured.threads if value is not None}
+        return self.threads.model_copy(update=own)
 
 
 @dataclass(frozen=True, slots=True)

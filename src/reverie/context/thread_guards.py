@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from reverie.context.budget import prompt_budget
 
 if TYPE_CHECKING:
+    from reverie.config import ThreadsConfig
     from reverie.types import ThreadBinding, ThreadTokens, TokenSource
 
 LEGACY_TOKENS_MAX = 70_000
@@ -37,7 +38,9 @@ class Guards:
         return self.bytes_max is not None
 
 
-OFF = Guards(tokens="off")
+def guards_of(config: ThreadsConfig) -> Guards:
+    """The guards of a configuration."""
+    return Guards(config.guard_tokens, config.guard_bytes, config.reserve_tokens)
 
 
 @dataclass(frozen=True, slots=True)

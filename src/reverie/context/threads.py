@@ -15,7 +15,7 @@ decides, so that a thread which begins can never miss its context. Identity deci
 
     turn/start with sent.text                        refused as too large: after_overflow(...), once
                                                      a bad image: after_invalid_image(...)
-    accepted    held = await store.accepted(held, told(binding, expected, ...))    pending -> active
+    accepted    held = await store.accepted(held, rebound(...))    pending -> active, with what it was told
     running     held = await store.renew(held)       every RENEW_S; None: somebody else has the binding now
     finished    finished_on(tx, held, ...)           in the transaction of TurnStore.finish
     always      await store.release(held);  await log.record(logged(decision, ...))
@@ -29,7 +29,7 @@ What others call:
     after_overflow(decision, binding, expected) -> Decision | None           None: raise, there is no second retry
     after_invalid_image(binding, bound_thread_id) -> str | None              the thread id to clear, by comparing it
     bound(thread_id, session_id, expected, decision, settings, now_ms) -> ThreadBinding        a pending one
-    told(binding, expected, decision, settings, through, now_ms) -> ThreadBinding             as its turn was accepted
+    rebound(binding, expected, decision, settings, through, now_ms) -> ThreadBinding          once a turn was accepted
     logged(decision, ...) -> LoggedDecision                                  for sessions/thread_log.py ThreadLog.record
 
     store.acquire(session_id) -> Held               store.bind(held, binding) -> Held | None
@@ -111,6 +111,8 @@ binding matched and another thread begins all the same; `appended-context`: it m
 
 NO_ENGINE = "legacy"
 """The id of an engine that assembles nothing: it is never an active one."""
+
+NO_EPOCH = "the engine's projection has no epoch: its view is sent with every turn"
 
 Effect = Literal["rotate", "transient", "elsewhere"]
 
@@ -233,23 +235,23 @@ def expected_of(
     window_tokens: int | None = None,
     turn_tokens: int = 1,
     thread_bytes: int | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Expected:
     """What a thread must be. Without a `policy`, or with that of the engine that passes through, none is active.
 
     The built-in engine gives `parts` and no epoch: it is their digest. A bootstrap without an epoch that says anything
-    is sent with every turn instead, and `warnings` tells.
+    is sent with every turn instead, and `warnings` tells. What could not be looked at is left None, with a warning.
     """
     held = dict(parts or {})
     if policy is not None and policy.engine_id == NO_ENGINE:
         policy = None
     named = (epoch if epoch is not None else epoch_of(held) if held else "").strip()
-    warnings: tuple[str, ...] = ()
     projection = None
     if policy is not None and mode == "thread_bootstrap":
         if named:
             projection = ThreadProjection(named, projection_fingerprint)
         else:
-            warnings = ("the engine's projection has no epoch: its view is sent with every turn",)
+            warnings += (NO_EPOCH,)
     engine = None if policy is None else ThreadEngine(policy.engine_id, policy.fingerprint(), projection)
     return Expected(
         input_seq=input_seq,
@@ -597,7 +599,7 @@ def bound(
     )
 
 
-def told(
+def rebound(
     binding: ThreadBinding,
     expected: Expected,
     decision: Decision,
