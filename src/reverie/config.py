@@ -44,6 +44,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _http_url(value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise ValueError("a URL that starts with http:// or https://")
+    return value.rstrip("/") if value else None
+
+
 class GatewayConfig(Section):
     """The HTTP server."""
 
@@ -112,9 +118,7 @@ class UpstreamConfig(Section):
     @field_validator("base_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("a URL that starts with http:// or https://")
-        return value.rstrip("/") if value else None
+        return _http_url(value)
 
 
 class MemoryConfig(Section):
@@ -570,12 +574,63 @@ AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
 
 
+class CodexConfig(Section):
+    """Codex, for an agent whose `runtime` it is. What is unset is as Codex would have it."""
+
+    model: str | None = Field(default=None, description="Model that answers.")
+    effort: str | None = Field(default=None, description="Its effort, such as `low` or `high`.")
+    base_url: str | None = Field(
+        default=None,
+        description="A server of OpenAI's Responses API, such as `http://127.0.0.1:8080/v1`. Unset: OpenAI's, with the "
+        "login in `codex/NAME` of the home.",
+    )
+    api_key_env: str = Field(
+        default="REVERIE_CODEX_API_KEY", description="Environment variable with the key of `base_url`."
+    )
+    api_key_file: Path | None = Field(default=None, description="File that holds the key; wins over `api_key_env`.")
+    context_tokens: int | None = Field(
+        default=None, ge=2_048, le=10_000_000, description="The model's window, where Codex does not know it."
+    )
+    approvals: Literal["deny", "allow"] = Field(
+        default="deny",
+        description="What becomes of what Codex asks leave for, such as commands outside of its sandbox: nobody is "
+        "there to ask.",
+    )
+    sandbox: Literal["read-only", "workspace-write", "danger-full-access"] = Field(
+        default="read-only", description="What its commands may do by themselves; `workspace-write`: in the workspace."
+    )
+    steer_quiet_ms: int = Field(
+        default=500,
+        ge=0,
+        le=60_000,
+        description="Messages for a running turn are handed over when nobody has written for so long; 0: at once.",
+    )
+    binary: Path | None = Field(
+        default=None, description="The program. Unset: that of the package `openai-codex-cli-bin`."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="Settings of Codex's own, as in its `config.toml`; they win over ours.",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        return _http_url(value)
+
+
 class AgentConfig(Section):
     """One agent: `[agents.NAME]`."""
 
     workspace: Path | None = Field(
         default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
     )
+    runtime: Literal["chat", "codex"] = Field(
+        default="chat",
+        description="`chat`: the upstream is called; `codex`: threads of the Codex app-server, with the extra "
+        "`reverie[codex]`.",
+    )
+    codex: CodexConfig = Field(default_factory=CodexConfig, description="Codex, where it is the runtime.")
     threads: ThreadsOverride = Field(
         default_factory=ThreadsOverride, description="What of `[threads]` differs for this agent."
     )
@@ -656,6 +711,10 @@ class Home:
     def archive(self) -> Path:
         """Sessions that were exported before they were deleted."""
         return self.path / "archive"
+
+    def codex(self, agent: str) -> Path:
+        """What the Codex of an agent keeps: its threads, its login, its settings."""
+        return self.path / "codex" / agent
 
     @property
     def lock_file(self) -> Path:
