@@ -40,6 +40,7 @@ from reverie.memory.workspace import create_workspace
 from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.readiness import DRAINING, STARTING, Readiness, WritabilityProbe
+from reverie.sessions.bindings import BindingStore
 from reverie.sessions.compactions import Compactions
 from reverie.sessions.directory import SessionDirectory
 from reverie.sessions.figures import read_inbox_figures
@@ -48,6 +49,7 @@ from reverie.sessions.reset import zone_named
 from reverie.sessions.retention import Retention
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
+from reverie.sessions.thread_log import ChurnRule, ThreadLog
 from reverie.sessions.turns import TurnStore
 from reverie.status import AppStatus, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
@@ -100,6 +102,8 @@ class OpenMemory:
     workspaces: Mapping[str, Path]
     tools: MemoryTools
     directory: SessionDirectory
+    bindings: BindingStore
+    thread_log: ThreadLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +271,17 @@ class App:
             ),
             *self.plugins.gauges(),
             *self.compactor.gauges(),
+            *await self._thread_gauges(),
             *(await self.status()).gauges(),
         ]
+
+    async def _thread_gauges(self) -> list[Gauge]:
+        """Figures of native threads; none if the database cannot be read."""
+        try:
+            return await self.open.thread_log.gauges()
+        except StorageError as error:
+            log.warning("decisions about threads could not be counted", action="status_incomplete", cause=str(error))
+            return []
 
 
 @asynccontextmanager
@@ -338,7 +351,7 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
-        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone, config.threads.keep_over_reset))
         yield OpenMemory(
             home=home,
             config=config,
@@ -353,7 +366,11 @@ async def open_memory(
             embedder=chosen,
             workspaces=workspaces,
             tools=tools,
-            directory=SessionDirectory(state, clock, next(iter(workspaces))),
+            directory=SessionDirectory(
+                state, clock, next(iter(workspaces)), keep_threads=config.threads.keep_over_reset
+            ),
+            bindings=BindingStore(state, clock),
+            thread_log=ThreadLog(state, clock, ChurnRule(config.threads.churn_rotations, config.threads.churn_turns)),
         )
 
 
@@ -372,6 +389,7 @@ async def open_app(
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
+        await opened.bindings.release_all()  # the home is ours alone, so whoever held them is gone
         circuit = UpstreamCircuit(opened.clock)
         lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
         model = model or choose_model(config, lanes, circuit)

@@ -28,6 +28,7 @@ from reverie.context.epochs import FILE, SUMMARY
 from reverie.context.fence import quoted
 from reverie.errors import ContextTooLongError
 from reverie.memory.redaction import redacted
+from reverie.sessions.thread_log import ThreadSizes
 from reverie.types import Message, as_one
 
 if TYPE_CHECKING:
@@ -106,6 +107,20 @@ class Projected:
     context_chars: int = 0
     cut_chars: int = 0
     file_chars: int = 0
+
+
+def sizes_of(bootstrap: Bootstrap, projected: Projected, decision: Decision) -> ThreadSizes:
+    """How large a turn is, for the record. What it was bootstrapped with is told where that went along."""
+    begins = not decision.warm
+    return ThreadSizes(
+        sent=len(projected.text),
+        prompt=len(bootstrap.prompt.text),
+        context=projected.context_chars,
+        files=projected.file_chars,
+        instructions=len(bootstrap.instructions) if begins else 0,
+        cut=projected.cut_chars,
+        dominant=bootstrap.sizes() if begins else (),
+    )
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from reverie.context.epochs import FILE, PartsChange, compare_parts, epoch_of
 from reverie.context.fingerprints import NO_TOOLS, ToolsFingerprint, is_empty_tools
 from reverie.context.thread_guards import Fullness, Guards, fullness
+from reverie.sessions.thread_log import LoggedDecision, ThreadSizes
 from reverie.types import ThreadBinding, ThreadEngine, ThreadFingerprints, ThreadProjection, ThreadSettings
 
 if TYPE_CHECKING:
@@ -638,6 +639,44 @@ def _kept_prints(held: ThreadFingerprints | None, expected: Expected) -> ThreadF
         mcp_servers=now.mcp_servers or before.mcp_servers,
         network=now.network or before.network,
         plugin_apps=now.plugin_apps or before.plugin_apps,
+    )
+
+
+def logged(
+    decision: Decision,
+    *,
+    session_id: str,
+    turn_id: str | None,
+    runtime: str,
+    thread_id: str | None,
+    sizes: ThreadSizes | None = None,
+    ignored: str = "",
+) -> LoggedDecision:
+    """A decision as it is recorded, with the thread that the turn ran in and how large it was.
+
+    `ignored` is why the stored record was not understood, where one was there.
+    """
+    full = decision.fullness
+    return LoggedDecision(
+        session_id=session_id,
+        turn_id=turn_id,
+        runtime=runtime,
+        thread_id=thread_id,
+        action=decision.action,
+        project=decision.project,
+        reason=decision.reason,
+        projection_reason=decision.projection_reason,
+        warm=decision.warm,
+        rotated=decision.rotated,
+        differences=tuple((difference.reason, difference.of) for difference in decision.differences),
+        told=decision.told,
+        tokens=full.tokens,
+        token_source=full.counted,
+        token_limit=full.limit,
+        window=full.window,
+        thread_bytes=full.bytes,
+        sizes=sizes or ThreadSizes(),
+        warnings=(*decision.warnings, *((f"the stored binding was ignored: {ignored}",) if ignored else ())),
     )
 
 

@@ -18,6 +18,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from reverie.sessions.bindings import compacted
 from reverie.sessions.codec import decode_message, dump
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ def _adopt(tx: Transaction, row: Row, now: int) -> bool:
     )
     if not changed:
         return False
+    compacted(tx, session_id, now)
     extra = dump({"compaction": row["id"], "first": row["first_seq"], "last": row["last_seq"]})
     tx.execute("insert_compaction_mark", session_id=session_id, seq=seq, extra=extra, now=now)
     return True
