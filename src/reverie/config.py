@@ -352,6 +352,29 @@ class CompactionConfig(Section):
     model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
+ENGINE_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+class ContextConfig(Section):
+    """What decides which part of a conversation a prompt shows."""
+
+    engine: str = Field(
+        default="builtin",
+        pattern=ENGINE_NAME,
+        description="`builtin` (or `legacy`), or the name of an engine that an installed package offers.",
+    )
+    deadline_ms: int = Field(
+        default=5_000, ge=1, le=600_000, description="Longest time an engine may take while a turn waits for it."
+    )
+    background_deadline_ms: int = Field(
+        default=60_000, ge=1, le=3_600_000, description="Longest time of its compactions and of what nobody waits for."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict[str, dict[str, Any]],
+        description="`[context.settings.NAME]`: an engine's own; it checks them.",
+    )
+
+
 CRON_MACROS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -484,6 +507,9 @@ class AgentConfig(Section):
     workspace: Path | None = Field(
         default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
     )
+    engine: str | None = Field(
+        default=None, pattern=ENGINE_NAME, description="Its context engine. Unset: `context.engine`."
+    )
 
 
 PLUGINS_MAX = 16
@@ -518,6 +544,7 @@ class Config(BaseSettings):
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    context: ContextConfig = Field(default_factory=ContextConfig)
     dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
@@ -525,6 +552,11 @@ class Config(BaseSettings):
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""
         return ("main", *(name for name in self.agents if name != "main"))
+
+    def engine_of(self, agent: str) -> str:
+        """The name of an agent's context engine."""
+        own = self.agents[agent].engine if agent in self.agents else None
+        return own or self.context.engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Public doubles for tests: of the model, the embedder, the clock, and a model's server.
+"""Public doubles for tests: of the model, the embedder, the clock, a context engine, and a model's server.
 
 Purpose: let a test of anything in Reverie, or built on it, decide what the world answers, without patching.
 
@@ -10,6 +10,7 @@ Start reading at `scripted_model.py`. `fake_upstream.py` is a real HTTP server a
 
 from reverie.testing.fake_clock import FakeClock
 from reverie.testing.fake_embedder import FakeEmbedder
+from reverie.testing.scripted_engine import ScriptedEngine
 from reverie.testing.scripted_model import ScriptedModel, ScriptedReply, reply
 
-__all__ = ["FakeClock", "FakeEmbedder", "ScriptedModel", "ScriptedReply", "reply"]
+__all__ = ["FakeClock", "FakeEmbedder", "ScriptedEngine", "ScriptedModel", "ScriptedReply", "reply"]
