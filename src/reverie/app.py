@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import structlog
 
+from reverie.agent.built_in_engine import BuiltInEngine
 from reverie.agent.compaction import CompactionSettings, Compactor
-from reverie.agent.runtimes.chat import ChatRuntime
+from reverie.agent.compaction_requests import CompactionRequests
+from reverie.agent.completion import ModelCompletion
+from reverie.agent.runtimes.chat import CAPABILITIES, ChatRuntime
 from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
@@ -24,6 +27,7 @@ from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
+from reverie.engines.runtime import Engines, Surroundings, open_engines
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.context.contract import Capability
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -121,8 +126,10 @@ class App:
     readiness: Readiness
     lanes: ModelLanes
     plugins: Plugins
+    engines: Engines
     compactor: Compactor
     compactions: Compactions
+    requests: CompactionRequests
     circuit: UpstreamCircuit
     edge: AsyncExitStack
 
@@ -223,8 +230,9 @@ class App:
 
         Raises:
             NothingToCompactError: nothing stands before its last turn.
+            EngineError: its context engine owns compaction, and failed.
         """
-        return await self.compactor.request(key, focus)
+        return await self.requests.request(key, focus)
 
     async def compactions_of(self, key: str) -> list[Compaction]:
         """The compactions of a session key, the newest first."""
@@ -247,8 +255,9 @@ class App:
             inbox = None
         lanes = self.lanes.statistics()
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
+        engines = {engine.name: engine.quarantined for engine in self.engines.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures)
+        return AppStatus(inbox, self.circuit.statistics(), loads, failures, engines)
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -270,6 +279,7 @@ class App:
                 for d in databases
             ),
             *self.plugins.gauges(),
+            *self.engines.gauges(),
             *self.compactor.gauges(),
             *await self._thread_gauges(),
             *(await self.status()).gauges(),
@@ -384,7 +394,10 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise."""
+    """Open a home and serve turns until the block is left.
+
+    Raises what `open_memory`, `open_plugins` and `open_engines` raise.
+    """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
@@ -407,7 +420,22 @@ async def open_app(
             open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory, recorded=ring)
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
-        compactor = _compactor(opened, model, compactions, bell, plugins)
+        engines: Engines
+
+        def owned(agent: str) -> bool:
+            return engines.owns_compaction(agent)
+
+        compactor = _compactor(opened, model, compactions, bell, plugins, owned)
+        estimator = TokenEstimator()
+        engines = await stack.enter_async_context(
+            open_engines(
+                config,
+                opened.workspaces,
+                _surroundings(model, compactor, estimator, ring),
+                event_log,
+                opened.clock,
+            )
+        )
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -423,7 +451,7 @@ async def open_app(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
             ),
         )
-        runner = _turn_runner(opened, model, background, plugins, compactor)
+        runner = _turn_runner(opened, model, background, plugins, compactor, engines, estimator)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -447,8 +475,12 @@ async def open_app(
                 readiness=readiness,
                 lanes=lanes,
                 plugins=plugins,
+                engines=engines,
                 compactor=compactor,
                 compactions=compactions,
+                requests=CompactionRequests(
+                    compactor, compactions, opened.turns, engines, estimator, config.sessions.history_messages_max
+                ),
                 circuit=circuit,
                 edge=edge,
             )
@@ -483,7 +515,14 @@ def choose_model(config: Config, lanes: ModelLanes | None = None, circuit: Upstr
     return OpenAICompatibleModel(upstream, key, lanes=lanes, circuit=circuit)
 
 
-def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake, plugins: Plugins) -> Compactor:
+def _compactor(
+    opened: OpenMemory,
+    model: Model,
+    compactions: Compactions,
+    bell: Wake,
+    plugins: Plugins,
+    owned: Callable[[str], bool],
+) -> Compactor:
     config = opened.config
     return Compactor(
         record=compactions,
@@ -498,11 +537,37 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
         ),
         wake=bell.ring,
         told=plugins.on_compaction,
+        owned=owned,
+    )
+
+
+def _surroundings(
+    model: Model, compactor: Compactor, estimator: TokenEstimator, recorded: Callable[[str], None]
+) -> Surroundings:
+    """What context engines of others are given."""
+    complete = None if isinstance(model, OfflineModel) else ModelCompletion(model, asyncio.get_running_loop())
+    completes: frozenset[Capability] = frozenset() if complete is None else frozenset({"runtime-llm-complete"})
+    return Surroundings(
+        built_in=BuiltInEngine(compactor),
+        window_only=BuiltInEngine(None),
+        estimator=estimator,
+        due=compactor.is_due,
+        keep_tokens=lambda: compactor.budget.keep,
+        adopt=compactor.adopt_from,
+        capabilities=lambda _agent: CAPABILITIES | completes,
+        complete=complete,
+        recorded=recorded,
     )
 
 
 def _turn_runner(
-    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+    opened: OpenMemory,
+    model: Model,
+    background: Background,
+    plugins: Plugins,
+    compactor: Compactor,
+    engines: Engines,
+    estimator: TokenEstimator,
 ) -> TurnRunner:
     config = opened.config
     tools = opened.tools.definitions() if config.memory.tools else ()
@@ -514,7 +579,7 @@ def _turn_runner(
         fragments=FragmentReader(),
         workspace=opened.workspaces.__getitem__,
         runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),
-        estimator=TokenEstimator(),
+        estimator=estimator,
         settings=TurnSettings(
             window_tokens=config.upstream.context_tokens,
             output_tokens=config.upstream.output_tokens,
@@ -523,10 +588,12 @@ def _turn_runner(
             recall_tokens_max=config.memory.recall_tokens_max,
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
+            citations=config.memory.citations,
         ),
         follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
+        engines=engines,
     )
 
 

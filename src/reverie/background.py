@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
-    from reverie.context.compaction.budget import Load
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
@@ -121,11 +120,9 @@ class Background:
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 
-    def turn_ended(self, session_id: str, load: Load) -> None:
-        """A turn is answered: what it said is to be found, and its session may have become too long."""
+    def turn_ended(self) -> None:
+        """A turn is answered: what it said is to be found."""
         self.transcripts.ring()
-        if self.compactor is not None:
-            self.compactor.turn_ended(session_id, load)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until what was written and said before the start can be found, at most `within_s` seconds."""

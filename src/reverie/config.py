@@ -358,6 +358,29 @@ class CompactionConfig(Section):
     model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
+ENGINE_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+class ContextConfig(Section):
+    """What decides which part of a conversation a prompt shows."""
+
+    engine: str = Field(
+        default="builtin",
+        pattern=ENGINE_NAME,
+        description="`builtin` (or `legacy`), or the name of an engine that an installed package offers.",
+    )
+    deadline_ms: int = Field(
+        default=5_000, ge=1, le=600_000, description="Longest time an engine may take while a turn waits for it."
+    )
+    background_deadline_ms: int = Field(
+        default=60_000, ge=1, le=3_600_000, description="Longest time of its compactions and of what nobody waits for."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict[str, dict[str, Any]],
+        description="`[context.settings.NAME]`: an engine's own; it checks them.",
+    )
+
+
 CRON_MACROS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -634,6 +657,9 @@ class AgentConfig(Section):
     threads: ThreadsOverride = Field(
         default_factory=ThreadsOverride, description="What of `[threads]` differs for this agent."
     )
+    engine: str | None = Field(
+        default=None, pattern=ENGINE_NAME, description="Its context engine. Unset: `context.engine`."
+    )
 
 
 PLUGINS_MAX = 16
@@ -668,6 +694,7 @@ class Config(BaseSettings):
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    context: ContextConfig = Field(default_factory=ContextConfig)
     dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
     threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
@@ -684,6 +711,11 @@ class Config(BaseSettings):
             return self.threads
         own = {name: value for name, value in configured.threads if value is not None}
         return self.threads.model_copy(update=own)
+
+    def engine_of(self, agent: str) -> str:
+        """The name of an agent's context engine."""
+        own = self.agents[agent].engine if agent in self.agents else None
+        return own or self.context.engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@
     │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
+    │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -43,6 +44,8 @@
     ├── ListenError                 the server's address cannot be taken
     ├── PluginError                 a plugin did what it may not do
     │   └── PluginBusyError         it has not ended its earlier calls
+    ├── EngineError                 a context engine of others did not do what it was asked
+    │   └── EngineQuarantinedError  it raised, was late or answered what it may not: it is not asked again
     └── TurnEndedError              the turn ended without an answer
         ├── TurnCancelledError      it was stopped before it finished
         ├── TurnDroppedError        it gave way to newer messages
@@ -149,6 +152,16 @@ class NothingToCompactError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="nothing_to_compact")
+
+
+class EngineUnsupportedError(RequestError):
+    """The context engine needs something that the runtime of its agent does not have: nothing was begun."""
+
+    status = 501
+    type = "api_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="context_engine_unsupported")
 
 
 class QueueFullError(RequestError):
@@ -342,6 +355,14 @@ class PluginError(ReverieError):
 
 class PluginBusyError(PluginError):
     """A plugin has not ended its earlier calls; this one was not made."""
+
+
+class EngineError(ReverieError):
+    """A context engine did not do what it was asked; the conversation goes on with the built-in one."""
+
+
+class EngineQuarantinedError(EngineError):
+    """A context engine raised, was late, or answered what it may not: this process does not ask it again."""
 
 
 class TurnEndedError(ReverieError):

@@ -46,15 +46,17 @@ def _no_lanes() -> Mapping[str, LaneLoad]:
 
 @dataclass(frozen=True, slots=True)
 class AppStatus:
-    """The inbox, the model calls by lane, the model's server, and how often each plugin failed.
+    """The inbox, the model calls by lane, the model's server, how often each plugin failed, context engines of others.
 
-    `inbox` is None when the database could not be read.
+    `inbox` is None when the database could not be read. `engines` says of each why it is not asked any more; empty
+    while it is.
     """
 
     inbox: InboxFigures | None
     circuit: CircuitStatistics
     lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
+    engines: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -74,6 +76,9 @@ class AppStatus:
                 "cause": self.circuit.cause,
             },
             "pluginFailures": dict(self.plugin_failures),
+            "contextEngines": {
+                name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
+            },
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:

@@ -194,6 +194,23 @@ class PromptPiece:
     joined: bool = False
 
 
+ProjectionMode = Literal["per_turn", "thread_bootstrap"]
+"""How an engine's view reaches a native thread: with every turn, or once for each thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """How a view of a conversation is to be shown to a runtime that keeps threads of its own.
+
+    `thread_bootstrap`: once for each thread. `epoch` names what the thread was told, so that another one means telling
+    it anew; without an epoch it is `per_turn`. `fingerprint` may tell two views of one epoch apart.
+    """
+
+    mode: ProjectionMode = "per_turn"
+    epoch: str = ""
+    fingerprint: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptContext:
     """The assembled view of a conversation for one model call.
@@ -201,6 +218,7 @@ class PromptContext:
     `pieces` in the order sent; the first `stable_pieces` of them are the prefix that stays byte-identical until
     `epoch` changes. `fingerprints` name the parts of the prefix; `epoch_reason` says why it last changed.
     `history_start` is the first transcript number still in view. `recalled` are the memories quoted at the tail.
+    `engine` is the id of the context engine whose view it shows, `projection` what that one says of it.
     """
 
     pieces: tuple[PromptPiece, ...]
@@ -212,6 +230,8 @@ class PromptContext:
     budget_tokens: int
     estimated_tokens: int
     recalled: tuple[SearchHit, ...] = ()
+    engine: str = "builtin"
+    projection: Projection = field(default_factory=Projection)
 
     def messages(self) -> tuple[Message, ...]:
         """What is sent to the model: joined pieces become one message, with the images of all of them."""
@@ -237,8 +257,6 @@ ThreadState = Literal["pending", "active"]
 """`pending` until the first turn on the thread was accepted: what a pending thread has been told is not known."""
 ThreadScope = Literal["session", "supervision"]
 """A thread of scope `supervision` is watched by somebody: it is never replaced."""
-ProjectionMode = Literal["per_turn", "thread_bootstrap"]
-"""How an engine's view reaches a native thread: with every turn, or once for each thread."""
 TokenSource = Literal["last", "total"]
 """Of which figure of a thread's usage: of its last model call, or of all of them together."""
 

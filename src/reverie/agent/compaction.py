@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import CompactionConfig
+    from reverie.context.contract import Compacted, CompactRequest
     from reverie.llm.client import Model
     from reverie.sessions.compactions import CompactionCause, Compactions, SessionLoad, StandingSummary
     from reverie.types import JsonObject
@@ -88,7 +89,10 @@ class CompactionSettings:
 
 
 class Compactor:
-    """Prepares summaries. `model` None: all of them are made by rule."""
+    """Prepares summaries. `model` None: all of them are made by rule.
+
+    `owned` names the agents whose context engine owns compaction: their sessions are compacted only when somebody asks.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class Compactor:
         settings: CompactionSettings,
         wake: Callable[[], None],
         told: Callable[[CompactionStep], None] = lambda _: None,
+        owned: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._record = record
         self._model = model
@@ -108,6 +113,7 @@ class Compactor:
         self._settings = settings
         self._wake = wake
         self._told = told
+        self._owned = owned
         self._window = settings.window
         self._noted: OrderedDict[str, None] = OrderedDict()
         self._adopted: deque[str] = deque(maxlen=SESSIONS_NOTED_MAX)
@@ -150,6 +156,12 @@ class Compactor:
         while len(self._noted) > SESSIONS_NOTED_MAX:
             self._noted.popitem(last=False)
         self._wake()
+
+    def is_due(self, load: Load) -> bool:
+        """Whether a session as full as this is to be compacted."""
+        config = self._settings.config
+        bytes_max, messages_max = config.transcript_bytes_max, self._settings.messages_max
+        return due(load, self.budget, bytes_max=bytes_max, messages_max=messages_max) is not None
 
     def _is_far_from_due(self, load: Load) -> bool:
         """True for a session below half of what makes a compaction due: most turns need no look at the disk."""
@@ -204,6 +216,36 @@ class Compactor:
             self._rescued += 1
             self.adopted(adopted.id)
         return adopted
+
+    async def standing(self, session_id: str) -> StandingSummary | None:
+        """The summary that a session stands on now."""
+        return await self._record.standing(session_id)
+
+    async def adopt_from(self, request: CompactRequest, done: Compacted, engine: str) -> bool:
+        """Let a session go on with a summary that its context engine made; False when another one came first.
+
+        What it stands for is extracted into memory before, as for every summary.
+
+        Raises:
+            StorageError, HomeError, MemoryPathError: memory or the record could not be written.
+        """
+        session_id = request.session.id
+        load, base = await self._record.load(session_id), await self._record.standing(session_id)
+        first_seq, last_seq = 1 if base is None else base.last_seq + 1, (done.first_kept or 1) - 1
+        if load is None or last_seq < first_seq:
+            return False
+        messages = _span(await self._record.span(session_id, first_seq, last_seq))
+        path = await self._flush(load.key, load.agent, messages, self._clock.now_ms())
+        planned = Planned(
+            session_id, request.cause, load.compaction_id, first_seq, last_seq,
+            done.tokens_before or load.prompt_tokens, request.instructions,
+        )  # fmt: skip
+        adopted = await self._record.adopt_now(
+            planned, done.summary, audit={"by": engine}, flushed_to=path, tokens_after=done.tokens_after
+        )
+        if adopted is not None:
+            self.adopted(adopted.id)
+        return adopted is not None
 
     # -- what a person calls -------------------------------------------------------------------------------------
 
@@ -267,7 +309,7 @@ class Compactor:
     async def _look(self, session_id: str) -> str | None:
         """Ask for a compaction if the session is due; its id if it is new."""
         load = await self._record.load(session_id)
-        if load is None or load.ended:
+        if load is None or load.ended or self._owned(load.agent):
             return None
         config = self._settings.config
         known = Load(
@@ -318,7 +360,8 @@ class Compactor:
         if compaction is None or compaction.state not in {"preparing", "flushed"}:
             return
         load = await self._record.load(compaction.session_id)
-        if load is None or load.ended or load.compaction_id != compaction.base_id:
+        taken_over = compaction.cause != "manual" and self._owned(compaction.agent)
+        if load is None or load.ended or load.compaction_id != compaction.base_id or taken_over:
             await self._record.outdate(compaction.session_id)
             return
         try:

@@ -1,10 +1,10 @@
 """One turn, from its durable request to its recorded answer.
 
 begin        its input joins the transcript          (meanwhile memory is searched)
-assemble     stable prefix, history, recall, input; a summary for what has no room
+assemble     stable prefix, what the context engine shows of the history, recall, input
 respond      the model, and our tools when it asks; a prompt that it refuses as too large is made smaller
 finish       the answer joins the transcript, in one commit
-follow up    the index is told; nobody waits for it
+follow up    the index and the engine are told; nobody waits for them
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from reverie.agent.fitting import Fitting
+from reverie.agent.fitting import Asked, Fitting
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
 from reverie.context.budget import prompt_budget
 from reverie.context.compaction.budget import Load
+from reverie.context.contract import EngineMessage, EngineSession
 from reverie.context.engine import Inputs, Limits
 from reverie.context.fragments import fit
 from reverie.errors import ReverieError
@@ -32,10 +33,12 @@ from reverie.sessions.replay import input_start
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
+    from typing import Literal
 
     from reverie.agent.compaction import Compactor
     from reverie.agent.runtimes.chat import ChatRuntime, Reply
     from reverie.context.fragments import Fragment, FragmentReader
+    from reverie.engines.runtime import Engines
     from reverie.llm.tokens import TokenEstimator
     from reverie.memory.index import MemoryIndex
     from reverie.memory.recall import RecallEvidence
@@ -68,6 +71,7 @@ class TurnSettings:
     recall_tokens_max: int
     recall_ms_max: int
     history_messages_max: int
+    citations: Literal["auto", "on", "off"] = "auto"
 
 
 class TurnRunner:
@@ -85,9 +89,10 @@ class TurnRunner:
         runtime: ChatRuntime,
         estimator: TokenEstimator,
         settings: TurnSettings,
-        follow_up: Callable[[str, Load], None],
+        follow_up: Callable[[], None],
         plugins: Plugins,
         compactor: Compactor,
+        engines: Engines,
     ) -> None:
         self._turns = turns
         self._memory = memory
@@ -101,6 +106,7 @@ class TurnRunner:
         self._follow_up = follow_up
         self._plugins = plugins
         self._compactor = compactor
+        self._engines = engines
         self._window_tokens = settings.window_tokens
 
     async def run_turn(
@@ -110,7 +116,8 @@ class TurnRunner:
 
         Raises:
             TurnEndedError: it was cancelled or has expired before it could begin.
-            RequestError: it cannot be served, for example because it exceeds the model's window.
+            RequestError: it cannot be served, for example because it exceeds the model's window, or because the
+                agent's context engine needs what its runtime does not have.
             UpstreamError: the model did not answer, or repeated one tool call without end.
             StorageError: its answer could not be recorded.
         """
@@ -120,14 +127,16 @@ class TurnRunner:
         context = await fitting.assemble()
         emit(ContextAssembled(context))
         reply = await self._respond(begun, fitting, context, found, emit, steered)
-        finished = await self._finish(begun.turn, context, found, reply)
-        self._follow_up(begun.turn.session_id, _load(begun, context, reply))
+        finished, answered = await self._finish(begun.turn, context, found, reply)
+        fitting.turn_ended(answered, context, reply, _load(begun, context, reply))
+        self._follow_up()
         return finished
 
     # -- begin ---------------------------------------------------------------------------------------------------
 
     async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...], tuple[Fragment, ...]]:
         """Append the input to the transcript; meanwhile search memory for it and look at the workspace's files."""
+        self._engines.require(turn.request.session.agent, "agent-run")
         recall = asyncio.create_task(self._recall(turn))
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
@@ -187,11 +196,17 @@ class TurnRunner:
         )
 
         def limits() -> Limits:
-            return Limits(self._window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
+            output = _output_tokens(request, settings)
+            return Limits(
+                self._window_tokens, output, settings.recall_tokens_max, messages=settings.history_messages_max
+            )
 
+        session = EngineSession(begun.session.id, begun.session.key, begun.session.agent)
         return Fitting(
             begun.session,
             inputs,
+            engine=self._engines.of(session),
+            asked=Asked(settings.citations, request.model_override or self._runtime.model, begun.compacted),
             turns=self._turns,
             compactor=self._compactor,
             estimator=self._estimator,
@@ -243,15 +258,22 @@ class TurnRunner:
 
     async def _finish(
         self, turn: Turn, context: PromptContext, found: tuple[SearchHit, ...], reply: Reply
-    ) -> TurnFinished:
-        """Record the answer and what was found for it, then learn how this model counts tokens."""
+    ) -> tuple[TurnFinished, tuple[EngineMessage, ...]]:
+        """Record the answer and what was found for it, then learn how this model counts tokens.
+
+        With what the caller is told come the answer's messages, with their numbers in the transcript.
+        """
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
         finish = self._turns.finish(turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last)
-        await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
+        first_seq, _ = await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         self._plugins.turn_ends(turn, _result(reply, context))
-        return finished
+        answered = tuple(
+            EngineMessage(record.message, seq, self._estimator.message(record.message), record.joined)
+            for seq, record in enumerate(reply.records, start=first_seq)
+        )
+        return finished, answered
 
     async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
         """Keep what the search for this turn returned as evidence. The answer does not depend on it."""

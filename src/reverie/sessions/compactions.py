@@ -366,6 +366,10 @@ class Compactions:
             lambda tx: standing_summary(tx, session_id) if adopt_ready(tx, session_id, now) else None
         )
 
+    async def standing(self, session_id: str) -> StandingSummary | None:
+        """The summary that a session stands on; None for one that was never compacted."""
+        return await self._database.read(lambda tx: standing_summary(tx, session_id))
+
     async def adopt_now(
         self, planned: Planned, summary: str, *, audit: JsonObject, flushed_to: str, tokens_after: int | None
     ) -> StandingSummary | None:

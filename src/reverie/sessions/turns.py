@@ -229,6 +229,14 @@ class TurnStore:
         self._views.keep(begun.turn.session_id, begun.history)
         return begun
 
+    async def in_view(self, session_id: str, *, history_max: int) -> tuple[HistoryEntry, ...]:
+        """The conversation in view of a session, between its turns."""
+
+        def work(tx: Transaction) -> tuple[HistoryEntry, ...]:
+            return in_view(tx, session_of(tx.row("find_session", id=session_id)), (), history_max)
+
+        return await self._database.read(work)
+
     async def record_epoch(
         self, session_id: str, *, epoch: int, reason: str, fingerprints: dict[str, str], history_start: int
     ) -> None:
@@ -266,15 +274,16 @@ class TurnStore:
 
     async def finish(
         self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished, *, prompt_tokens_last: int = 0
-    ) -> None:
+    ) -> int:
         """The turn is answered, and those it carries with it: their messages and their end, in one commit.
 
+        Returns the number of the first message added.
         `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
         """
         now = self._clock.now_ms()
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> int:
             first = append(tx, turn.session_id, turn.id, replies, now)
             ended = {
                 "state": "answered",
@@ -288,8 +297,9 @@ class TurnStore:
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
             touch(tx, turn.session_id, turn, now)
             record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, first + len(replies) - 1)
+            return first
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def fail(self, turn: Turn, error: ReverieError, *, partial: str = "") -> TurnFinished | TurnFailed:
         """The turn ended without an answer, and those it carries with it; returns the end that is on record.

@@ -1,4 +1,4 @@
-"""Public doubles for tests: of the model, the embedder, the clock, and of model servers.
+"""Public doubles for tests: of the model, the embedder, the clock, a context engine, and of model servers.
 
 Purpose: let a test of anything in Reverie, or built on it, decide what the world answers, without patching.
 
@@ -11,6 +11,7 @@ with a log of what each prompt repeats) are real HTTP servers and are imported b
 
 from reverie.testing.fake_clock import FakeClock
 from reverie.testing.fake_embedder import FakeEmbedder
+from reverie.testing.scripted_engine import ScriptedEngine
 from reverie.testing.scripted_model import ScriptedModel, ScriptedReply, reply
 
-__all__ = ["FakeClock", "FakeEmbedder", "ScriptedModel", "ScriptedReply", "reply"]
+__all__ = ["FakeClock", "FakeEmbedder", "ScriptedEngine", "ScriptedModel", "ScriptedReply", "reply"]

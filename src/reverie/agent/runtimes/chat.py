@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from reverie.agent.loop_guard import LoopGuard
+    from reverie.context.contract import Capability
     from reverie.llm.client import Model
     from reverie.llm.overflow import Overflow
     from reverie.sessions.events import TurnEvent
@@ -85,6 +86,12 @@ class _Conversation:
         return BETWEEN_ROUNDS if self.said and not self.said[-1][-1:].isspace() else ""
 
 
+CAPABILITIES: frozenset[Capability] = frozenset(
+    {"bootstrap", "assemble-before-prompt", "after-turn", "maintain", "compact"}
+)
+"""What this runtime does for a context engine. It keeps no threads, so nothing is projected into one."""
+
+
 class ChatRuntime:
     """Runs prompts on a `Model`."""
 
@@ -93,6 +100,11 @@ class ChatRuntime:
         self._tools = tuple(tools)
         self._rounds_max = rounds_max
         self._tools_refused = False
+
+    @property
+    def model(self) -> str:
+        """What answers, unless a request asks for another."""
+        return self._model.name
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
         """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""

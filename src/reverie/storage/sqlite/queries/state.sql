@@ -347,6 +347,12 @@ SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RE
 SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
 FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
 
+-- name: newest_engine_quarantines
+-- What ended the service of context engines last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'engine' AS engine, data ->> 'operation' AS operation,
+       data ->> 'error' AS error
+FROM session_events WHERE kind = 'engine.quarantined' ORDER BY id DESC LIMIT :limit;
+
 
 -- Compaction ---------------------------------------------------------------------------------------------------
 

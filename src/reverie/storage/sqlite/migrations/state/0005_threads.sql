@@ -64,3 +64,6 @@ CREATE TRIGGER thread_churns AFTER INSERT ON thread_events WHEN NEW.alarm <> '' 
   INSERT INTO session_events (session_key, turn_id, at, kind, data)
   VALUES (NEW.session_key, NEW.turn_id, NEW.at, 'thread.churn', json_object('of', NEW.alarm));
 END;
+
+-- What ended the service of a context engine is looked for by status and the doctor.
+CREATE INDEX session_events_of_quarantined_engines ON session_events (id) WHERE kind = 'engine.quarantined';
