@@ -19,7 +19,8 @@ from reverie.agent.built_in_engine import BuiltInEngine
 from reverie.agent.compaction import CompactionSettings, Compactor
 from reverie.agent.compaction_requests import CompactionRequests
 from reverie.agent.completion import ModelCompletion
-from reverie.agent.runtimes.chat import CAPABILITIES, ChatRuntime
+from reverie.agent.runtimes.chat import ChatRuntime
+from reverie.agent.runtimes.codex import CodexRuntime, CodexSettings, Stores, open_codex
 from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.agent.codex.home import MemoryDoor
+    from reverie.agent.runtimes.runtime import Runtime
     from reverie.context.contract import Capability
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
@@ -393,10 +396,11 @@ async def open_app(
     embedder: Embedder | Unset | None = UNSET,
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
+    memory_door: MemoryDoor | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left.
+    """Open a home and serve turns until the block is left. `memory_door`: where Codex finds our memory tools.
 
-    Raises what `open_memory`, `open_plugins` and `open_engines` raise.
+    Raises what `open_memory`, `open_plugins`, `open_engines` and `open_codex` raise.
     """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
@@ -421,17 +425,24 @@ async def open_app(
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         engines: Engines
+        codex: dict[str, CodexRuntime]
 
         def owned(agent: str) -> bool:
-            return engines.owns_compaction(agent)
+            return agent in codex or engines.owns_compaction(agent)
 
         compactor = _compactor(opened, model, compactions, bell, plugins, owned)
         estimator = TokenEstimator()
+        codex = await _codex_runtimes(opened, compactor, memory_door, stack)
+        chat = _chat_runtime(opened, model)
+
+        def runtime_of(agent: str) -> Runtime:
+            return codex.get(agent, chat)
+
         engines = await stack.enter_async_context(
             open_engines(
                 config,
                 opened.workspaces,
-                _surroundings(model, compactor, estimator, ring),
+                _surroundings(model, compactor, estimator, ring, runtime_of),
                 event_log,
                 opened.clock,
             )
@@ -451,7 +462,7 @@ async def open_app(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
             ),
         )
-        runner = _turn_runner(opened, model, background, plugins, compactor, engines, estimator)
+        runner = _turn_runner(opened, runtime_of, background, plugins, compactor, engines, estimator)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -542,7 +553,11 @@ def _compactor(
 
 
 def _surroundings(
-    model: Model, compactor: Compactor, estimator: TokenEstimator, recorded: Callable[[str], None]
+    model: Model,
+    compactor: Compactor,
+    estimator: TokenEstimator,
+    recorded: Callable[[str], None],
+    runtime_of: Callable[[str], Runtime],
 ) -> Surroundings:
     """What context engines of others are given."""
     complete = None if isinstance(model, OfflineModel) else ModelCompletion(model, asyncio.get_running_loop())
@@ -554,15 +569,47 @@ def _surroundings(
         due=compactor.is_due,
         keep_tokens=lambda: compactor.budget.keep,
         adopt=compactor.adopt_from,
-        capabilities=lambda _agent: CAPABILITIES | completes,
+        capabilities=lambda agent: runtime_of(agent).capabilities | completes,
         complete=complete,
         recorded=recorded,
     )
 
 
+def _chat_runtime(opened: OpenMemory, model: Model) -> ChatRuntime:
+    config = opened.config.memory
+    tools = opened.tools.definitions() if config.tools else ()
+    return ChatRuntime(model, tools, rounds_max=config.tool_rounds_max)
+
+
+async def _codex_runtimes(
+    opened: OpenMemory, compactor: Compactor, door: MemoryDoor | None, stack: AsyncExitStack
+) -> dict[str, CodexRuntime]:
+    """The runtimes of the agents that run on Codex. What they started ends with the stack."""
+    config, runtimes = opened.config, dict[str, CodexRuntime]()
+    tools = opened.tools.definitions() if config.memory.tools else ()
+    stores = Stores(opened.bindings, opened.thread_log, opened.turns)
+    for agent, own in config.agents.items():
+        if own.runtime != "codex":
+            continue
+        settings = CodexSettings(
+            agent, own.codex, config.threads_of(agent), opened.workspaces[agent], tools, config.memory.citations
+        )
+        runtimes[agent] = runtime = await asyncio.to_thread(
+            open_codex,
+            opened.home.codex(agent),
+            settings,
+            stores,
+            opened.clock,
+            door=door if tools else None,
+            thread_compacted=compactor.thread_compacted,
+        )
+        stack.push_async_callback(runtime.server.aclose)
+    return runtimes
+
+
 def _turn_runner(
     opened: OpenMemory,
-    model: Model,
+    runtime_of: Callable[[str], Runtime],
     background: Background,
     plugins: Plugins,
     compactor: Compactor,
@@ -570,7 +617,6 @@ def _turn_runner(
     estimator: TokenEstimator,
 ) -> TurnRunner:
     config = opened.config
-    tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
         turns=opened.turns,
         memory=opened.memory,
@@ -578,7 +624,7 @@ def _turn_runner(
         tools=opened.tools,
         fragments=FragmentReader(),
         workspace=opened.workspaces.__getitem__,
-        runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),
+        runtimes=runtime_of,
         estimator=estimator,
         settings=TurnSettings(
             window_tokens=config.upstream.context_tokens,

@@ -116,6 +116,7 @@ class Compactor:
         self._owned = owned
         self._window = settings.window
         self._noted: OrderedDict[str, None] = OrderedDict()
+        self._native: OrderedDict[str, None] = OrderedDict()
         self._adopted: deque[str] = deque(maxlen=SESSIONS_NOTED_MAX)
         self._futile: OrderedDict[str, int] = OrderedDict()
         self._resume: list[str] | None = None
@@ -170,6 +171,16 @@ class Compactor:
         return (
             not bytes_max and due(doubled, self.budget, bytes_max=0, messages_max=self._settings.messages_max) is None
         )
+
+    def thread_compacted(self, session_id: str) -> None:
+        """A runtime compacted a thread of its own, so that it may not know word for word any more what was said.
+
+        That is written into memory, as before every compaction of ours, in the background.
+        """
+        self._native[session_id] = None
+        while len(self._native) > SESSIONS_NOTED_MAX:
+            self._native.popitem(last=False)
+        self._wake()
 
     def adopted(self, compaction_id: str) -> None:
         """A session goes on with a summary: whoever wants to know is told, in the background."""
@@ -287,7 +298,9 @@ class Compactor:
             self._resume = await self._record.unprepared()
             now_s = self._clock.monotonic_s()
             self._retries.update(dict.fromkeys(self._resume, now_s))
-        while self._noted or self._adopted or self._due():
+        while self._noted or self._adopted or self._native or self._due():
+            if self._native:
+                await self._checkpoint(self._native.popitem(last=False)[0])
             while self._adopted:
                 finished = await self._record.find(self._adopted.popleft())
                 if finished is not None:
@@ -301,6 +314,23 @@ class Compactor:
                 if asked is not None:
                     await self._try(asked)
         return min(self._retries.values()) - self._clock.monotonic_s() if self._retries else None
+
+    async def _checkpoint(self, session_id: str) -> None:
+        """Write what was said since the last one into memory, and mark the place."""
+        load = await self._record.load(session_id)
+        if load is None:
+            return
+        base = await self._record.standing(session_id)
+        marked = await self._record.native_boundary(load.key, session_id)
+        first_seq = max(marked, 0 if base is None else base.last_seq) + 1
+        messages = _span(await self._record.span(session_id, first_seq, load.message_count))
+        try:
+            path = await self._flush(load.key, load.agent, messages, self._clock.now_ms()) if messages else ""
+        except ReverieError as error:
+            log.warning("what a native thread may have forgotten could not be written into memory; the transcript has "
+                        "it", action="checkpoint_unflushed", session=session_id, cause=str(error))  # fmt: skip
+            return
+        await self._record.mark_native_boundary(session_id, first_seq, load.message_count, path)
 
     def _due(self) -> list[str]:
         now_s = self._clock.monotonic_s()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reverie.context.engine import Frame, Inputs, Limits
     from reverie.engines.engine import Engine
     from reverie.llm.tokens import TokenEstimator
+    from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.transcript import Session
     from reverie.sessions.turns import TurnStore
     from reverie.types import PromptContext
@@ -100,6 +101,11 @@ class Fitting:
         self._limits = limits
         self._history: tuple[EngineMessage, ...] = ()
         self.guard = guard
+
+    @property
+    def summary(self) -> StandingSummary | None:
+        """What stands for the conversation before the history in the prompt."""
+        return self._inputs.summary
 
     async def assemble(self) -> PromptContext:
         """The prompt. Where it has no room for what is to be shown, the engine compacts.

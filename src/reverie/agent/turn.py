@@ -18,6 +18,7 @@ import structlog
 from reverie.agent.fitting import Asked, Fitting
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
+from reverie.agent.runtimes.runtime import ReadyTurn
 from reverie.context.budget import prompt_budget
 from reverie.context.compaction.budget import Load
 from reverie.context.contract import EngineMessage, EngineSession
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from reverie.agent.compaction import Compactor
-    from reverie.agent.runtimes.chat import ChatRuntime, Reply
+    from reverie.agent.runtimes.runtime import Reply, Runtime
     from reverie.context.fragments import Fragment, FragmentReader
     from reverie.engines.runtime import Engines
     from reverie.llm.tokens import TokenEstimator
@@ -86,7 +87,7 @@ class TurnRunner:
         tools: MemoryTools,
         fragments: FragmentReader,
         workspace: Callable[[str], Path],
-        runtime: ChatRuntime,
+        runtimes: Callable[[str], Runtime],
         estimator: TokenEstimator,
         settings: TurnSettings,
         follow_up: Callable[[], None],
@@ -100,7 +101,7 @@ class TurnRunner:
         self._tools = tools
         self._fragments = fragments
         self._workspace = workspace
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._estimator = estimator
         self._settings = settings
         self._follow_up = follow_up
@@ -180,13 +181,14 @@ class TurnRunner:
         request = begun.turn.request
         notes = await self._plugins.turn_starts(begun.turn, history_messages=begun.input_seq - 1)
         settings = self._settings
-        room = int(prompt_budget(self._window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
+        runtime = self._runtimes(begun.session.agent)
+        room = int(prompt_budget(self._window_of(runtime), settings.output_tokens) * FRAGMENTS_SHARE)
         fragments = fit(fragments, room)
         unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
         inputs = Inputs(
             fragments=fragments,
             client_instructions=request.instructions,
-            tools=(*self._runtime.offered_tools(request), *request.client_tools),
+            tools=(*runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
             recalled=tuple(unseen[: settings.recall_hits]),
@@ -198,7 +200,7 @@ class TurnRunner:
         def limits() -> Limits:
             output = _output_tokens(request, settings)
             return Limits(
-                self._window_tokens, output, settings.recall_tokens_max, messages=settings.history_messages_max
+                self._window_of(runtime), output, settings.recall_tokens_max, messages=settings.history_messages_max
             )
 
         session = EngineSession(begun.session.id, begun.session.key, begun.session.agent)
@@ -206,13 +208,16 @@ class TurnRunner:
             begun.session,
             inputs,
             engine=self._engines.of(session),
-            asked=Asked(settings.citations, request.model_override or self._runtime.model, begun.compacted),
+            asked=Asked(settings.citations, request.model_override or runtime.model, begun.compacted),
             turns=self._turns,
             compactor=self._compactor,
             estimator=self._estimator,
             limits=limits,
             guard=LoopGuard(armed=begun.compacted),
         )
+
+    def _window_of(self, runtime: Runtime) -> int:
+        return self._window_tokens if runtime.window_tokens is None else runtime.window_tokens
 
     def _learn_window(self, tokens: int) -> None:
         """A server said how much its model takes: less than configured is believed until the next start."""
@@ -238,10 +243,18 @@ class TurnRunner:
         recovery = OverflowRecovery(
             context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
         )
-        tools = self._tool_runner(begun.turn, begun)
-        reply = await self._runtime.respond(
-            begun.turn.request, context, found, emit, tools, steered, shrink=recovery, guard=fitting.guard
+        ready = ReadyTurn(
+            begun=begun,
+            context=context,
+            summary=fitting.summary,
+            found=found,
+            emit=emit,
+            run_tool=self._tool_runner(begun.turn, begun),
+            steered=steered,
+            shrink=recovery,
+            guard=fitting.guard,
         )
+        reply = await self._runtimes(begun.session.agent).answer(ready)
         # What the server counted was not the assembled prompt then: nothing is learned from it.
         return replace(reply, prompt_tokens_first=0) if recovery.attempts else reply
 
@@ -264,7 +277,9 @@ class TurnRunner:
         With what the caller is told come the answer's messages, with their numbers in the transcript.
         """
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
-        finish = self._turns.finish(turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last)
+        finish = self._turns.finish(
+            turn, reply.records, finished, prompt_tokens_last=reply.prompt_tokens_last, also=reply.also
+        )
         first_seq, _ = await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)

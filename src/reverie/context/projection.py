@@ -66,6 +66,9 @@ INPUT_OMITTED = "[input omitted]"
 CONTENT_OMITTED = "[content omitted]"
 IMAGE_OMITTED = "[image omitted]"
 
+HISTORY = ("history:", "engine:")
+"""How the origin of a piece begins that is part of the conversation before the new input."""
+
 _ROLE_LINE = re.compile(r"^\[(user|assistant|system|tool)\]$", re.MULTILINE)
 
 
@@ -148,14 +151,14 @@ def part_chars(chars_max: int) -> int:
 
 
 def bootstrap_of(context: PromptContext) -> Bootstrap:
-    """A prompt of the built-in engine, parted into what a thread is told once and what this turn says."""
+    """A prompt, parted into what a thread is told once and what this turn says."""
     prefix = context.pieces[: context.stable_pieces]
     rest = context.pieces[context.stable_pieces :]
-    asked = [piece for piece in rest if not piece.origin.startswith("history:") and piece.origin != "unanswered"]
+    asked = [piece for piece in rest if not piece.origin.startswith(HISTORY) and piece.origin != "unanswered"]
     assert asked, "a prompt ends with its input"
     return Bootstrap(
         instructions="\n\n".join(piece.message.text for piece in prefix),
-        history=tuple(_seen(piece) for piece in rest if piece.origin.startswith("history:")),
+        history=tuple(_seen(piece) for piece in rest if piece.origin.startswith(HISTORY)),
         prompt=as_one([piece.message for piece in asked]),
         said="\n\n".join(piece.message.text for piece in asked if piece.origin == "message"),
         parts={_part_name(piece.origin): piece.message.text for piece in prefix},
@@ -163,7 +166,9 @@ def bootstrap_of(context: PromptContext) -> Bootstrap:
 
 
 def _seen(piece: PromptPiece) -> Seen:
-    return Seen(int(piece.origin.removeprefix("history:")), piece.message)
+    """A piece of the history; what an engine made up itself has no number, and is never new to a thread."""
+    kind, _, number = piece.origin.partition(":")
+    return Seen(int(number) if kind == "history" else 0, piece.message)
 
 
 def _part_name(origin: str) -> str:

@@ -190,14 +190,8 @@ class BindingStore:
 
     async def release(self, held: Held) -> None:
         """This process is done with the thread. What another one has by now is not touched."""
-
-        def work(tx: Transaction) -> None:
-            mine = {"session_id": held.session_id, "fence": held.fence, "holder": held.holder}
-            if tx.execute("release_binding", **mine):
-                tx.execute("drop_vacancy", session_id=held.session_id)
-
         if not held.elsewhere:
-            await self._database.write(work)
+            await self._database.write(lambda tx: released(tx, held))
 
     # -- from elsewhere --------------------------------------------------------------------------------------------
 
@@ -284,6 +278,13 @@ def finished_on(tx: Transaction, held: Held, through: int, tokens: ThreadTokens 
         now=now_ms,
     )
     return changed == 1
+
+
+def released(tx: Transaction, held: Held) -> None:
+    """As `BindingStore.release`, in a transaction of others."""
+    mine = {"session_id": held.session_id, "fence": held.fence, "holder": held.holder}
+    if not held.elsewhere and tx.execute("release_binding", **mine):
+        tx.execute("drop_vacancy", session_id=held.session_id)
 
 
 def cleared(tx: Transaction, session_id: str, thread_id: str, reason: str, now_ms: int) -> bool:

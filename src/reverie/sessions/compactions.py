@@ -353,6 +353,25 @@ class Compactions:
             )
         )
 
+    async def native_boundary(self, key: str, session_id: str) -> int:
+        """Up to which message the conversation was in memory when its native thread was last compacted; 0: never."""
+        found = await self._database.read(lambda tx: tx.value("native_boundary", key=key, session_id=session_id))
+        return int(found or 0)
+
+    async def mark_native_boundary(self, session_id: str, first_seq: int, last_seq: int, flushed_to: str) -> None:
+        """A native thread was compacted: those who follow the session hear of it, and the next one begins there."""
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda tx: tx.execute(
+                "add_native_boundary",
+                session_id=session_id,
+                first_seq=first_seq,
+                last_seq=last_seq,
+                flushed_to=flushed_to,
+                now=now,
+            )
+        )
+
     async def outdate(self, session_id: str) -> None:
         """What is being prepared for a session is of no use any more: it ended."""
         await self._database.write(

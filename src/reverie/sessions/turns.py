@@ -32,7 +32,7 @@ from reverie.sessions.tree import mark_ended
 from reverie.types import Message, SessionKey, ToolCall, Turn, TurnRequest, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from reverie.clock import Clock
     from reverie.errors import ReverieError
@@ -272,13 +272,28 @@ class TurnStore:
 
         return await self._database.write(work)
 
+    async def give_back(self, carrier: Turn, turns: Sequence[Turn]) -> None:
+        """Turns that were to enter a running one and did not wait again: they are answered by themselves."""
+
+        def work(tx: Transaction) -> None:
+            for turn in turns:
+                tx.execute("give_back_turn", id=turn.id, carrier_id=carrier.id)
+
+        await self._database.write(work)
+
     async def finish(
-        self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished, *, prompt_tokens_last: int = 0
+        self,
+        turn: Turn,
+        replies: Sequence[RecordedMessage],
+        finished: TurnFinished,
+        *,
+        prompt_tokens_last: int = 0,
+        also: Callable[[Transaction, int], None] | None = None,
     ) -> int:
         """The turn is answered, and those it carries with it: their messages and their end, in one commit.
 
-        Returns the number of the first message added.
-        `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
+        Returns the number of the first message added. `prompt_tokens_last` is what the prompt of the last call took, as
+        the server counted it; 0: it did not say. `also` is done in the same commit, with the last message's number.
         """
         now = self._clock.now_ms()
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
@@ -296,7 +311,10 @@ class TurnStore:
             tx.execute("end_turn", id=turn.id, reply=reply, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
             touch(tx, turn.session_id, turn, now)
-            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, first + len(replies) - 1)
+            last = first + len(replies) - 1
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, last)
+            if also is not None:
+                also(tx, last)
             return first
 
         return await self._database.write(work)

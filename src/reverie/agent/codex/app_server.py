@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reverie import __version__
 from reverie.agent.codex.approvals import answer_to
 from reverie.agent.codex.process import ChildProcess
 from reverie.agent.codex.protocol import UNREAD, parse_notification, parse_thread
@@ -123,7 +123,7 @@ class AppServerStatistics:
 
 
 class AppServer:
-    """The app-server of one agent, started with first use. Leave it with `aclose`.
+    """The app-server of one agent, started with first use. Leave it with `aclose`. `version` is ours.
 
     A server that was idle for a long time and one that died are the same to a caller: the next request starts one.
     """
@@ -134,6 +134,7 @@ class AppServer:
         clock: Clock,
         *,
         approvals: Approvals = "deny",
+        version: str = "0",
         hide: Callable[[str], str] = str,
     ) -> None:
         self._approvals: Approvals = approvals
@@ -141,7 +142,7 @@ class AppServer:
         self._unread = 0
         self._process = ChildProcess(
             launch,
-            greet=_greet,
+            greet=partial(_greet, version),
             notified=self._notified,
             asked=self._asked,
             ended=self._ended,
@@ -297,9 +298,9 @@ class AppServer:
                 subscription.tell(CodexDiedError(why))
 
 
-async def _greet(connection: RpcConnection) -> None:
+async def _greet(version: str, connection: RpcConnection) -> None:
     """What a connection begins with."""
-    client = {"name": "reverie", "title": "Reverie", "version": __version__}
+    client = {"name": "reverie", "title": "Reverie", "version": version}
     capabilities = {"experimentalApi": False, "requestAttestation": False, "optOutNotificationMethods": list(UNREAD)}
     greeting = {"clientInfo": client, "capabilities": capabilities}
     await connection.request("initialize", greeting, within_s=REQUEST_S)

@@ -10,13 +10,16 @@ Secrets stand in none of its files: a key is named by the variable that holds it
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from reverie.agent.codex.process import Command
 from reverie.config import PRIVATE
@@ -39,6 +42,7 @@ PACKAGE = "codex_cli_bin"
 MISSING = "Codex is not installed: `pip install 'reverie[codex]'`, or name its program in agents.NAME.codex.binary."
 TOOL_S = 60
 TOOLS_START_S = 10
+DOOR_LOOK_S = 0.05
 
 QUIET: JsonObject = {
     "check_for_update_on_startup": False,
@@ -75,13 +79,26 @@ class MemoryDoor:
     url: str
     token: str | None = None
 
-    @property
-    def host(self) -> tuple[str, int]:
-        """What to connect to."""
-        from urllib.parse import urlsplit
 
-        parts = urlsplit(self.url)
-        return parts.hostname or "", parts.port or 80
+async def opened(door: MemoryDoor, within_s: float) -> bool:
+    """Whether something listens at the door, or does within so many seconds."""
+    parts = urlsplit(door.url)
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+                    writer.close()
+                    return True
+                await asyncio.sleep(DOOR_LOOK_S)
+    except TimeoutError:
+        return False
+
+
+def session_headers(agent: str, session_key: str) -> dict[str, str]:
+    """For whom a thread's calls of our tools run, as headers."""
+    key = session_key if session_key.isascii() else quote(session_key, safe="/:@!$&'()*+,;=?#[]{}|<> ")
+    return {"x-reverie-agent-id": agent, "x-reverie-session-key": key}
 
 
 def codex_settings(config: CodexConfig, *, with_key: bool, door: MemoryDoor | None, agent: str) -> JsonObject:

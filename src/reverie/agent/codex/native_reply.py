@@ -22,7 +22,7 @@ from reverie.agent.codex.protocol import (
     UsageTold,
     UserItem,
 )
-from reverie.agent.runtimes.reply import BETWEEN_ROUNDS, Reply, input_records
+from reverie.agent.runtimes.runtime import BETWEEN_ROUNDS, Reply, input_records
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
 from reverie.sessions.transcript import RecordedMessage
 from reverie.types import Message, ThreadTokens, ToolCall, Usage
@@ -40,8 +40,11 @@ OUTPUT_CHARS_MAX = 8_000
 
 @dataclass(slots=True)
 class NativeReply:
-    """The reply so far. `consumed` gives the turns whose messages bear a name; `total_before` is what is known of the
-    thread's usage before this turn."""
+    """The reply so far.
+
+    `consumed` gives the turns whose messages bear a name; `total_before` is what is known of the thread's usage before
+    this turn.
+    """
 
     client_id: str
     consumed: Callable[[str | None], Sequence[Turn]]

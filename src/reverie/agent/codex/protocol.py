@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from reverie.context.threads import says_overflow
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,7 +28,6 @@ INPUT_CHARS_MAX = 1 << 20
 TurnStatus = Literal["completed", "interrupted", "failed", "inProgress"]
 ThreadActivity = Literal["notLoaded", "idle", "systemError", "active"]
 
-_OVERFLOW = re.compile(r"ran out of room|context window|context length|maximum context|too many tokens", re.IGNORECASE)
 _INVALID_IMAGE = re.compile(r"invalid image|not represent a valid image|image poisoning", re.IGNORECASE)
 _ACTIVE_WRITER = re.compile(r"already has an active writer", re.IGNORECASE)
 
@@ -165,7 +166,7 @@ class TurnFailure:
     @property
     def overflow(self) -> bool:
         """The thread does not fit the model's window."""
-        return self.kind == "contextWindowExceeded" or bool(_OVERFLOW.search(self.message))
+        return self.kind == "contextWindowExceeded" or says_overflow(self.message)
 
     @property
     def invalid_image(self) -> bool:

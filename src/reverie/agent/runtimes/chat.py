@@ -8,16 +8,16 @@ a prompt too large is asked again with a smaller one; what this turn has done so
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.agent.runtimes.runtime import BETWEEN_ROUNDS, Fitted, Reply, input_records
 from reverie.context.compaction.estimate import with_short_results
 from reverie.errors import UpstreamRefusedError
 from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
 from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
-from reverie.sessions.replay import input_start
 from reverie.sessions.transcript import RecordedMessage
 from reverie.types import Message, Usage, as_one
 
@@ -25,50 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from reverie.agent.loop_guard import LoopGuard
+    from reverie.agent.runtimes.runtime import ReadyTurn, Shrink
     from reverie.context.contract import Capability
     from reverie.llm.client import Model
-    from reverie.llm.overflow import Overflow
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
+    from reverie.types import JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
 log = structlog.get_logger(__name__)
-
-BETWEEN_ROUNDS = "\n\n"
-"""Where the model says something, uses a tool of ours and goes on speaking, the client's reply shows two paragraphs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a turn: messages for the transcript, and what the client is told."""
-
-    records: tuple[RecordedMessage, ...]
-    text: str
-    tool_calls: tuple[ToolCall, ...]
-    finish_reason: FinishReason
-    usage: Usage
-    prompt_tokens_first: int
-    model: str
-    prompt_tokens_last: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A prompt that was made smaller: its context, and to how many characters tool results are cut (None: whole)."""
-
-    context: PromptContext
-    result_chars_max: int | None = None
-
-
-class Shrink(Protocol):
-    """How a prompt that was too large is made smaller."""
-
-    async def __call__(self, over: Overflow, sent: tuple[Message, ...]) -> Fitted:
-        """A smaller prompt than the one that was sent.
-
-        Raises:
-            ContextTooLongError: it cannot be made smaller, or that was tried too often.
-        """
-        ...
 
 
 @dataclass(slots=True)
@@ -105,6 +68,29 @@ class ChatRuntime:
     def model(self) -> str:
         """What answers, unless a request asks for another."""
         return self._model.name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it does for a context engine."""
+        return CAPABILITIES
+
+    @property
+    def window_tokens(self) -> int | None:
+        """As the upstream's."""
+        return None
+
+    async def answer(self, turn: ReadyTurn) -> Reply:
+        """The reply to a turn; see `respond`."""
+        return await self.respond(
+            turn.request,
+            turn.context,
+            turn.found,
+            turn.emit,
+            turn.run_tool,
+            turn.steered,
+            shrink=turn.shrink,
+            guard=turn.guard,
+        )
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
         """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""
@@ -169,7 +155,7 @@ class ChatRuntime:
                     guard.saw(tool, result)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
-            conversation.records.extend(_input_records(await steered()))
+            conversation.records.extend(input_records(await steered()))
         raise AssertionError("the last round offers no tools of ours, so it returns")
 
     async def _call(
@@ -208,16 +194,6 @@ class ChatRuntime:
                     conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
                     return event, "".join(parts)
         raise AssertionError("a model's last event is Completed")
-
-
-def _input_records(turns: Sequence[Turn]) -> list[RecordedMessage]:
-    """What the messages that enter the running turn bring to the conversation: sent as one, each with its own turn."""
-    brought = [
-        RecordedMessage(message, turn_id=turn.id)
-        for turn in turns
-        for message in turn.request.messages[input_start(turn.request.messages) :]
-    ]
-    return [replace(record, joined=True) for record in brought[:-1]] + brought[-1:]
 
 
 def _sent(records: Sequence[RecordedMessage]) -> tuple[Message, ...]:

@@ -51,6 +51,11 @@ UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state I
 UPDATE turns SET state = 'running', started_at = :now, carrier_id = :carrier_id
 WHERE id = :id AND state IN ('accepted', 'queued');
 
+-- name: give_back_turn
+-- The turn did not enter the one that carried it after all, and waits again; one that has ended is left alone.
+UPDATE turns SET state = 'queued', started_at = NULL, carrier_id = NULL
+WHERE id = :id AND carrier_id = :carrier_id AND state = 'running';
+
 -- name: end_turn
 -- The turn is over. Its request is in the transcript by now and is not kept twice.
 UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
@@ -430,6 +435,18 @@ RETURNING state;
 -- What was being prepared for a session is of no use any more.
 UPDATE compactions SET state = 'stale', error = :error
 WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND id <> :but;
+
+-- name: native_boundary
+-- Up to which message a session's conversation was in memory when its native thread was last compacted.
+SELECT data ->> 'through' FROM session_events
+WHERE session_key = :key AND kind = 'thread.compacted' AND data ->> 'session' = :session_id ORDER BY id DESC LIMIT 1;
+
+-- name: add_native_boundary
+-- The native thread of a session was compacted, and what was said up to a message is in memory.
+INSERT INTO session_events (session_key, at, kind, data)
+SELECT key, :now, 'thread.compacted',
+       json_object('session', id, 'first', :first_seq, 'through', :last_seq, 'memory', :flushed_to)
+FROM sessions WHERE id = :session_id;
 
 -- name: find_ready_compaction
 -- The summary that waits to be adopted by a session.
