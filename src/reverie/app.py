@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.agent.codex.home import MemoryDoor
+    from reverie.agent.codex.process import Launch
     from reverie.agent.runtimes.runtime import Runtime
     from reverie.context.contract import Capability
     from reverie.llm.client import Model
@@ -397,8 +398,11 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
     memory_door: MemoryDoor | None = None,
+    codex: Launch | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. `memory_door`: where Codex finds our memory tools.
+    """Open a home and serve turns until the block is left.
+
+    `memory_door` is where Codex finds our memory tools; `codex` takes the place of the installed Codex.
 
     Raises what `open_memory`, `open_plugins`, `open_engines` and `open_codex` raise.
     """
@@ -425,18 +429,18 @@ async def open_app(
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
         engines: Engines
-        codex: dict[str, CodexRuntime]
+        threaded: dict[str, CodexRuntime]
 
         def owned(agent: str) -> bool:
-            return agent in codex or engines.owns_compaction(agent)
+            return agent in threaded or engines.owns_compaction(agent)
 
         compactor = _compactor(opened, model, compactions, bell, plugins, owned)
         estimator = TokenEstimator()
-        codex = await _codex_runtimes(opened, compactor, memory_door, stack)
+        threaded = await _codex_runtimes(opened, compactor, memory_door, codex, stack)
         chat = _chat_runtime(opened, model)
 
         def runtime_of(agent: str) -> Runtime:
-            return codex.get(agent, chat)
+            return threaded.get(agent, chat)
 
         engines = await stack.enter_async_context(
             open_engines(
@@ -582,7 +586,7 @@ def _chat_runtime(opened: OpenMemory, model: Model) -> ChatRuntime:
 
 
 async def _codex_runtimes(
-    opened: OpenMemory, compactor: Compactor, door: MemoryDoor | None, stack: AsyncExitStack
+    opened: OpenMemory, compactor: Compactor, door: MemoryDoor | None, launch: Launch | None, stack: AsyncExitStack
 ) -> dict[str, CodexRuntime]:
     """The runtimes of the agents that run on Codex. What they started ends with the stack."""
     config, runtimes = opened.config, dict[str, CodexRuntime]()
@@ -602,6 +606,7 @@ async def _codex_runtimes(
             opened.clock,
             door=door if tools else None,
             thread_compacted=compactor.thread_compacted,
+            launch=launch,
         )
         stack.push_async_callback(runtime.server.aclose)
     return runtimes

@@ -9,6 +9,8 @@
     fake.calls                                           # every request as (method, params), over all children
 
 What is not scripted is answered as a server would that has nothing to do: threads and turns get ids, the rest `{}`.
+With turns that are played (`fake.play(Played("Hello"), …)`), each `turn/start` is followed by its events: the message
+becomes an item, the answer comes, the turn ends; an interrupt ends it early.
 """
 
 from __future__ import annotations
@@ -64,6 +66,25 @@ class Garbage:
 Scripted = Result | Refuse | Silence | Death | Garbage
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What happens in a turn: the message becomes an item, then `items`, the answer, its usage, the end.
+
+    Not `accepted`: the message never becomes one. `dies_with` ends the child after that. `held_by` keeps the turn from
+    ending; messages that are sent into it meanwhile are `consumed`, or not. `error` is what it fails with.
+    """
+
+    text: str = "Hello from Codex."
+    accepted: bool = True
+    items: tuple[JsonObject, ...] = ()
+    error: JsonObject | None = None
+    tokens: int = 100
+    window: int | None = 258_400
+    held_by: asyncio.Event | None = None
+    consumed: bool = True
+    dies_with: int | None = None
+
+
 class FakeAppServer:
     """What is started, and what its children are asked. With `broken` nothing can be started."""
 
@@ -71,6 +92,8 @@ class FakeAppServer:
         self.children: list[FakeChild] = []
         self.calls: list[tuple[str, JsonObject]] = []
         self.broken = broken
+        self.played: deque[Played] = deque()
+        self.plays = False
         self._script: dict[str, deque[Scripted | Callable[[JsonObject], Scripted]]] = {}
         self._threads = self._turns = 0
 
@@ -90,6 +113,11 @@ class FakeAppServer:
     def then(self, method: str, *answers: Scripted | Callable[[JsonObject], Scripted]) -> None:
         """Answer the next calls of a method so; a function is given the call's parameters."""
         self._script.setdefault(method, deque()).extend(answers)
+
+    def play(self, *turns: Played) -> None:
+        """Play the next turns so; later ones in the usual way."""
+        self.plays = True
+        self.played.extend(turns)
 
     def called(self, method: str) -> list[JsonObject]:
         """The parameters of each call of a method."""
@@ -129,6 +157,9 @@ class FakeChild:
         self._server = server
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._read = b""
+        self._playing: dict[str, asyncio.Task[None]] = {}
+        self._consuming: set[str] = set()
+        self._total = 0
 
     @property
     def stdin(self) -> FakeChild:
@@ -192,6 +223,8 @@ class FakeChild:
         """End."""
         if self.alive:
             self._exit.set_result(code)
+            for playing in self._playing.values():
+                playing.cancel()
             self.stdout.feed_eof()
             self.stderr.feed_eof()
 
@@ -199,9 +232,59 @@ class FakeChild:
         if "method" not in message:
             self.answers.append(message)
         elif "id" in message:
-            self._answer(message["id"], self._server.answer(message["method"], message.get("params") or {}))
+            method: str = message["method"]
+            params: JsonObject = message.get("params") or {}
+            scripted = self._server.answer(method, params)
+            self._answer(message["id"], scripted)
+            if self._server.plays and isinstance(scripted, Result):
+                self._react(method, params, scripted.result)
         else:
             self._server.calls.append((message["method"], {}))
+
+    def _react(self, method: str, params: JsonObject, result: JsonObject) -> None:
+        """Play what follows a call that worked."""
+        thread: str = params.get("threadId", "")
+        match method:
+            case "turn/start":
+                played = self._server.played.popleft() if self._server.played else Played()
+                turn: str = result["turn"]["id"]
+                playing = self._play(played, thread, turn, params["clientUserMessageId"])
+                self._playing[thread] = asyncio.create_task(playing)
+            case "turn/steer" if thread in self._consuming:
+                self.say("item/completed", item_params(thread, params["expectedTurnId"],
+                                                       user_item(params["clientUserMessageId"])))  # fmt: skip
+            case "turn/interrupt" if (playing := self._playing.pop(thread, None)) is not None:
+                playing.cancel()
+                self.say("turn/completed", ended_params(thread, params["turnId"], "interrupted"))
+            case _:
+                pass
+
+    async def _play(self, played: Played, thread: str, turn: str, client_id: str) -> None:
+        self.say("turn/started", {"threadId": thread, "turn": {"id": turn}})
+        if played.accepted:
+            self.say("item/completed", item_params(thread, turn, user_item(client_id)))
+        if played.dies_with is not None:
+            self.die(played.dies_with)
+            return
+        for item in played.items:
+            self.say("item/started", item_params(thread, turn, {**item, "status": "inProgress"}))
+            self.say("item/completed", item_params(thread, turn, item))
+        if played.error is None:
+            delta = {"threadId": thread, "turnId": turn, "itemId": f"said-{turn}", "delta": played.text}
+            self.say("item/agentMessage/delta", delta)
+        if played.held_by is not None:
+            if played.consumed:
+                self._consuming.add(thread)
+            await played.held_by.wait()
+        if played.error is None:
+            said = {"type": "agentMessage", "id": f"said-{turn}", "text": played.text}
+            self.say("item/completed", item_params(thread, turn, said))
+            self._total += played.tokens
+            self.say("thread/tokenUsage/updated", usage_params(thread, turn, played, self._total))
+        self._consuming.discard(thread)
+        self._playing.pop(thread, None)
+        status = "completed" if played.error is None else "failed"
+        self.say("turn/completed", ended_params(thread, turn, status, played.error))
 
     def _answer(self, number: int, scripted: Scripted) -> None:
         match scripted:
@@ -227,6 +310,13 @@ class FakeChild:
 def thread_result(thread_id: str, *, model: str = "fake-model", status: str = "idle") -> JsonObject:
     """The answer to whatever gives a thread."""
     return {"thread": {"id": thread_id, "status": {"type": status}, "path": None}, "model": model}
+
+
+def usage_params(thread_id: str, turn_id: str, played: Played, total: int) -> JsonObject:
+    """The parameters of `thread/tokenUsage/updated`."""
+    last = {"totalTokens": played.tokens, "inputTokens": played.tokens - 10, "cachedInputTokens": 5, "outputTokens": 10}
+    usage = {"last": last, "total": {**last, "totalTokens": total}, "modelContextWindow": played.window}
+    return {"threadId": thread_id, "turnId": turn_id, "tokenUsage": usage}
 
 
 def item_params(thread_id: str, turn_id: str, item: JsonObject) -> JsonObject:

@@ -58,6 +58,7 @@ class NativeReply:
     _records: list[RecordedMessage] = field(default_factory=list[RecordedMessage])
     _said: list[str] = field(default_factory=list[str])
     _speaking: dict[str, str] = field(default_factory=dict[str, str])
+    _recorded: dict[str, int] = field(default_factory=dict[str, int])
     _usage: Usage = field(default_factory=Usage)
 
     @property
@@ -121,9 +122,8 @@ class NativeReply:
         shown = self._speaking.get(item.id, "")
         if item.text.startswith(shown) and len(item.text) > len(shown):
             yield self._say(item.id, item.text[len(shown) :])
-        self._speaking.pop(item.id, None)
-        if item.text:
-            self._records.append(RecordedMessage(Message("assistant", item.text), visible=False))
+        self._speaking[item.id] = item.text
+        self._leave(item.id)
 
     def _used(self, tool: ToolItem) -> ToolFinished:
         call = _call(tool)
@@ -148,10 +148,16 @@ class NativeReply:
             self._records += input_records(entered)
 
     def _leave_unfinished(self) -> None:
-        """What was begun to be said and broken off was shown, so it stays."""
-        for text in self._speaking.values():
+        """What was begun to be said was shown, so it stands where it was said, also if it is broken off."""
+        for item_id in self._speaking:
+            self._leave(item_id)
+
+    def _leave(self, item_id: str) -> None:
+        """What of an item is not in the transcript yet joins it."""
+        text = self._speaking[item_id][self._recorded.get(item_id, 0) :]
+        self._recorded[item_id] = len(self._speaking[item_id])
+        if text:
             self._records.append(RecordedMessage(Message("assistant", text), visible=False))
-        self._speaking.clear()
 
     def _count(self, told: UsageTold, model: str) -> None:
         """Add a model call's tokens; the same figures told twice are one call."""

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.agent.codex.home import MemoryDoor
+    from reverie.agent.codex.process import Launch
     from reverie.agent.codex.protocol import Event, Item, NativeThread, TurnEnded, TurnFailure
     from reverie.agent.runtimes.runtime import ReadyTurn, Reply
     from reverie.clock import Clock
@@ -195,7 +196,8 @@ class CodexRuntime:
     def loaded_with(self, thread_id: str) -> dict[str, str] | None:
         """The parts of the instructions that a thread was loaded with by the child that runs; None: it was not."""
         starts, parts = self._loaded.get(thread_id, (0, {}))
-        return parts if starts == self.server.statistics().process.starts else None
+        process = self.server.statistics().process
+        return parts if process.pid is not None and starts == process.starts else None
 
     def note_loaded(self, thread_id: str, parts: dict[str, str]) -> None:
         """A thread is loaded. One that is loaded already keeps the instructions that it has."""
@@ -321,7 +323,10 @@ class ThreadedTurn:
         options = self._options()
         await self._runtime.door_opened()
         if decision.thread_id is not None:
-            resumed = await self._resumed(decision, expected, options)
+            knows = self._runtime.loaded_with(decision.thread_id) is not None
+            resumed = await self._resumed(
+                decision, expected, replace(options, developer_instructions=None) if knows else options
+            )
             if resumed is None:
                 return decision
             decision = resumed
@@ -540,8 +545,8 @@ class ThreadedTurn:
     def _options(self) -> ThreadOptions:
         """How the thread is started or resumed.
 
-        Its instructions are the current ones in any case: a thread that is resumed keeps those it has, and takes these
-        when it is compacted.
+        Its instructions are the current ones, also where it is resumed from the disk: it shows the model those that it
+        began with, and takes these when it is compacted. Without any, it would have none then.
         """
         codex = self._settings.codex
         config: JsonObject = {}
@@ -665,8 +670,11 @@ def open_codex(
     *,
     door: MemoryDoor | None,
     thread_compacted: Callable[[str], None],
+    launch: Launch | None = None,
 ) -> CodexRuntime:
-    """The runtime of one agent, with a Codex home below `home`; nothing is started yet. Files are written: on a thread.
+    """The runtime of one agent, whose Codex has its home at `home`; nothing is started yet.
+
+    Files are written: call it on a thread. `launch` takes the place of the installed Codex.
 
     Raises:
         ConfigError: Codex is not installed.
@@ -675,8 +683,8 @@ def open_codex(
     codex = settings.codex
     key = read_secret(codex.api_key_env, codex.api_key_file) if codex.base_url is not None else None
     try:
-        command = prepare(home, settings.agent, codex, key=key, door=door)
+        launch = launch or prepare(home, settings.agent, codex, key=key, door=door)
     except CodexUnavailableError as error:
         raise ConfigError(f"agents.{settings.agent}.runtime", "codex", str(error)) from error
-    server = AppServer(command, clock, approvals=codex.approvals, version=version("reverie"), hide=redacted)
+    server = AppServer(launch, clock, approvals=codex.approvals, version=version("reverie"), hide=redacted)
     return CodexRuntime(settings, server, stores, clock, door=door, thread_compacted=thread_compacted)
