@@ -3,7 +3,8 @@
 It asks nobody for updates, sends no telemetry, and loads nothing from the network: no plugins, no apps, no connectors.
 What Reverie does, it does not do a second time: the workspace's AGENTS.md is told as a fragment, memory is ours, goals
 that run by themselves are off. A message that enters a turn waits for the end of what the model is saying, so that
-nothing is lost of it.
+nothing is lost of it. A first turn waits for our tools: they stand before everything else in a prompt, so a thread that
+got them later would have no prefix in any cache.
 
 Secrets stand in none of its files: a key is named by the variable that holds it.
 """
@@ -52,6 +53,7 @@ QUIET: JsonObject = {
     "web_search": "disabled",
     "project_doc_max_bytes": 0,
     "include_apps_instructions": False,
+    "mcp_optional_startup_grace_ms": 1_000 * TOOLS_START_S,
     "skills": {"include_instructions": False, "bundled": {"enabled": False}},
     "shell_environment_policy": {"inherit": "core"},
     "features": {
