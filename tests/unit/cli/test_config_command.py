@@ -46,7 +46,7 @@ def test_every_setting_is_listed_and_explained(home: Home) -> None:
         fields += [f"{section}.{name}" for name in inner if name not in tables]
         fields += [f"{section}.{table}.{name}" for table, below in tables.items() for name in below.model_fields]
     plugin = [f"plugins.diary.{name}" for name in PluginConfig.model_fields]
-    assert [setting.key for setting in settings] == [*fields, "agents.work.workspace", *plugin]
+    assert [setting.key for setting in settings] == [*fields, "agents.work.workspace", "agents.work.engine", *plugin]
     assert all(setting.purpose for setting in settings)
 
 

@@ -251,5 +251,6 @@ async def test_the_status() -> None:
             "state": "unknown", "sinceMs": app.clock.now_ms(), "failuresInARow": 0, "retryInMs": 0, "cause": "",
         },
         "pluginFailures": {},
+        "contextEngines": {},
         "eventLoop": None,
     }  # fmt: skip
