@@ -53,7 +53,7 @@ from reverie.sessions.retention import Retention
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.turns import TurnStore
-from reverie.status import AppStatus, upstream_condition
+from reverie.status import AppStatus, PromptCache, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -123,6 +123,7 @@ class App:
     lanes: ModelLanes
     plugins: Plugins
     engines: Engines
+    runtime: ChatRuntime
     compactor: Compactor
     compactions: Compactions
     requests: CompactionRequests
@@ -253,7 +254,15 @@ class App:
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
         engines = {engine.name: engine.quarantined for engine in self.engines.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures, engines)
+        prompts = self.runtime.figures()
+        return AppStatus(
+            inbox,
+            self.circuit.statistics(),
+            loads,
+            failures,
+            engines,
+            PromptCache(prompts.calls, prompts.prompt_tokens, prompts.cached_tokens),
+        )
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -433,7 +442,9 @@ async def open_app(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
             ),
         )
-        runner = _turn_runner(opened, model, background, plugins, compactor, engines, estimator)
+        tools = opened.tools.definitions() if config.memory.tools else ()
+        runtime = ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max)
+        runner = _turn_runner(opened, runtime, background, plugins, compactor, engines, estimator)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -458,6 +469,7 @@ async def open_app(
                 lanes=lanes,
                 plugins=plugins,
                 engines=engines,
+                runtime=runtime,
                 compactor=compactor,
                 compactions=compactions,
                 requests=CompactionRequests(
@@ -544,7 +556,7 @@ def _surroundings(
 
 def _turn_runner(
     opened: OpenMemory,
-    model: Model,
+    runtime: ChatRuntime,
     background: Background,
     plugins: Plugins,
     compactor: Compactor,
@@ -552,7 +564,6 @@ def _turn_runner(
     estimator: TokenEstimator,
 ) -> TurnRunner:
     config = opened.config
-    tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
         turns=opened.turns,
         memory=opened.memory,
@@ -560,7 +571,7 @@ def _turn_runner(
         tools=opened.tools,
         fragments=FragmentReader(),
         workspace=opened.workspaces.__getitem__,
-        runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),
+        runtime=runtime,
         estimator=estimator,
         settings=TurnSettings(
             window_tokens=config.upstream.context_tokens,

@@ -177,7 +177,8 @@ class Fitting:
         except EngineError as error:
             self._fall_back(str(error))
             return await self._fit(tokens_max)
-        context = composed(frame, view, self._state, self._estimator, self._engine.info)
+        made = composed(frame, view, self._state, self._estimator, self._engine.info)
+        context = replace(made, session_id=self._session.id)
         return _Fit(frame, view, context, room, ours)
 
     @property

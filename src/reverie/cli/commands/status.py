@@ -247,6 +247,10 @@ def live_rows(live: JsonObject) -> list[tuple[str, str]]:
     for lane, load in live["modelCalls"].items():
         waits = f", the oldest for {_seconds(load['oldestWaitMs'])}" if load["waiting"] else ""
         rows.append(("model calls", f"{lane}: {load['running']:,} running, {load['waiting']:,} waiting{waits}"))
+    cache = live.get("promptCache", {})
+    if cache.get("cachedTokens"):
+        share = 100 * cache["cachedTokens"] / max(1, cache["promptTokens"])
+        rows.append(("prompts", f"{cache['promptTokens']:,} tokens, {share:.0f} % of them kept by the model's server"))
     if (lag := live["eventLoop"]) is not None:
         rows.append(("event loop", f"late by {lag['delayP99Ms']:g} ms (p99), {lag['delayMaxMs']:g} ms at worst"))
     rows += [("plugin", f"{name} failed {count:,} times") for name, count in live["pluginFailures"].items() if count]
