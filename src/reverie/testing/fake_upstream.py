@@ -51,9 +51,10 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results. With `refuse_cache_hints` a `prompt_cache_key` or a `cache_control` is refused. `efforts` are the levels of `reasoning_effort` it takes; any other is refused. A call for the vectors of
-    more than `embedding_inputs_max` texts, or of a text that holds the words `embedding_refuses`, is refused with 400;
-    one with the words `embedding_fails_over` ends in a 500.
+    results. With `refuse_cache_hints` a `prompt_cache_key` or a `cache_control` is refused. `efforts` are the levels of
+    `reasoning_effort` it takes; any other is refused. A call for the vectors of more than `embedding_inputs_max` texts,
+    or of a text that holds the words `embedding_refuses`, is refused with 400; one with the words
+    `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -245,8 +246,9 @@ class FakeUpstream:
         """What a request has that this server does not know, as its refusal begins; None when it has nothing such."""
         if self._plan.refuse_stream_options and "stream_options" in body:
             return "stream_options: "
-        hinted = "prompt_cache_key" in body or "cache_control" in json.dumps(body.get("messages"))
-        return "" if self._plan.refuse_cache_hints and hinted else None
+        if not self._plan.refuse_cache_hints:
+            return None
+        return "" if "prompt_cache_key" in body or "cache_control" in json.dumps(body.get("messages")) else None
 
     def _refusal_of_texts(self, given: str | list[str]) -> tuple[int, bytes, str | None] | None:
         """As `_refusal`, for the texts to be embedded."""
