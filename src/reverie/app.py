@@ -24,6 +24,7 @@ from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
+from reverie.context.condensed import CondensedFragments
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
@@ -124,6 +125,7 @@ class App:
     plugins: Plugins
     engines: Engines
     runtime: ChatRuntime
+    fragments: FragmentReader
     compactor: Compactor
     compactions: Compactions
     requests: CompactionRequests
@@ -427,6 +429,9 @@ async def open_app(
                 opened.clock,
             )
         )
+        summariser = config.compaction.model
+        can_condense = summariser is not None and not isinstance(model, OfflineModel)
+        condensed = CondensedFragments(opened.state, opened.clock, model if can_condense else None, summariser)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -437,6 +442,7 @@ async def open_app(
             foreground_busy=lambda: queue.statistics().running > 0,
             compactor=compactor,
             compactions=bell,
+            condensed=condensed,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
@@ -444,7 +450,8 @@ async def open_app(
         )
         tools = opened.tools.definitions() if config.memory.tools else ()
         runtime = ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max)
-        runner = _turn_runner(opened, runtime, background, plugins, compactor, engines, estimator)
+        fragments = FragmentReader()
+        runner = _turn_runner(opened, runtime, background, plugins, compactor, engines, estimator, fragments, condensed)
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -470,6 +477,7 @@ async def open_app(
                 plugins=plugins,
                 engines=engines,
                 runtime=runtime,
+                fragments=fragments,
                 compactor=compactor,
                 compactions=compactions,
                 requests=CompactionRequests(
@@ -562,6 +570,8 @@ def _turn_runner(
     compactor: Compactor,
     engines: Engines,
     estimator: TokenEstimator,
+    fragments: FragmentReader,
+    condensed: CondensedFragments,
 ) -> TurnRunner:
     config = opened.config
     return TurnRunner(
@@ -569,7 +579,8 @@ def _turn_runner(
         memory=opened.memory,
         evidence=opened.evidence,
         tools=opened.tools,
-        fragments=FragmentReader(),
+        fragments=fragments,
+        condensed=condensed,
         workspace=opened.workspaces.__getitem__,
         runtime=runtime,
         estimator=estimator,

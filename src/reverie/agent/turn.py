@@ -22,7 +22,6 @@ from reverie.context.budget import prompt_budget
 from reverie.context.compaction.budget import Load
 from reverie.context.contract import EngineMessage, EngineSession
 from reverie.context.engine import Inputs, Limits
-from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tool_contracts import Asker
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.agent.runtimes.chat import ChatRuntime, Reply
+    from reverie.context.condensed import CondensedFragments
     from reverie.context.fragments import Fragment, FragmentReader
     from reverie.engines.runtime import Engines
     from reverie.llm.tokens import TokenEstimator
@@ -85,6 +85,7 @@ class TurnRunner:
         evidence: RecallEvidence,
         tools: MemoryTools,
         fragments: FragmentReader,
+        condensed: CondensedFragments,
         workspace: Callable[[str], Path],
         runtime: ChatRuntime,
         estimator: TokenEstimator,
@@ -99,6 +100,7 @@ class TurnRunner:
         self._evidence = evidence
         self._tools = tools
         self._fragments = fragments
+        self._condensed = condensed
         self._workspace = workspace
         self._runtime = runtime
         self._estimator = estimator
@@ -181,10 +183,10 @@ class TurnRunner:
         notes = await self._plugins.turn_starts(begun.turn, history_messages=begun.input_seq - 1)
         settings = self._settings
         room = int(prompt_budget(self._window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
-        fragments = fit(fragments, room)
-        unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
+        fitted = await self._condensed.fit(fragments, room, begun.session.prefix_fingerprints)
+        unseen = [hit for hit in found if not _is_in_view(hit, begun, fitted.seen)]
         inputs = Inputs(
-            fragments=fragments,
+            fragments=fitted.seen,
             client_instructions=request.instructions,
             tools=(*self._runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
@@ -205,6 +207,7 @@ class TurnRunner:
         return Fitting(
             begun.session,
             inputs,
+            best_fragments=fitted.best,
             engine=self._engines.of(session),
             asked=Asked(settings.citations, request.model_override or self._runtime.model, begun.compacted),
             turns=self._turns,
