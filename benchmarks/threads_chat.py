@@ -11,9 +11,9 @@ model's server is the fake one, which keeps what it was sent. Between two prompt
     changed      sent before, but behind a change
     new          the rest
 
-`cold_starts` are epochs that began within the ten turns. Before a second series MEMORY.md is edited, so that exactly one
-begins, with its first turn. `others_` is computed from the same ten turns: the same messages, but what was recalled stands in the system
-message, and the files are cut anew to the room that each turn leaves, as is commonly done.
+`cold_starts` are epochs that began within the ten turns. Before a second series MEMORY.md is edited, so that exactly
+one begins, with its first turn. `others_` is computed from the same ten turns: the same messages, but what was recalled
+stands in the system message, and the files are cut anew to the room that each turn leaves, as is commonly done.
 `--scale small` takes seconds and is for trying it out.
 """
 
