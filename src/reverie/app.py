@@ -25,6 +25,7 @@ from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
+from reverie.context.condensed import CondensedFragments
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.evidence import RecallEntries
@@ -56,7 +57,7 @@ from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
 from reverie.sessions.thread_log import ChurnRule, ThreadLog
 from reverie.sessions.turns import TurnStore
-from reverie.status import AppStatus, upstream_condition
+from reverie.status import AppStatus, PromptCache, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -131,6 +132,8 @@ class App:
     lanes: ModelLanes
     plugins: Plugins
     engines: Engines
+    runtime: ChatRuntime
+    fragments: FragmentReader
     compactor: Compactor
     compactions: Compactions
     requests: CompactionRequests
@@ -261,7 +264,15 @@ class App:
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
         engines = {engine.name: engine.quarantined for engine in self.engines.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures, engines)
+        prompts = self.runtime.figures()
+        return AppStatus(
+            inbox,
+            self.circuit.statistics(),
+            loads,
+            failures,
+            engines,
+            PromptCache(prompts.calls, prompts.prompt_tokens, prompts.cached_tokens),
+        )
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -451,6 +462,9 @@ async def open_app(
                 opened.clock,
             )
         )
+        summariser = config.compaction.model
+        can_condense = summariser is not None and not isinstance(model, OfflineModel)
+        condensed = CondensedFragments(opened.state, opened.clock, model if can_condense else None, summariser)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -461,12 +475,16 @@ async def open_app(
             foreground_busy=lambda: queue.statistics().running > 0,
             compactor=compactor,
             compactions=bell,
+            condensed=condensed,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
             ),
         )
-        runner = _turn_runner(opened, runtime_of, background, plugins, compactor, engines, estimator)
+        fragments = FragmentReader()
+        runner = _turn_runner(
+            opened, runtime_of, background, plugins, compactor, engines, estimator, fragments, condensed
+        )
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -491,6 +509,8 @@ async def open_app(
                 lanes=lanes,
                 plugins=plugins,
                 engines=engines,
+                runtime=chat,
+                fragments=fragments,
                 compactor=compactor,
                 compactions=compactions,
                 requests=CompactionRequests(
@@ -620,6 +640,8 @@ def _turn_runner(
     compactor: Compactor,
     engines: Engines,
     estimator: TokenEstimator,
+    fragments: FragmentReader,
+    condensed: CondensedFragments,
 ) -> TurnRunner:
     config = opened.config
     return TurnRunner(
@@ -627,7 +649,8 @@ def _turn_runner(
         memory=opened.memory,
         evidence=opened.evidence,
         tools=opened.tools,
-        fragments=FragmentReader(),
+        fragments=fragments,
+        condensed=condensed,
         workspace=opened.workspaces.__getitem__,
         runtimes=runtime_of,
         estimator=estimator,

@@ -10,6 +10,7 @@
     retention     once a day                       sessions that ended long ago are archived and deleted
     rebuild       when it is asked for             the index is built anew beside the live one
     compactions   a turn has ended, a request      summaries of long conversations are prepared
+    condensing    a file too long for the prompt   a model condenses it, where `compaction.model` names one
     probe         every 5 seconds                  whether the home can be written is tried out
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
+    from reverie.context.condensed import CondensedFragments
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
@@ -45,6 +47,7 @@ log = structlog.get_logger(__name__)
 TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
 COMPACTIONS_POLL_S = 60.0
+CONDENSING_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
@@ -96,6 +99,8 @@ class Background:
     compactor: Compactor | None = None
     retention: Retention | None = None
     compactions: Wake = field(default_factory=Wake)
+    condensed: CondensedFragments | None = None
+    condensing: Wake = field(default_factory=Wake)
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,6 +118,9 @@ class Background:
             loops.append(("files", self._watch_files))
         if self.compactor is not None:
             loops.append(("compactions", partial(self._compact, self.compactor)))
+        if self.condensed is not None:
+            self.condensed.on_waiting(self.condensing.ring)
+            loops.append(("condensing", partial(self._condense, self.condensed)))
         if self.retention is not None:
             loops.append(("retention", partial(self._retire, self.retention)))
         if self.probe is not None:
@@ -200,6 +208,11 @@ class Background:
         while True:
             again_s = await compactor.work()
             await self.compactions.heard(COMPACTIONS_POLL_S if again_s is None else max(0.0, again_s))
+
+    async def _condense(self, condensed: CondensedFragments) -> None:
+        while True:
+            await condensed.work()
+            await self.condensing.heard(CONDENSING_POLL_S)
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

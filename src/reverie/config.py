@@ -111,6 +111,11 @@ class UpstreamConfig(Section):
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
+    cache_hints: Literal["auto", "openai", "anthropic", "off"] = Field(
+        default="auto",
+        description="What helps the server find the beginning of a prompt again: `openai` sends `prompt_cache_key`, "
+        "`anthropic` marks parts with `cache_control`, `auto` goes by its host.",
+    )
     detect: bool = Field(
         default=True, description="With no base_url: look for Ollama, llama.cpp, LM Studio on their ports."
     )

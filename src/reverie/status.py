@@ -45,6 +45,15 @@ def _no_lanes() -> Mapping[str, LaneLoad]:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCache:
+    """Calls of the model since the start: the tokens of their prompts, and how many its server had kept."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     """The inbox, the model calls by lane, the model's server, how often each plugin failed, context engines of others.
 
@@ -57,6 +66,7 @@ class AppStatus:
     lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
     engines: Mapping[str, str] = field(default_factory=dict[str, str])
+    prompts: PromptCache = field(default_factory=PromptCache)
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -76,6 +86,11 @@ class AppStatus:
                 "cause": self.circuit.cause,
             },
             "pluginFailures": dict(self.plugin_failures),
+            "promptCache": {
+                "calls": self.prompts.calls,
+                "promptTokens": self.prompts.prompt_tokens,
+                "cachedTokens": self.prompts.cached_tokens,
+            },
             "contextEngines": {
                 name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
             },
@@ -90,6 +105,8 @@ class AppStatus:
             yield Gauge("model_calls_running", "Model calls under way.", load.running, label)
             yield Gauge("model_calls_waiting", "Model calls in line.", load.waiting, label)
             yield Gauge("model_calls_oldest_wait_seconds", "Wait of the first in line.", load.oldest_wait_s, label)
+        yield Gauge("prompt_tokens", "Tokens of prompts, as the model's server counted.", self.prompts.prompt_tokens)
+        yield Gauge("prompt_tokens_cached", "Of these, what it had kept.", self.prompts.cached_tokens)
         for state in CIRCUIT_STATES:
             held = float(self.circuit.state == state)
             yield Gauge("upstream_circuit", "1 for how the model's server seems to do.", held, (("state", state),))

@@ -211,6 +211,10 @@ class Projection:
     fingerprint: str = ""
 
 
+TAIL_ORIGINS = frozenset({"recall", "note", "message"})
+"""What stands at the end of a prompt, and in no later one as it stands there."""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptContext:
     """The assembled view of a conversation for one model call.
@@ -218,7 +222,8 @@ class PromptContext:
     `pieces` in the order sent; the first `stable_pieces` of them are the prefix that stays byte-identical until
     `epoch` changes. `fingerprints` name the parts of the prefix; `epoch_reason` says why it last changed.
     `history_start` is the first transcript number still in view. `recalled` are the memories quoted at the tail.
-    `engine` is the id of the context engine whose view it shows, `projection` what that one says of it.
+    `engine` is the id of the context engine whose view it shows, `projection` what that one says of it. `session_id`
+    is the session it is for.
     """
 
     pieces: tuple[PromptPiece, ...]
@@ -232,6 +237,7 @@ class PromptContext:
     recalled: tuple[SearchHit, ...] = ()
     engine: str = "builtin"
     projection: Projection = field(default_factory=Projection)
+    session_id: str = ""
 
     def messages(self) -> tuple[Message, ...]:
         """What is sent to the model: joined pieces become one message, with the images of all of them."""
@@ -243,6 +249,15 @@ class PromptContext:
                 sent.append(as_one(parts))
                 parts = []
         return tuple(sent)
+
+    def lasting_messages(self) -> int:
+        """How many of the messages that are sent the next turn's prompt begins with, too: all before the tail."""
+        lasting = 0
+        for piece in self.pieces:
+            if piece.origin.split(":", maxsplit=1)[0] in TAIL_ORIGINS:
+                break
+            lasting += not piece.joined
+        return lasting
 
 
 def as_one(parts: Sequence[Message]) -> Message:

@@ -42,3 +42,17 @@ def test_dreaming() -> None:
     assert figures["candidates"] + figures["rejected"] == figures["entries"] == 200
     assert figures["candidates"] > 0
     assert figures["rank_10k_ms"] > 0
+
+
+@pytest.mark.timeout(90)
+def test_threads_chat() -> None:
+    """Between epochs a prompt begins as the one before it, to the byte; an edited file costs one cold start."""
+    command = [sys.executable, "-m", "benchmarks.threads_chat", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=80, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+
+    assert (figures["cold_starts"], figures["edited_cold_starts"]) == (0, 1)
+    assert min(figures["identical_share"], figures["edited_identical_share_between_epochs"]) >= 0.99
+    assert figures["others_identical_share"] < 0.5
+    assert "MEMORY.md changed" in ran.stderr

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reverie.context.compaction.budget import Load
     from reverie.context.contract import Assembled, EngineMessage
     from reverie.context.engine import Frame, Inputs, Limits
+    from reverie.context.fragments import Fragment
     from reverie.engines.engine import Engine
     from reverie.llm.tokens import TokenEstimator
     from reverie.sessions.compactions import StandingSummary
@@ -72,13 +73,17 @@ class _Fit:
 
 
 class Fitting:
-    """The prompt of one turn and what it was made of. `limits` are asked for anew each time: a window may shrink."""
+    """The prompt of one turn and what it was made of. `limits` are asked for anew each time: a window may shrink.
+
+    `best_fragments` take the place of those in `inputs` where the prefix changes anyway.
+    """
 
     def __init__(
         self,
         session: Session,
         inputs: Inputs,
         *,
+        best_fragments: tuple[Fragment, ...],
         engine: Engine,
         asked: Asked,
         turns: TurnStore,
@@ -90,6 +95,7 @@ class Fitting:
         self._session = session
         self._key = EngineSession(session.id, session.key, session.agent)
         self._inputs = inputs
+        self._best_fragments = best_fragments
         self._state = PrefixState(
             session.epoch, session.epoch_reason, session.prefix_fingerprints, session.history_start
         )
@@ -115,6 +121,9 @@ class Fitting:
             StorageError: what it begins with could not be recorded.
         """
         fit = await self._fit()
+        if fit.context.epoch != self._state.epoch and self._inputs.fragments != self._best_fragments:
+            self._inputs = replace(self._inputs, fragments=self._best_fragments)
+            fit = await self._fit()
         leaving = fit.context.history_start - 1
         leaves = fit.is_ours and leaving >= self._state.history_start
         if (leaves or fit.may_exceed) and await self._compacted(
@@ -183,7 +192,8 @@ class Fitting:
         except EngineError as error:
             self._fall_back(str(error))
             return await self._fit(tokens_max)
-        context = composed(frame, view, self._state, self._estimator, self._engine.info)
+        made = composed(frame, view, self._state, self._estimator, self._engine.info)
+        context = replace(made, session_id=self._session.id)
         return _Fit(frame, view, context, room, ours)
 
     @property

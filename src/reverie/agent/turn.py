@@ -23,7 +23,6 @@ from reverie.context.budget import prompt_budget
 from reverie.context.compaction.budget import Load
 from reverie.context.contract import EngineMessage, EngineSession
 from reverie.context.engine import Inputs, Limits
-from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tool_contracts import Asker
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.agent.runtimes.runtime import Reply, Runtime
+    from reverie.context.condensed import CondensedFragments
     from reverie.context.fragments import Fragment, FragmentReader
     from reverie.engines.runtime import Engines
     from reverie.llm.tokens import TokenEstimator
@@ -86,6 +86,7 @@ class TurnRunner:
         evidence: RecallEvidence,
         tools: MemoryTools,
         fragments: FragmentReader,
+        condensed: CondensedFragments,
         workspace: Callable[[str], Path],
         runtimes: Callable[[str], Runtime],
         estimator: TokenEstimator,
@@ -100,6 +101,7 @@ class TurnRunner:
         self._evidence = evidence
         self._tools = tools
         self._fragments = fragments
+        self._condensed = condensed
         self._workspace = workspace
         self._runtimes = runtimes
         self._estimator = estimator
@@ -183,10 +185,10 @@ class TurnRunner:
         settings = self._settings
         runtime = self._runtimes(begun.session.agent)
         room = int(prompt_budget(self._window_of(runtime), settings.output_tokens) * FRAGMENTS_SHARE)
-        fragments = fit(fragments, room)
-        unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
+        fitted = await self._condensed.fit(fragments, room, begun.session.prefix_fingerprints)
+        unseen = [hit for hit in found if not _is_in_view(hit, begun, fitted.seen)]
         inputs = Inputs(
-            fragments=fragments,
+            fragments=fitted.seen,
             client_instructions=request.instructions,
             tools=(*runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
@@ -207,6 +209,7 @@ class TurnRunner:
         return Fitting(
             begun.session,
             inputs,
+            best_fragments=fitted.best,
             engine=self._engines.of(session),
             asked=Asked(settings.citations, request.model_override or runtime.model, begun.compacted),
             turns=self._turns,

@@ -78,6 +78,7 @@ GROUPS = (
     "leftovers",
     "state",
     "plugins",
+    "engines",
     "repair",
 )
 """The parts of a home, in the order in which they are told."""

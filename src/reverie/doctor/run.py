@@ -18,6 +18,7 @@ import filelock
 from reverie.app import open_memory
 from reverie.doctor.cache import check_cache, check_coverage, repair_cache
 from reverie.doctor.databases import check_database
+from reverie.doctor.engines import check_engines
 from reverie.doctor.finding import Examination, Finding, examples, merged
 from reverie.doctor.home import check_home, forget_server, make_private
 from reverie.doctor.index_rows import REPAIRED, check_rows, repair_rows
@@ -96,6 +97,7 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
         with steps("conversations"):
             findings += await _guarded(patient, "state", lambda: check_state(patient))
             findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
+            findings += await _guarded(patient, "engines", lambda: check_engines(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
 

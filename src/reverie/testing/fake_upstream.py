@@ -67,9 +67,10 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results. `efforts` are the levels of `reasoning_effort` it takes; any other is refused. A call for the vectors of
-    more than `embedding_inputs_max` texts, or of a text that holds the words `embedding_refuses`, is refused with 400;
-    one with the words `embedding_fails_over` ends in a 500.
+    results. With `refuse_cache_hints` a `prompt_cache_key` or a `cache_control` is refused. `efforts` are the levels of
+    `reasoning_effort` it takes; any other is refused. A call for the vectors of more than `embedding_inputs_max` texts,
+    or of a text that holds the words `embedding_refuses`, is refused with 400; one with the words
+    `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -88,6 +89,7 @@ class Plan:
     refuse_tools: bool = False
     refuse_stream_options: bool = False
     refuse_stream: bool = False
+    refuse_cache_hints: bool = False
     efforts: tuple[str, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     models: tuple[str, ...] = ("fake-model",)
@@ -234,9 +236,18 @@ class FakeUpstream:
             listed = ", ".join(f"'{level}'" for level in plan.efforts)
             message = f"Unsupported value: 'reasoning_effort' does not support '{effort}'. Supported values: {listed}."
             return 400, _error(message, "invalid_request_error", "unsupported_value"), None
-        if plan.refuse_stream_options and "stream_options" in body:
-            return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
+        unknown = self._unknown_field(body)
+        if unknown is not None:
+            return 400, _error(f"{unknown}Extra inputs are not permitted", "invalid_request_error", None), None
         return None
+
+    def _unknown_field(self, body: JsonObject) -> str | None:
+        """What a request has that this server does not know, as its refusal begins; None when it has nothing such."""
+        if self._plan.refuse_stream_options and "stream_options" in body:
+            return "stream_options: "
+        if not self._plan.refuse_cache_hints:
+            return None
+        return "" if "prompt_cache_key" in body or "cache_control" in json.dumps(body.get("messages")) else None
 
     def _refusal_of_texts(self, given: str | list[str]) -> tuple[int, bytes, str | None] | None:
         """As `_refusal`, for the texts to be embedded."""

@@ -522,7 +522,7 @@ async def test_an_engine_that_does_not_own_it_leaves_compaction_to_us(
         (context,) = (await turn(world.app, "and now?")).contexts
         listed = await world.app.compactions_of(KEY)
 
-    assert listed[0].state == "adopted"
+    assert "adopted" in [each.state for each in listed]
     assert "summary" in [piece.origin for piece in context.pieces]
 
 

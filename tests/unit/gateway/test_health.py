@@ -251,5 +251,7 @@ async def test_the_status() -> None:
             "state": "unknown", "sinceMs": app.clock.now_ms(), "failuresInARow": 0, "retryInMs": 0, "cause": "",
         },
         "pluginFailures": {},
+        "promptCache": {"calls": 0, "promptTokens": 0, "cachedTokens": 0},
+        "contextEngines": {},
         "eventLoop": None,
     }  # fmt: skip

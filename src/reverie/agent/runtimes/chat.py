@@ -34,6 +34,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class PromptFigures:
+    """Calls of the model since the start, and the tokens of their prompts as its server counted them.
+
+    `cached_tokens` are those that it had kept from earlier calls; 0 also where it does not say.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
 @dataclass(slots=True)
 class _Conversation:
     """What has happened so far in this turn."""
@@ -63,6 +75,7 @@ class ChatRuntime:
         self._tools = tuple(tools)
         self._rounds_max = rounds_max
         self._tools_refused = False
+        self._figures = PromptFigures()
 
     @property
     def model(self) -> str:
@@ -91,6 +104,10 @@ class ChatRuntime:
             shrink=turn.shrink,
             guard=turn.guard,
         )
+
+    def figures(self) -> PromptFigures:
+        """What prompts have cost since the start."""
+        return self._figures
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
         """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""
@@ -189,6 +206,10 @@ class ChatRuntime:
                     emit(ReasoningDelta(text))
                 case Completed():
                     usage = event.usage or Usage()
+                    was = self._figures
+                    self._figures = PromptFigures(
+                        was.calls + 1, was.prompt_tokens + usage.prompt_tokens, was.cached_tokens + usage.cached_tokens
+                    )
                     conversation.usage += usage
                     conversation.prompt_tokens_last = usage.prompt_tokens
                     conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
@@ -219,7 +240,8 @@ def _model_request(
     conversation: _Conversation,
     ours: tuple[JsonObject, ...],
 ) -> ModelRequest:
-    messages = (*fitted.context.messages(), *_sent(conversation.records))
+    prompt = fitted.context.messages()
+    messages = (*prompt, *_sent(conversation.records))
     if fitted.result_chars_max is not None:
         messages = with_short_results(messages, fitted.result_chars_max)
     return ModelRequest(
@@ -230,7 +252,15 @@ def _model_request(
         model_override=request.model_override,
         stream=request.stream,
         found=found,
+        cache_key=f"reverie-{fitted.context.session_id}" if fitted.context.session_id else "",
+        cache_breakpoints=_breakpoints(fitted.context.lasting_messages(), len(prompt), len(messages)),
     )
+
+
+def _breakpoints(lasting: int, prompt: int, sent: int) -> tuple[int, ...]:
+    """The ends of what comes again: the system message, the history, and within a turn what it has said so far."""
+    ends = {0, lasting - 1} if lasting else set[int]()
+    return tuple(sorted(ends | ({sent - 1} if sent > prompt else set[int]())))
 
 
 def _reply(conversation: _Conversation, done: Completed, text: str, calls: tuple[ToolCall, ...]) -> Reply:

@@ -42,6 +42,7 @@ TITLES = {
     "leftovers": "Leftovers",
     "state": "Conversations",
     "plugins": "Plugins",
+    "engines": "Context engines",
     "repair": "Repair",
 }
 

@@ -340,6 +340,18 @@ FROM turns WHERE id = :turn_id AND session_id = :session_id
 AND :seq = (SELECT min(seq) FROM messages WHERE turn_id = :turn_id AND session_id = :session_id);
 
 
+-- Condensed fragments ------------------------------------------------------------------------------------------
+
+-- name: find_condensed
+-- What a model made of a workspace file's text, for a room.
+SELECT text FROM condensed_fragments WHERE name = :file AND source = :source AND tokens_max = :tokens_max;
+
+-- name: keep_condensed
+-- Keep what a model made of a workspace file's text.
+INSERT OR REPLACE INTO condensed_fragments (name, source, tokens_max, text, by_model, at)
+VALUES (:file, :source, :tokens_max, :text, :by_model, :now);
+
+
 -- Plugins ------------------------------------------------------------------------------------------------------
 
 -- name: add_plugin_event
