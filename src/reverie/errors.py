@@ -15,6 +15,7 @@
     │   ├── UnknownSessionError     no such session
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
+    │   ├── NoThreadError           a session has no native thread that may be replaced
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -142,6 +143,16 @@ class NothingToCompactError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="nothing_to_compact")
+
+
+class NoThreadError(RequestError):
+    """The session has no native thread that may be replaced."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="no_thread")
 
 
 class QueueFullError(RequestError):
