@@ -186,7 +186,8 @@ ENTRY = Entry(
 
 THREAD = ThreadRecord(
     "agent:main:main", "0001-a", "main", "codex", "thr_1", "active", "session", "reverie", "e1", "gpt-5", 86_000,
-    "last", 258_400, 12, asked=False, held=False, cleared_for=None, ignored="", created_at_ms=1, updated_at_ms=2, last=None,
+    "last", 258_400, 12, asked=False, held=False, cleared_for=None, ignored="", created_at_ms=1, updated_at_ms=2,
+    last=None,
 )  # fmt: skip
 
 
