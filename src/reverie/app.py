@@ -55,6 +55,7 @@ from reverie.sessions.reset import zone_named
 from reverie.sessions.retention import Retention
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
+from reverie.sessions.thread_directory import ThreadDirectory
 from reverie.sessions.thread_log import ChurnRule, ThreadLog
 from reverie.sessions.turns import TurnStore
 from reverie.status import AppStatus, PromptCache, upstream_condition
@@ -114,6 +115,7 @@ class OpenMemory:
     directory: SessionDirectory
     bindings: BindingStore
     thread_log: ThreadLog
+    threads: ThreadDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,11 @@ class App:
     def directory(self) -> SessionDirectory:
         """The sessions, for looking at them and ending them."""
         return self.open.directory
+
+    @property
+    def threads(self) -> ThreadDirectory:
+        """The native threads of sessions, for looking at them and asking for others."""
+        return self.open.threads
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""
@@ -376,7 +383,11 @@ async def open_memory(
             clock=clock,
             owns_index=exclusive,
         )
-        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone, config.threads.keep_over_reset))
+        keep_threads = config.threads.keep_over_reset
+        directory = SessionDirectory(state, clock, next(iter(workspaces)), keep_threads=keep_threads)
+        bindings = BindingStore(state, clock)
+        thread_log = ThreadLog(state, clock, ChurnRule(config.threads.churn_rotations, config.threads.churn_turns))
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone, keep_threads))
         yield OpenMemory(
             home=home,
             config=config,
@@ -391,11 +402,10 @@ async def open_memory(
             embedder=chosen,
             workspaces=workspaces,
             tools=tools,
-            directory=SessionDirectory(
-                state, clock, next(iter(workspaces)), keep_threads=config.threads.keep_over_reset
-            ),
-            bindings=BindingStore(state, clock),
-            thread_log=ThreadLog(state, clock, ChurnRule(config.threads.churn_rotations, config.threads.churn_turns)),
+            directory=directory,
+            bindings=bindings,
+            thread_log=thread_log,
+            threads=ThreadDirectory(directory, bindings, thread_log),
         )
 
 

@@ -16,6 +16,7 @@
     │   ├── ContextTooLongError     the new message alone exceeds the model's window
     │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
+    │   ├── NoThreadError           a session has no native thread that may be replaced
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -162,6 +163,16 @@ class EngineUnsupportedError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="context_engine_unsupported")
+
+
+class NoThreadError(RequestError):
+    """The session has no native thread that may be replaced."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="no_thread")
 
 
 class QueueFullError(RequestError):

@@ -27,6 +27,7 @@ from reverie.doctor.on_disk import check_files, check_transcripts
 from reverie.doctor.patient import noted_process
 from reverie.doctor.plugins import check_plugins
 from reverie.doctor.state_rows import check_state
+from reverie.doctor.threads import check_threads
 from reverie.doctor.vectors import check_vectors, probe
 from reverie.errors import HomeInUseError, HomeReadOnlyError, ReverieError
 
@@ -98,6 +99,7 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
             findings += await _guarded(patient, "state", lambda: check_state(patient))
             findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
             findings += await _guarded(patient, "engines", lambda: check_engines(patient))
+            findings += await _guarded(patient, "threads", lambda: check_threads(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
 
