@@ -77,7 +77,7 @@ class Outcome:
     @property
     def told_chars(self) -> int:
         """What Reverie told threads: instructions where they began, projections, messages."""
-        return sum(event.data["sent_chars"] + event.data["instructions_chars"] for event in self.decisions)
+        return sum(event.data["sent_chars"] + event.data["instruction_chars"] for event in self.decisions)
 
     @property
     def cold(self) -> tuple[str, ...]:
