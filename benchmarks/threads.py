@@ -13,14 +13,16 @@ answered. Between two prompts of the session, one after the other (`reverie.test
 `replayed_bootstrap_tokens` is what Reverie told threads in all ten turns: the bootstrap each time that a thread begins,
 and the messages asked. `cold_starts` are the turns that began a thread, the first one not counted. `codex_old_order` is
 the same session in the same run with the order in which the system that Reverie succeeds looked at things: a guard of
-70,000 tokens, before anybody asks whether the thread is the right one. The chat half is `benchmarks.threads_chat`.
-`--scale small` takes seconds and is for trying it out.
+70,000 tokens, before anybody asks whether the thread is the right one. The fake model reads 50,000 tokens a second that
+it has not cached: that is what a caller waits for before the first event. The chat half is `benchmarks.threads_chat`,
+whose model reads at once. `--scale small` takes seconds and is for trying it out.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from reverie.testing.fake_responses import SentRequest
 
 SEED = 20_261_127
+PREFILL_TOKENS_S = 50_000.0
+"""How fast the fake model reads what it has not cached. A real one is slower, so real waits are longer."""
 SESSION = SessionKey("main", "agent:main:bench")
 TURNS = 10
 
@@ -102,7 +106,10 @@ async def run_codex(scale: str) -> dict[str, dict[str, float]]:
 
 async def ten_turns(size: Scale, guard: int | None) -> Outcome:
     """A session with a conversation behind it goes on for ten turns. With a `guard` its threads obey the old order."""
-    responses = FakeResponses(otherwise=lambda request: Answer(prose(request.number, size.half_turn), chunks=8))
+    responses = FakeResponses(
+        otherwise=lambda request: Answer(prose(request.number, size.half_turn), chunks=8),
+        prefill_tokens_s=PREFILL_TOKENS_S,
+    )
     history = conversation(size)
     first_ms: list[float] = []
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
@@ -229,6 +236,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     configure_logs("error")
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     columns: dict[str, dict[str, float]] = {}
     if arguments.half != "chat":
         columns |= asyncio.run(run_codex(arguments.scale))

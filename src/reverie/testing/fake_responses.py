@@ -193,7 +193,8 @@ class FakeResponses:
     """The server's behaviour and what it was asked.
 
     `requests` keeps the last thousand; `disconnects` counts the streams whose client left before their end. A prompt of
-    more than `context_tokens` is answered as too long and takes nothing from the script. `app` is the ASGI application.
+    more than `context_tokens` is answered as too long and takes nothing from the script. With `prefill_tokens_s` what of
+    a prompt is no cached beginning is read at that pace before anything is answered. `app` is the ASGI application.
     It may be used from other threads than the one that it is served in.
     """
 
@@ -202,12 +203,14 @@ class FakeResponses:
         *script: Scripted,
         otherwise: Scripted | Callable[[SentRequest], Scripted] | None = None,
         context_tokens: int | None = None,
+        prefill_tokens_s: float = 0.0,
         models: tuple[str, ...] = ("fake-model",),
     ) -> None:
         self.requests: deque[SentRequest] = deque(maxlen=REQUESTS_KEPT_MAX)
         self.disconnects = 0
         self.context_tokens = context_tokens
         self.otherwise = otherwise or Answer()
+        self._prefill_tokens_s = prefill_tokens_s
         self._script = deque(script)
         self._models = models
         self._count = 0
@@ -240,7 +243,8 @@ class FakeResponses:
     async def _responses(self, exchange: Exchange) -> None:
         raw = await exchange.body()
         request, scripted = self._received(exchange, raw)
-        if scripted.delay_s and not await exchange.waited(scripted.delay_s):
+        delay_s = scripted.delay_s + self._reading_s(request)
+        if delay_s and not await exchange.waited(delay_s):
             self.disconnects += 1
             return
         if isinstance(scripted, Refusal):
@@ -269,6 +273,11 @@ class FakeResponses:
                     return
             await exchange.piece(sse_frame(event, {**fields, "sequence_number": sent}))
         await exchange.end()
+
+    def _reading_s(self, request: SentRequest) -> float:
+        """How long the model takes to read what it has not cached."""
+        unread = request.prompt_tokens - request.cached_tokens
+        return unread / self._prefill_tokens_s if self._prefill_tokens_s else 0.0
 
     async def _list_models(self, exchange: Exchange) -> None:
         entries = [{"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in self._models]

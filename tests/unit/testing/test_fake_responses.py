@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import httpx2
@@ -172,6 +173,19 @@ def test_a_prompt_beyond_the_window_is_refused() -> None:
     server = FakeResponses(Answer("fits"), context_tokens=50)
     assert post(server, input="x" * 400).json()["error"]["code"] == "context_length_exceeded"
     assert post(server, input="x").json()["output"][0]["content"][0]["text"] == "fits"
+
+
+def test_what_is_not_cached_takes_time() -> None:
+    """With a pace, a prompt is answered when it is read; what its thread had before costs nothing."""
+    server = FakeResponses(prefill_tokens_s=10_000)
+    took: list[float] = []
+    with serve_in_thread(server.app) as address:
+        for _ in range(2):
+            started = time.monotonic()
+            httpx2.post(f"{address}/v1/responses", json={"input": "x" * 12_000, "prompt_cache_key": "t"})
+            took.append(time.monotonic() - started)
+    assert took[0] >= 0.3
+    assert took[1] < 0.3
 
 
 async def test_an_answer_can_be_held_back() -> None:
