@@ -365,7 +365,7 @@ async def test_a_thread_that_another_process_has_open_is_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn runs in a thread of its own for once; the binding stays."""
-    monkeypatch.setattr("reverie.agent.runtimes.codex.ELSEWHERE_S", 0.001)
+    monkeypatch.setattr("reverie.agent.codex.threaded_turn.ELSEWHERE_S", 0.001)
     await world.say("one")
     world.fake.then("thread/resume", *[Refuse("thread thread-1 already has an active writer")] * 20)
     assert (await world.say("two")).text == "Hello from Codex."
