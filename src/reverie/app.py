@@ -135,6 +135,7 @@ class App:
     plugins: Plugins
     engines: Engines
     runtime: ChatRuntime
+    threaded: Mapping[str, CodexRuntime]
     fragments: FragmentReader
     compactor: Compactor
     compactions: Compactions
@@ -246,7 +247,10 @@ class App:
             NothingToCompactError: nothing stands before its last turn.
             EngineError: its context engine owns compaction, and failed.
         """
-        return await self.requests.request(key, focus)
+        asked = await self.requests.request(key, focus)
+        if asked.agent in self.threaded:
+            self.threaded[asked.agent].want_compaction(asked.session_id)
+        return asked
 
     async def compactions_of(self, key: str) -> list[Compaction]:
         """The compactions of a session key, the newest first."""
@@ -520,6 +524,7 @@ async def open_app(
                 plugins=plugins,
                 engines=engines,
                 runtime=chat,
+                threaded=threaded,
                 fragments=fragments,
                 compactor=compactor,
                 compactions=compactions,

@@ -19,7 +19,15 @@ from reverie.context.projection import HEADER, REQUEST
 from reverie.errors import CodexDiedError, ContextTooLongError, RecordedFailureError, RequestError
 from reverie.sessions.bindings import BindingStore
 from reverie.sessions.events import ReplyDelta, ToolFinished, ToolStarted, TurnFailed, TurnFinished
-from reverie.testing.fake_app_server import Death, FakeAppServer, Played, Refuse, Result, thread_result
+from reverie.testing.fake_app_server import (
+    Death,
+    FakeAppServer,
+    Played,
+    Refuse,
+    Result,
+    ended_params,
+    thread_result,
+)
 from reverie.types import Arrival, ImagePart, Message, SessionKey, ToolCall, TurnRequest, Usage
 
 if TYPE_CHECKING:
@@ -185,8 +193,6 @@ async def test_a_thread_goes_on_after_a_restart(tmp_path: Path, fake: FakeAppSer
         await second.say("two")
         assert (second.told(), second.last("thread/resume")["threadId"]) == ("two", "thread-1")
         assert "AGENTS.md" in second.last("thread/resume")["developerInstructions"]
-        await second.say("three")
-        assert "developerInstructions" not in second.last("thread/resume")  # it is loaded: they would be ignored
 
 
 async def test_a_conversation_that_began_elsewhere_is_told_at_the_beginning(world: World) -> None:
@@ -463,6 +469,47 @@ async def test_what_a_compaction_took_is_told_again(world: World) -> None:
     assert "Gretel is in Bremen." in world.told()
     await world.say("five")
     assert world.told() == "five"
+
+
+async def test_a_person_may_have_a_thread_compacted(world: World) -> None:
+    """Before the next turn, in its place in the line; then the turn is the bare prompt."""
+    await world.say("one")
+    await world.say("two")
+    await world.app.request_compaction(KEY.value)
+
+    def compacts(params: dict[str, Any]) -> Result:
+        place = {"threadId": params["threadId"], "turnId": "turn-k"}
+        world.fake.child.say("turn/started", {"threadId": params["threadId"], "turn": {"id": "turn-k"}})
+        world.fake.child.say("item/completed", {**place, "item": {"type": "contextCompaction", "id": "k"}})
+        world.fake.child.say("turn/completed", ended_params(params["threadId"], "turn-k"))
+        return Result()
+
+    world.fake.then("thread/compact/start", compacts)
+    before = len(world.fake.calls)
+    await world.say("three")
+    assert world.methods(before) == ["thread/resume", "thread/compact/start", "turn/start"]
+    before = len(world.fake.calls)
+    await world.say("four")
+    assert world.methods(before) == ["thread/resume", "turn/start"]
+
+
+async def test_a_compaction_that_does_not_work_costs_no_turn(world: World) -> None:
+    """What Codex refuses is logged, and the message is answered."""
+    await world.say("one")
+    await world.say("two")
+    await world.app.request_compaction(KEY.value)
+    world.fake.then("thread/compact/start", Refuse("not now"))
+    assert (await world.say("three")).text == "Hello from Codex."
+
+
+async def test_threads_that_nobody_uses_are_let_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app-server may unload them: those used longest ago first, and one that was replaced."""
+    monkeypatch.setattr("reverie.agent.runtimes.codex.LOADED_MAX", 1)
+    for name in ("a", "b", "c"):
+        key = SessionKey("main", f"agent:main:{name}")
+        feed = await world.app.submit(TurnRequest(f"turn_{uuid.uuid4().hex}", key, (Message("user", "Hi"),)))
+        await feed.result()
+    assert [call["threadId"] for call in world.fake.called("thread/unsubscribe")] == ["thread-1", "thread-2"]
 
 
 async def test_tokens_are_kept_for_the_guard(tmp_path: Path, fake: FakeAppServer) -> None:

@@ -298,6 +298,20 @@ async def test_codex_compacts_its_thread(tmp_path: Path) -> None:
         assert world.methods().count("thread/start") == 1
 
 
+async def test_a_person_may_have_a_thread_compacted(tmp_path: Path) -> None:
+    """Codex does it before the next turn, which runs in the same thread behind a summary."""
+    responses = FakeResponses(otherwise=Answer("ok"))
+    async with opened(tmp_path, responses) as world:
+        await world.say("one")
+        await world.say("two")
+        await world.app.request_compaction(KEY.value)
+        assert (await world.say("three")).text == "ok"
+        assert "CHECKPOINT" in responses.requests[2].texts()[-1]
+        assert responses.requests[3].texts()[-1] == "three"
+        assert len({request.thread for request in responses.requests}) == 1
+        assert world.methods()[-3:] == ["thread/resume", "thread/compact/start", "turn/start"]
+
+
 async def test_a_window_that_overflows_is_answered_by_a_fresh_thread(tmp_path: Path) -> None:
     """Within the same turn, with everything told anew: the model reads the conversation, and the caller its answer."""
     responses = FakeResponses(Answer("One."), context_too_long(), Answer("Two."))

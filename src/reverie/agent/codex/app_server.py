@@ -262,6 +262,10 @@ class AppServer:
             if not self._subscriptions[thread_id]:
                 del self._subscriptions[thread_id]
 
+    def is_followed(self, thread_id: str) -> bool:
+        """Whether somebody hears what happens in a thread."""
+        return thread_id in self._subscriptions
+
     # -- the connection ------------------------------------------------------------------------------------------
 
     async def _request(self, method: str, params: JsonObject, *, within_s: float | None = None) -> JsonObject:

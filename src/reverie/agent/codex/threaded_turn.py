@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,8 +26,17 @@ from reverie.agent.codex.app_server import ThreadOptions, TurnOptions
 from reverie.agent.codex.failures import too_long, turn_error
 from reverie.agent.codex.home import MEMORY_SERVER, approval_policy, session_headers
 from reverie.agent.codex.native_reply import NativeReply
-from reverie.agent.codex.native_turn import NativeTurn
-from reverie.agent.codex.protocol import ItemDone, ToolItem, ToolServerTold, says_active_elsewhere, text_input
+from reverie.agent.codex.native_turn import STOP_S, NativeTurn
+from reverie.agent.codex.protocol import (
+    CompactionItem,
+    ItemDone,
+    ToolItem,
+    ToolServerTold,
+    TurnBegan,
+    TurnEnded,
+    says_active_elsewhere,
+    text_input,
+)
 from reverie.agent.codex.steering import Steering
 from reverie.context.contract import BUILT_IN
 from reverie.context.epochs import epoch_of, epoch_parts
@@ -46,6 +55,8 @@ from reverie.context.threads import (
     rebound,
 )
 from reverie.errors import (
+    CodexDiedError,
+    CodexError,
     CodexOverloadedError,
     CodexRefusedError,
     CodexTurnError,
@@ -59,7 +70,7 @@ from reverie.types import ThreadFingerprints, ThreadSettings, ToolCall
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from reverie.agent.codex.protocol import Event, Item, NativeThread, TurnEnded
+    from reverie.agent.codex.protocol import Event, Item, NativeThread
     from reverie.agent.runtimes.codex import CodexRuntime
     from reverie.agent.runtimes.runtime import ReadyTurn, Reply
     from reverie.config import CodexConfig
@@ -71,6 +82,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+COMPACT_S = 180.0
 ELSEWHERE_TRIES = 10
 ELSEWHERE_S = 0.2
 """A child that was killed may hold its threads for a moment longer."""
@@ -191,19 +203,18 @@ class ThreadedTurn:
         options = self._options()
         await self._runtime.door_opened()
         if decision.thread_id is not None:
-            knows = self._runtime.loaded_with(decision.thread_id) is not None
-            resumed = await self._resumed(
-                decision, expected, replace(options, developer_instructions=None) if knows else options
-            )
+            resumed = await self._resumed(decision, expected, options)
             if resumed is None:
                 return decision
             decision = resumed
         self._thread = await self._runtime.server.start_thread(options)
-        self._runtime.note_loaded(self._thread.id, expected.parts)
+        await self._runtime.note_loaded(self._thread.id, expected.parts)
         if decision.persist:
             now = self._runtime.clock.now_ms()
             binding = bound(self._thread.id, self._session.id, expected, decision, self._thread_settings(), now)
             self._take(await self._runtime.stores.bindings.bind(self.held, binding))
+            if decision.clear is not None:
+                await self._runtime.let_go(decision.clear)
         return decision
 
     async def _resumed(self, decision: Decision, expected: Expected, options: ThreadOptions) -> Decision | None:
@@ -229,7 +240,7 @@ class ThreadedTurn:
             if again is None:
                 raise
             return again
-        self._runtime.note_loaded(self._thread.id, expected.parts)
+        await self._runtime.note_loaded(self._thread.id, expected.parts)
         self._keeps = decision.persist and not self.held.elsewhere
         return None
 
@@ -279,6 +290,8 @@ class ThreadedTurn:
                 await self._accepted(decision, expected)
             self._watch(event)
 
+        if decision.warm and self._runtime.takes_compaction(self._session.id):
+            await self._compact(thread.id)
         images = tuple(image.url for image in self._bootstrap.prompt.images)
         native = NativeTurn(self._runtime.server, thread.id, hear, steering)
         ended = await native.run(text_input(projected.text, images), request.turn_id, self._turn_options())
@@ -286,6 +299,35 @@ class ThreadedTurn:
             return await self._completed(answer.reply(model), decision)
         await self._failed(ended, decision)
         raise AssertionError("a turn that has failed raises")
+
+    async def _compact(self, thread_id: str) -> None:
+        """Have Codex compact the thread before the turn, because a person wants it. The turn goes on in any case."""
+        try:
+            async with asyncio.timeout(COMPACT_S):
+                await self._compacted(thread_id)
+        except CodexDiedError:
+            raise
+        except (CodexError, TimeoutError) as error:
+            log.warning("Codex did not compact a thread", action="codex_uncompacted", session=self._session.id,
+                        cause=str(error) or f"not within {COMPACT_S:g} s")  # fmt: skip
+
+    async def _compacted(self, thread_id: str) -> None:
+        server, turn_id = self._runtime.server, ""
+        with server.subscribed(thread_id) as events:
+            await server.compact(thread_id)
+            try:
+                while not isinstance(event := await events.next(), TurnEnded):
+                    match event:
+                        case TurnBegan(turn_id=turn_id):
+                            pass
+                        case ItemDone(item=CompactionItem()):
+                            self._answer.compactions += 1
+                        case _:
+                            pass
+            except asyncio.CancelledError:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_S), suppress(CodexError):
+                    await server.interrupt(thread_id, turn_id)
+                raise
 
     def _watch(self, event: Event) -> None:
         """What is looked at beside the reply: tools that repeat themselves, memory that cannot be reached."""
@@ -413,8 +455,9 @@ class ThreadedTurn:
     def _options(self) -> ThreadOptions:
         """How the thread is started or resumed.
 
-        Its instructions are the current ones, also where it is resumed from the disk: it shows the model those that it
-        began with, and takes these when it is compacted. Without any, it would have none then.
+        The instructions are the current ones each time. A thread that is read from the disk goes on with those that it
+        began with, and takes these when it is compacted: without any, it would have none from then on. One that is
+        loaded takes no notice of them.
         """
         codex = self._settings.codex
         config: JsonObject = {}

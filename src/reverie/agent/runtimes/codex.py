@@ -7,6 +7,7 @@ One object for each agent: it knows the app-server and what that has loaded. The
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from reverie.agent.runtimes.chat import CAPABILITIES
 from reverie.config import read_secret
 from reverie.context.projection import bootstrap_of
 from reverie.errors import (
+    CodexError,
     CodexUnavailableError,
     ConfigError,
     RequestError,
@@ -46,7 +48,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW_TOKENS = 258_400
 """What Codex's own models read at once, where nothing says otherwise."""
-LOADED_MAX = 1_024
+LOADED_MAX = 256
+"""Threads that an app-server keeps loaded for us, beside those that are in a turn."""
 DOOR_S = 5.0
 """How long the first thread waits for the gateway to listen."""
 
@@ -97,6 +100,7 @@ class CodexRuntime:
         self.thread_compacted = thread_compacted
         self._door_seen = False
         self._loaded: OrderedDict[str, tuple[int, dict[str, str]]] = OrderedDict()
+        self._wanted: OrderedDict[str, None] = OrderedDict()
 
     @property
     def model(self) -> str:
@@ -152,13 +156,37 @@ class CodexRuntime:
         process = self.server.statistics().process
         return parts if process.pid is not None and starts == process.starts else None
 
-    def note_loaded(self, thread_id: str, parts: dict[str, str]) -> None:
-        """A thread is loaded. One that is loaded already keeps the instructions that it has."""
+    async def note_loaded(self, thread_id: str, parts: dict[str, str]) -> None:
+        """A thread is loaded. One that is loaded already keeps the instructions that it has.
+
+        Those that were used longest ago are let go, beyond `LOADED_MAX`: the app-server unloads them in time.
+        """
         if self.loaded_with(thread_id) is None:
             self._loaded[thread_id] = (self.server.statistics().process.starts, parts)
-            self._loaded.move_to_end(thread_id)
-            while len(self._loaded) > LOADED_MAX:
-                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(thread_id)
+        idle = [each for each in self._loaded if not self.server.is_followed(each)]
+        for each in idle[:-LOADED_MAX]:
+            await self.let_go(each)
+
+    async def let_go(self, thread_id: str) -> None:
+        """A thread is not gone on with, or not for a while: the app-server may unload it."""
+        known = self.loaded_with(thread_id) is not None
+        self._loaded.pop(thread_id, None)
+        if known:
+            with suppress(CodexError):
+                await self.server.unsubscribe(thread_id)
+
+    def want_compaction(self, session_id: str) -> None:
+        """A person wants a session compacted: its thread is, before its next turn."""
+        self._wanted[session_id] = None
+        while len(self._wanted) > LOADED_MAX:
+            self._wanted.popitem(last=False)
+
+    def takes_compaction(self, session_id: str) -> bool:
+        """Whether that was wanted; asked once."""
+        wanted = session_id in self._wanted
+        self._wanted.pop(session_id, None)
+        return wanted
 
 
 def _check(request: TurnRequest, images: Sequence[ImagePart]) -> None:
