@@ -193,9 +193,9 @@ class FakeResponses:
     """The server's behaviour and what it was asked.
 
     `requests` keeps the last thousand; `disconnects` counts the streams whose client left before their end. A prompt of
-    more than `context_tokens` is answered as too long and takes nothing from the script. With `prefill_tokens_s` an answer
-    begins once the prompt is read, so many tokens a second; its cached beginning takes no time. `app` is the ASGI
-    application. It may be used from other threads than the one that it is served in.
+    more than `context_tokens` is answered as too long and takes nothing from the script. With `prefill_tokens_s` an
+    answer begins once the prompt is read, so many tokens a second; its cached beginning takes no time. `app` is the
+    ASGI application. It may be used from other threads than the one that it is served in.
     """
 
     def __init__(

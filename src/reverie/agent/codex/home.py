@@ -168,7 +168,7 @@ def as_toml(settings: JsonObject) -> str:
 
 def _lines(prefix: str, table: JsonObject) -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        dotted = f"{prefix}{json.dumps(name, ensure_ascii=False)}"
+        dotted = f"{prefix}{_string(name)}"
         if isinstance(value, dict) and value:
             yield from _lines(f"{dotted}.", value)  # pyright: ignore[reportUnknownArgumentType]
         else:
@@ -180,13 +180,18 @@ def _toml(value: Any) -> str:
         return "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_inline(each) for each in value)}]"  # pyright: ignore[reportUnknownVariableType]
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return _string(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _string(text: str) -> str:
+    """A string of JSON is one of TOML, but for escaped pairs of surrogates and a bare DEL, which TOML refuses."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _inline(value: Any) -> str:
     if not isinstance(value, dict):
         return _toml(value)
-    return f"{{{', '.join(f'{json.dumps(name)} = {_inline(each)}' for name, each in value.items())}}}"  # pyright: ignore[reportUnknownVariableType]
+    return f"{{{', '.join(f'{_string(name)} = {_inline(each)}' for name, each in value.items())}}}"  # pyright: ignore[reportUnknownVariableType]
 
 
 def codex_binary(config: CodexConfig) -> Path:
