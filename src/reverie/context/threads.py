@@ -22,8 +22,8 @@ decides, so that a thread which begins can never miss its context. Identity deci
 
 What others call:
 
-    expected_of(*, runtime, policy, projection, parts, tools, fingerprints, auth_profile, model, window_tokens,
-                turn_tokens, input_seq, last_seq, thread_bytes) -> Expected
+    expected_of(*, input_seq, last_seq, runtime, policy, mode, epoch, projection_fingerprint, parts, tools,
+                fingerprints, auth_profile, model, window_tokens, turn_tokens, thread_bytes, warnings) -> Expected
     decide(binding, expected, guards, capabilities) -> Decision
     after_resume_failure(decision, binding, expected, "connection-closed" | "aborted" | "refused") -> Decision | None
     after_overflow(decision, binding, expected) -> Decision | None           None: raise, there is no second retry

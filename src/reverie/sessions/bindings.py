@@ -303,15 +303,15 @@ def moved(
     asks for a new conversation gets a new thread as well, unless `keep` says otherwise.
     """
     row = tx.row("find_binding", session_id=old)
-    if row is None or row["thread_id"] is None:
+    if row is None:
         return False
-    binding = parse_binding(row["record"]).binding
+    binding = None if row["thread_id"] is None else parse_binding(row["record"]).binding
     kept = keep == "always" or (keep == "automatic" and reason != "manual")
     if not kept or row["state"] != "active" or not _is_bootstrap(binding):
-        tx.execute("leave_binding", session_id=old, reason=f"reset-{reason}", now=now_ms)
+        tx.execute("leave_binding", session_id=old)
         return False
     tx.execute("move_binding", old=old, new=new, through=through, now=now_ms)
-    tx.execute("leave_binding", session_id=old, reason="moved", now=now_ms)
+    tx.execute("leave_binding", session_id=old)
     return True
 
 

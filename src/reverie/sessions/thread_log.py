@@ -154,6 +154,18 @@ class ThreadLog:
         """
         now = self._clock.now_ms()
         key, found = await self._database.write(lambda tx: self._record(tx, decision, now))
+        tell = log.debug if decision.warm else log.info
+        tell(
+            "a turn runs in a native thread",
+            action="thread_lifecycle",
+            session=key,
+            turn=decision.turn_id,
+            decision=decision.action,
+            projected=decision.project,
+            reason=decision.reason,
+            warm=decision.warm,
+            sent_chars=decision.sizes.sent,
+        )
         if found is not None:
             log.warning(
                 "a session's native thread is replaced again and again",

@@ -486,9 +486,7 @@ class TestContinuity:
             decision = await thread.turn(new, expected(input_seq, last_seq=0, continuity="x"), until="decided")
 
             assert new != session
-            assert (await home.row(session))["cleared_for"] == (
-                "moved" if goes_on else f"reset-{'manual' if manual else 'daily'}"
-            )
+            assert await home.store.find(session) is None
             assert (decision.action, decision.project) == (("resume", "none") if goes_on else ("start", "full"))
 
     async def test_a_thread_that_no_engine_bootstrapped_does_not_follow(self, tmp_path: Path) -> None:
@@ -503,7 +501,7 @@ class TestContinuity:
                 new = (await home.directory.reset(f"agent:main:{number}")).session_id
 
                 assert await home.store.find(new) is None
-                assert (await home.row(session))["cleared_for"] == "reset-manual"
+                assert await home.store.find(session) is None
 
     async def test_a_turn_that_runs_on_while_its_session_ends(self, tmp_path: Path) -> None:
         """Its end is not written into the successor's binding, nor into that of the session that has none any more."""

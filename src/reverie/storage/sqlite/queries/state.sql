@@ -768,10 +768,8 @@ SELECT :new, thread_id, state,
 FROM thread_bindings WHERE session_id = :old;
 
 -- name: leave_binding
--- The thread is another session's now.
-UPDATE thread_bindings SET thread_id = NULL, state = 'cleared', record = '{}', rotate = 0, cleared_for = :reason,
-                           updated_at = :now
-WHERE session_id = :session_id;
+-- A session has ended: it has no thread, and will not have one.
+DELETE FROM thread_bindings WHERE session_id = :session_id;
 
 -- name: count_bindings
 -- How many sessions have a row among the bindings.
