@@ -555,7 +555,7 @@ def _surroundings(
         estimator=estimator,
         due=compactor.is_due,
         keep_tokens=lambda: compactor.budget.keep,
-        adopt=compactor.adopt_from,
+        adopt=compactor.take_over,
         capabilities=lambda _agent: CAPABILITIES | completes,
         complete=complete,
         recorded=recorded,
