@@ -579,12 +579,12 @@ async def test_a_summary_that_a_turn_waits_for_is_gone_on_with_at_once(
         return summary if request.cause == "preflight" else Compacted(ok=True, compacted=False)
 
     engine.script("compact", *[when_it_must] * 4)
-    window = {"context_tokens": 5_120, "output_tokens": 512}
+    window = {"context_tokens": 4_800, "output_tokens": 512}
     model = ScriptedModel(otherwise=lambda request: reply(request.messages[-1].text, usage=None))
     async with running(tmp_path, monkeypatch, engine, model=model, upstream=window) as world:
         for text in ("one", "two"):
             await turn(world.app, f"{text} {LONG}")
-        (context,) = (await turn(world.app, "three")).contexts
+        (context,) = (await turn(world.app, f"three {LONG}")).contexts
         (listed,) = await world.app.compactions_of(KEY)
 
     assert (listed.state, listed.cause, listed.summary) == ("adopted", "preflight", "They counted.")
