@@ -607,7 +607,7 @@ def _surroundings(
         estimator=estimator,
         due=compactor.is_due,
         keep_tokens=lambda: compactor.budget.keep,
-        adopt=compactor.adopt_from,
+        adopt=compactor.take_over,
         capabilities=lambda agent: runtime_of(agent).capabilities | completes,
         complete=complete,
         recorded=recorded,

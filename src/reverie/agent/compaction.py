@@ -232,13 +232,14 @@ class Compactor:
         """The summary that a session stands on now."""
         return await self._record.standing(session_id)
 
-    async def adopt_from(self, request: CompactRequest, done: Compacted, engine: str) -> bool:
-        """Let a session go on with a summary that its context engine made; False when another one came first.
+    async def take_over(self, request: CompactRequest, done: Compacted, engine: str) -> bool:
+        """Record a summary that a context engine made; False when it is of no use, or memory cannot be written.
 
-        What it stands for is extracted into memory before, as for every summary.
+        What it stands for is extracted into memory before, as for every summary. A turn that waits for it goes on with
+        it at once; else the session's next turn does, because one may run just now.
 
         Raises:
-            StorageError, HomeError, MemoryPathError: memory or the record could not be written.
+            StorageError: the record could not be read or written.
         """
         session_id = request.session.id
         load, base = await self._record.load(session_id), await self._record.standing(session_id)
@@ -246,17 +247,30 @@ class Compactor:
         if load is None or last_seq < first_seq:
             return False
         messages = _span(await self._record.span(session_id, first_seq, last_seq))
-        path = await self._flush(load.key, load.agent, messages, self._clock.now_ms())
+        try:
+            path = await self._flush(load.key, load.agent, messages, self._clock.now_ms())
+        except ReverieError as error:
+            log.warning("what a context engine summarised could not be written into memory, so it stays in the prompt",
+                        action="compaction_unflushed", session=session_id, cause=str(error))  # fmt: skip
+            return False
+        tokens = done.tokens_before or load.prompt_tokens
         planned = Planned(
-            session_id, request.cause, load.compaction_id, first_seq, last_seq,
-            done.tokens_before or load.prompt_tokens, request.instructions,
-        )  # fmt: skip
-        adopted = await self._record.adopt_now(
-            planned, done.summary, audit={"by": engine}, flushed_to=path, tokens_after=done.tokens_after
+            session_id, request.cause, load.compaction_id, first_seq, last_seq, tokens, request.instructions
         )
-        if adopted is not None:
-            self.adopted(adopted.id)
-        return adopted is not None
+        if request.cause in {"preflight", "overflow"}:
+            adopted = await self._record.adopt_now(
+                planned, done.summary, audit={"by": engine}, flushed_to=path, tokens_after=done.tokens_after
+            )
+            if adopted is not None:
+                self.adopted(adopted.id)
+            return adopted is not None
+        compaction_id, new = await self._record.ask(planned)
+        if not new:
+            return False
+        await self._record.flushed(compaction_id, path)
+        return await self._record.ready(
+            compaction_id, done.summary, audit={"by": engine}, tokens_after=done.tokens_after
+        )
 
     # -- what a person calls -------------------------------------------------------------------------------------
 

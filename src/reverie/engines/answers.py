@@ -15,7 +15,7 @@ from reverie.types import Message, Projection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reverie.context.contract import AssembleRequest
+    from reverie.context.contract import AssembleRequest, CompactRequest
 
 ADDITION_CHARS_MAX = 64_000
 ANSWER_CHARS_MAX = 40_000_000
@@ -49,11 +49,11 @@ def checked_view(answer: object, request: AssembleRequest) -> Assembled:
     )
 
 
-def checked_compacted(answer: object, first_kept_max: int) -> Compacted:
+def checked_compacted(answer: object, request: CompactRequest) -> Compacted:
     """The answer of `compact`.
 
     Raises:
-        InvalidAnswerError: it is no `Compacted`, or keeps from a message on that does not exist.
+        InvalidAnswerError: it is no `Compacted`, or keeps from a message on that begins no turn.
     """
     if not isinstance(answer, Compacted):
         raise InvalidAnswerError(f"`compact` answered {type(answer).__name__}, not Compacted")
@@ -61,8 +61,12 @@ def checked_compacted(answer: object, first_kept_max: int) -> Compacted:
     if len(_text(answer.summary, "summary")) > SUMMARY_CHARS_MAX:
         raise InvalidAnswerError(f"a summary must be a text of at most {SUMMARY_CHARS_MAX} characters")
     first = answer.first_kept
-    if first is not None and not (_is_int(first) and 1 < first <= first_kept_max):
-        raise InvalidAnswerError(f"`first_kept` must be a message number from 2 to {first_kept_max}, not {first!r}")
+    if first is not None:
+        last = max((each.seq for each in request.messages if each.seq is not None), default=0)
+        begins = {each.seq for each in request.messages if each.message.role == "user"} | {last + 1}
+        if not _is_int(first) or first not in begins or first <= 1:
+            allowed = f"the number of a user's message, or {last + 1}"
+            raise InvalidAnswerError(f"`first_kept` must be {allowed}, not {first!r}")
     return answer
 
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from reverie.context.contract import (
-    OPTIONAL_OPERATIONS,
     BootstrapRequest,
     CompactRequest,
     IngestBatchRequest,
@@ -40,13 +39,13 @@ if TYPE_CHECKING:
         Assembled,
         AssembleRequest,
         Compacted,
-        ContextEngine,
         EngineInfo,
         EngineMessage,
         EngineSession,
         MaintainedAfter,
     )
     from reverie.engines.engine import Engine
+    from reverie.engines.found import MadeEngine
     from reverie.engines.isolation import Isolated
     from reverie.llm.tokens import TokenEstimator
     from reverie.tasks import OwnedTasks
@@ -99,19 +98,18 @@ class HostedEngine:
 
     def __init__(
         self,
-        engine: ContextEngine,
+        engine: MadeEngine,
         isolated: Isolated,
         deadlines: Deadlines,
         tasks: OwnedTasks,
         neighbours: Neighbours,
     ) -> None:
-        self._engine = engine
+        self._operations = engine.operations
         self._info = engine.info
         self._isolated = isolated
         self._deadlines = deadlines
         self._tasks = tasks
         self._near = neighbours
-        self._has = frozenset(each for each in OPTIONAL_OPERATIONS if callable(getattr(engine, each, None)))
         self._handed: OrderedDict[str, int] = OrderedDict()
         self._lines: dict[str, asyncio.Task[None]] = {}
         self._behind: dict[str, asyncio.Task[None]] = {}
@@ -151,10 +149,9 @@ class HostedEngine:
 
     async def _compact(self, request: CompactRequest) -> Compacted:
         abort = threading.Event()
-        last = max((each.seq or 0 for each in request.messages), default=0)
         asked = replace(request, abort=abort)
         try:
-            done = checked_compacted(await self._call("compact", asked, self._deadlines.background_ms), last + 1)
+            done = checked_compacted(await self._call("compact", asked, self._deadlines.background_ms), request)
         except InvalidAnswerError as error:
             raise self._quarantine("compact", str(error), request.session) from None
         finally:
@@ -189,10 +186,10 @@ class HostedEngine:
     async def dispose(self) -> None:
         """Let the engine end what it has begun, within `DISPOSE_S_MAX` seconds."""
         self._disposed = True
-        if "dispose" not in self._has:
+        if "dispose" not in self._operations:
             return
         try:
-            await self._isolated.call(getattr(self._engine, "dispose"), within_ms=int(DISPOSE_S_MAX * 1000))  # noqa: B009 (an optional operation: no type has it)
+            await self._isolated.call(self._operations["dispose"], within_ms=int(DISPOSE_S_MAX * 1000))
         except (LateError, BusyError, RaisedError) as error:
             log.warning("a context engine did not end well", action="engine_not_disposed", engine=self._info.id,
                         cause=str(error))  # fmt: skip
@@ -204,7 +201,7 @@ class HostedEngine:
         session = ended.session
         try:
             await self._hand_over(ended)
-            if self._info.turn_maintenance == "foreground" and "maintain" in self._has:
+            if self._info.turn_maintenance == "foreground" and "maintain" in self._operations:
                 await self._call("maintain", MaintainRequest(session, "turn"), self._deadlines.turn_ms)
         except EngineError:
             return  # it is said already where people look
@@ -222,9 +219,9 @@ class HostedEngine:
         through = self._handed.get(session.id, 0)
         new = tuple(each for each in ended.messages if each.seq is not None and each.seq > through)
         until_s = asyncio.get_running_loop().time() + self._deadlines.turn_ms / 1000
-        if "after_turn" in self._has:
+        if "after_turn" in self._operations:
             await self._call("after_turn", replace(ended, messages=new), self._deadlines.turn_ms)
-        elif "ingest_batch" in self._has:
+        elif "ingest_batch" in self._operations:
             await self._call("ingest_batch", IngestBatchRequest(session, new), self._deadlines.turn_ms)
         else:
             for each in new:
@@ -244,7 +241,7 @@ class HostedEngine:
         try:
             done = await self._compact(request)
         except EngineError:
-            return
+            return  # it is said already where people look
         except StorageError as error:
             log.warning("a compaction could not be recorded", action="engine_not_compacted", engine=self._info.id,
                         session=ended.session.id, cause=str(error))  # fmt: skip
@@ -253,7 +250,7 @@ class HostedEngine:
             await self._maintain(ended.session, "compaction")
 
     async def _maintain(self, session: EngineSession, after: MaintainedAfter) -> None:
-        if "maintain" not in self._has:
+        if "maintain" not in self._operations:
             return
         try:
             await self._call("maintain", MaintainRequest(session, after), self._deadlines.background_ms)
@@ -288,7 +285,7 @@ class HostedEngine:
         if session.id in self._handed:
             self._handed.move_to_end(session.id)
             return
-        if request.messages and "bootstrap" in self._has:
+        if request.messages and "bootstrap" in self._operations:
             begun = BootstrapRequest(session, request.messages)
             await self._call("bootstrap", begun, self._deadlines.turn_ms)
             self._start_behind(session, lambda: self._maintain(session, "bootstrap"))
@@ -311,7 +308,7 @@ class HostedEngine:
             raise EngineQuarantinedError(self.quarantined)
         self.calls += 1
         try:
-            return await self._isolated.call(getattr(self._engine, operation), request, within_ms=within_ms)
+            return await self._isolated.call(self._operations[operation], request, within_ms=within_ms)
         except RaisedError as error:
             if error.gave_up:
                 raise EngineError(f"the context engine {self._info.id} gave up {operation}") from None

@@ -18,7 +18,7 @@ import structlog
 
 from reverie.context.contract import BUILT_IN, EngineContext, engine_id
 from reverie.engines.event_log import QUARANTINED
-from reverie.engines.found import make_engine, offered_engines, the_one
+from reverie.engines.found import MadeEngine, make_engine, offered_engines, the_one
 from reverie.engines.hosted import Deadlines, HostedEngine, Neighbours
 from reverie.engines.isolation import BusyError, Isolated, LateError, RaisedError
 from reverie.errors import ConfigError, EngineError, EngineUnsupportedError, StorageError
@@ -215,9 +215,7 @@ class Engines:
             chosen.offered = the_one(chosen.name, offered.get(chosen.name, ()))
             chosen.isolated = await Isolated.open(chosen.name)
             context = EngineContext(chosen.name, deepcopy(dict(settings)), self._around.complete)
-            made: Any = await chosen.isolated.call(
-                make_engine, chosen.offered, context, within_ms=int(LOAD_S_MAX * 1000)
-            )
+            made = await chosen.isolated.call(make_engine, chosen.offered, context, within_ms=int(LOAD_S_MAX * 1000))
         except EngineError as error:
             self._out_of_service(chosen, "load", str(error), None)
         except RaisedError as error:
@@ -225,6 +223,7 @@ class Engines:
         except (LateError, BusyError) as error:
             self._out_of_service(chosen, "load", str(error), None)
         else:
+            assert isinstance(made, MadeEngine), "it is what makes one that was called"
             chosen.hosted = HostedEngine(made, chosen.isolated, self._deadlines, self._tasks, self._neighbours(chosen))
             log.info("a context engine is used", action="engine_loaded", engine=chosen.name, agents=chosen.agents)
 

@@ -16,6 +16,7 @@ from reverie.engines import (
     Assembled,
     AssembleRequest,
     Compacted,
+    CompactRequest,
     EngineInfo,
     EngineMessage,
     HostRequirement,
@@ -435,6 +436,8 @@ class Half:
         (object(), "has no `info`"),
         (ScriptedEngine(EngineInfo("builtin", "Not ours")), "an engine has an id of its own"),
         (Half(), "no operation `ingest`"),
+        (ScriptedEngine(EngineInfo("x", "X", turn_maintenance="never")), "not as EngineInfo says"),  # pyright: ignore[reportArgumentType] (it is wrong on purpose)
+        (ScriptedEngine(EngineInfo("x", "X", host_requirements={"agent-run": "all"})), "must name a HostRequirement"),  # pyright: ignore[reportArgumentType] (as above)
     ],
 )
 async def test_what_is_no_engine_is_said_and_everything_goes_on(
@@ -540,7 +543,7 @@ async def test_a_summary_of_the_engine_is_recorded_as_one_of_ours(
         expanded = await world.app.expand_compaction(done, 0)
 
     assert (done.state, done.cause, done.summary, done.audit) == (
-        "adopted", "manual", "They spoke of boats.", {"by": "scripted"},
+        "ready", "manual", "They spoke of boats.", {"by": "scripted"},
     )  # fmt: skip
     assert (done.first_seq, done.last_seq, done.focus) == (1, 2, "boats")
     assert done.flushed_to is not None
@@ -548,6 +551,45 @@ async def test_a_summary_of_the_engine_is_recorded_as_one_of_ours(
     assert words(context) == ["two", "Re: two", "three"]
     assert "They spoke of boats." in context.messages()[0].text
     assert engine.of("compact")[0].instructions == "boats"
+
+
+async def test_what_an_engine_compacts_by_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to list or to expand: whoever asked hears that the engine keeps it."""
+    engine = ScriptedEngine(OWNS)
+    engine.script("compact", Compacted(ok=True, compacted=True, tokens_before=900, tokens_after=90))
+    async with running(tmp_path, monkeypatch, engine) as world:
+        await turn(world.app, "one")
+        done = await world.app.request_compaction(KEY)
+        listed = await world.app.compactions_of(KEY)
+
+    assert (done.state, done.tokens_after, done.audit) == ("adopted", 90, {"by": "scripted", "kept_by_engine": True})
+    assert listed == []
+
+
+async def test_a_summary_that_a_turn_waits_for_is_gone_on_with_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt did not fit; it holds the engine's summary in place of what left, and the engine shows the rest."""
+    engine = ScriptedEngine(OWNS)
+    for _ in range(4):
+        engine.script("assemble", all_of_it)
+    summary = Compacted(ok=True, compacted=True, summary="They counted.", first_kept=3)
+
+    def when_it_must(request: CompactRequest) -> Compacted:
+        return summary if request.cause == "preflight" else Compacted(ok=True, compacted=False)
+
+    engine.script("compact", *[when_it_must] * 4)
+    window = {"context_tokens": 4_800, "output_tokens": 512}
+    model = ScriptedModel(otherwise=lambda request: reply(request.messages[-1].text, usage=None))
+    async with running(tmp_path, monkeypatch, engine, model=model, upstream=window) as world:
+        for text in ("one", "two"):
+            await turn(world.app, f"{text} {LONG}")
+        (context,) = (await turn(world.app, f"three {LONG}")).contexts
+        (listed,) = await world.app.compactions_of(KEY)
+
+    assert (listed.state, listed.cause, listed.summary) == ("adopted", "preflight", "They counted.")
+    assert "They counted." in context.messages()[0].text
+    assert [text[:5] for text in words(context)] == ["two w", "two w", "three"]
 
 
 async def test_a_compaction_that_fails_reaches_whoever_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

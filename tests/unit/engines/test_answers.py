@@ -11,6 +11,7 @@ from reverie.context.contract import (
     Assembled,
     AssembleRequest,
     Compacted,
+    CompactRequest,
     EngineMessage,
     EngineSession,
 )
@@ -97,19 +98,28 @@ def test_a_projection_without_an_epoch_is_made_with_every_turn() -> None:
     assert checked_view(view, REQUEST).projection == Projection("per_turn")
 
 
+COMPACT = CompactRequest(REQUEST.session, (*REQUEST.messages, NOW), token_budget=100, cause="manual")
+
+
 @pytest.mark.parametrize(
     ("answer", "rule"),
     [
         ("done", "not Compacted"),
         (Compacted(ok=True, compacted=True, summary="s", first_kept=1), "`first_kept`"),
-        (Compacted(ok=True, compacted=True, summary="s", first_kept=12), "`first_kept`"),
-        (Compacted(ok=True, compacted=True, summary="s" * 64_001, first_kept=3), "at most"),
+        (Compacted(ok=True, compacted=True, summary="s", first_kept=3), "`first_kept`"),
+        (Compacted(ok=True, compacted=True, summary="s", first_kept=7), "`first_kept`"),
+        (Compacted(ok=True, compacted=True, summary="s" * 64_001, first_kept=5), "at most"),
     ],
 )
-def test_a_compaction_keeps_from_a_message_on_that_exists(answer: object, rule: str) -> None:
-    """Its summary is recorded as standing for what came before that one."""
+def test_a_compaction_keeps_from_a_turn_on_that_exists(answer: object, rule: str) -> None:
+    """Its summary is recorded as standing for what came before that one, and no result may lose its call."""
     with pytest.raises(InvalidAnswerError, match=rule):
-        checked_compacted(answer, 11)
+        checked_compacted(answer, COMPACT)
 
-    whole = Compacted(ok=True, compacted=True, summary="s", first_kept=11)
-    assert checked_compacted(whole, 11) == whole
+
+@pytest.mark.parametrize("first_kept", [5, 6, None])
+def test_a_compaction_may_keep_a_turn_nothing_or_its_own_counsel(first_kept: int | None) -> None:
+    """5 is the last turn, 6 comes after all of them."""
+    done = Compacted(ok=True, compacted=True, summary="s", first_kept=first_kept)
+
+    assert checked_compacted(done, COMPACT) == done

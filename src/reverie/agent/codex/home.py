@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from reverie.agent.codex.process import Command
@@ -191,7 +191,8 @@ def _string(text: str) -> str:
 def _inline(value: Any) -> str:
     if not isinstance(value, dict):
         return _toml(value)
-    return f"{{{', '.join(f'{_string(name)} = {_inline(each)}' for name, each in value.items())}}}"  # pyright: ignore[reportUnknownVariableType]
+    table = cast("JsonObject", value)
+    return f"{{{', '.join(f'{_string(name)} = {_inline(each)}' for name, each in table.items())}}}"
 
 
 def codex_binary(config: CodexConfig) -> Path:
