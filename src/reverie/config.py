@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -636,8 +645,8 @@ class CodexConfig(Section):
     binary: Path | None = Field(
         default=None, description="The program. Unset: that of the package `openai-codex-cli-bin`."
     )
-    settings: dict[str, Any] = Field(
-        default_factory=dict[str, Any],
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict[str, JsonValue],
         description="Settings of Codex's own, as in its `config.toml`; they win over ours.",
     )
 

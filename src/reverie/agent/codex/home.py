@@ -162,7 +162,7 @@ def merged(ours: JsonObject, theirs: Mapping[str, Any]) -> JsonObject:
 
 
 def as_toml(settings: JsonObject) -> str:
-    """Settings as TOML: one line for each value, under its dotted name."""
+    """Settings as TOML: one line for each value, under its dotted name. What is null is left out."""
     return HEAD + "".join(f"{name} = {_toml(value)}\n" for name, value in _lines("", settings))
 
 
@@ -171,7 +171,7 @@ def _lines(prefix: str, table: JsonObject) -> Iterator[tuple[str, Any]]:
         dotted = f"{prefix}{_string(name)}"
         if isinstance(value, dict) and value:
             yield from _lines(f"{dotted}.", value)  # pyright: ignore[reportUnknownArgumentType]
-        else:
+        elif value is not None:
             yield dotted, value
 
 
@@ -180,6 +180,8 @@ def _toml(value: Any) -> str:
         return "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_inline(each) for each in value)}]"  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, float):
+        return repr(value)
     return _string(value) if isinstance(value, str) else json.dumps(value)
 
 

@@ -92,9 +92,8 @@ class Steering:
             await self._give_back(back)
 
     async def _collect(self) -> None:
-        self._taking = asyncio.ensure_future(
-            self._take()
-        )  # what it gives is ours, also when we are cancelled meanwhile
+        # What it gives is ours, also when we are cancelled meanwhile.
+        self._taking = asyncio.ensure_future(self._take())
         taken = await asyncio.shield(self._taking)
         self._taking = None
         for turn in taken:

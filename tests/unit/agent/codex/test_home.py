@@ -109,6 +109,13 @@ def test_settings_are_toml(made: dict[str, Any]) -> None:
     assert tomllib.loads(as_toml(made)) == made
 
 
+def test_what_is_null_is_left_out() -> None:
+    """TOML has no word for it. So one of our settings can be left to Codex."""
+    made = settings(settings={"web_search": None, "a": {"b": None, "c": float("inf")}})
+    assert tomllib.loads(as_toml(made))["a"] == {"c": float("inf")}
+    assert "web_search" not in tomllib.loads(as_toml(made))
+
+
 def test_a_home_is_prepared(tmp_path: Path) -> None:
     """A folder of its own that nobody else reads, its settings, and no secret in either; secrets are variables."""
     binary = tmp_path / "codex"
