@@ -162,8 +162,8 @@ def test_a_caller_who_leaves_does_not_lose_the_turn(codex: OnCodex) -> None:
     assert server.transcript() == [("user", "one"), ("assistant", "Here it is.")]
 
 
-def test_without_codex_the_server_says_what_to_install(codex: OnCodex) -> None:
-    """It does not start, and names the setting."""
+def test_a_program_that_is_not_there_is_named(codex: OnCodex) -> None:
+    """The server starts; a turn is refused with the reason."""
     codex.server.environment["REVERIE_AGENTS__MAIN__CODEX__BINARY"] = "/no/such/codex"
     codex.server.start()
     refused = codex.server.chat("one")

@@ -153,7 +153,8 @@ class ThreadedTurn:
 
     def _fingerprints(self) -> ThreadFingerprints:
         """What a thread keeps from its start, and a turn cannot change: the tools that are registered, for example."""
-        theirs: JsonObject = self._settings.codex.settings.get("mcp_servers") or {}
+        configured = self._settings.codex.settings.get("mcp_servers")
+        theirs: JsonObject = configured if isinstance(configured, dict) else {}
         ours = {MEMORY_SERVER: {"tools": sorted(tool["function"]["name"] for tool in self._settings.tools)}}
         return ThreadFingerprints(
             user_mcp=mcp_fingerprint(theirs),
