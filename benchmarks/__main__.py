@@ -63,6 +63,7 @@ def main() -> None:
         ("gateway", ()),
         ("busy", ()),
         ("dreaming", ()),
+        ("threads", ()),
         ("search", ("--peers",)),
         ("index", ("--storm", "--embedder", "none")),
         ("seed", ("--rows", "435266")),

@@ -46,10 +46,20 @@ def _no_lanes() -> Mapping[str, LaneLoad]:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCache:
+    """Calls of the model since the start: the tokens of their prompts, and how many its server had kept."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     """The inbox, the model calls by lane, the model's server, how often each plugin failed, and how dreaming does.
 
-    `inbox` and `dreaming` are None when the database could not be read.
+    `inbox` and `dreaming` are None when the database could not be read. `engines` are the context engines of others: of
+    each why it is not asked any more; empty while it is.
     """
 
     inbox: InboxFigures | None
@@ -57,6 +67,8 @@ class AppStatus:
     lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
     dreaming: DreamingStatus | None = None
+    engines: Mapping[str, str] = field(default_factory=dict[str, str])
+    prompts: PromptCache = field(default_factory=PromptCache)
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -77,6 +89,14 @@ class AppStatus:
             },
             "pluginFailures": dict(self.plugin_failures),
             "dreaming": None if self.dreaming is None else self.dreaming.as_json(),
+            "promptCache": {
+                "calls": self.prompts.calls,
+                "promptTokens": self.prompts.prompt_tokens,
+                "cachedTokens": self.prompts.cached_tokens,
+            },
+            "contextEngines": {
+                name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
+            },
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:
@@ -88,6 +108,8 @@ class AppStatus:
             yield Gauge("model_calls_running", "Model calls under way.", load.running, label)
             yield Gauge("model_calls_waiting", "Model calls in line.", load.waiting, label)
             yield Gauge("model_calls_oldest_wait_seconds", "Wait of the first in line.", load.oldest_wait_s, label)
+        yield Gauge("prompt_tokens", "Tokens of prompts, as the model's server counted.", self.prompts.prompt_tokens)
+        yield Gauge("prompt_tokens_cached", "Of these, what it had kept.", self.prompts.cached_tokens)
         for state in CIRCUIT_STATES:
             held = float(self.circuit.state == state)
             yield Gauge("upstream_circuit", "1 for how the model's server seems to do.", held, (("state", state),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,33 @@ def test_dreaming() -> None:
     assert figures["candidates"] + figures["rejected"] == figures["entries"] == 200
     assert figures["candidates"] > 0
     assert figures["rank_10k_ms"] > 0
+
+
+@pytest.mark.timeout(90)
+def test_threads_chat() -> None:
+    """Between epochs a prompt begins as the one before it, to the byte; an edited file costs one cold start."""
+    command = [sys.executable, "-m", "benchmarks.threads_chat", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=80, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+
+    assert (figures["cold_starts"], figures["edited_cold_starts"]) == (0, 1)
+    assert min(figures["identical_share"], figures["edited_identical_share_between_epochs"]) >= 0.99
+    assert figures["others_identical_share"] < 0.5
+    assert "MEMORY.md changed" in ran.stderr
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(find_spec("codex_cli_bin") is None, reason="the extra `codex` is not installed")
+def test_threads() -> None:
+    """On the real Codex the bootstrap is told once and its prefix stays; the old order tells it with every turn."""
+    command = [sys.executable, "-m", "benchmarks.threads", "--half", "codex", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=110, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout.splitlines()[-1])
+    figures, old = report["figures"], report["peers"]["codex_old_order"]
+
+    assert (figures["cold_starts"], old["cold_starts"]) == (0, 9)
+    assert figures["identical_prefix_share"] >= 0.99
+    assert figures["replayed_bootstrap_tokens"] <= 10_800
+    assert old["replayed_bootstrap_tokens"] >= 90_000

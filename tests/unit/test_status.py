@@ -31,6 +31,8 @@ def test_the_figures_of_a_status() -> None:
         ("model_calls_running", 1, {"lane": "foreground"}),
         ("model_calls_waiting", 2, {"lane": "foreground"}),
         ("model_calls_oldest_wait_seconds", 0.5, {"lane": "foreground"}),
+        ("prompt_tokens", 0, {}),
+        ("prompt_tokens_cached", 0, {}),
         ("upstream_circuit", 1, {"state": "unknown"}),
         ("upstream_circuit", 0, {"state": "closed"}),
         ("upstream_circuit", 0, {"state": "open"}),
