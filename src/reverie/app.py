@@ -624,6 +624,11 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
     config = opened.config
     seeing = [name for name, plugin in config.plugins.items() if plugin.enabled and plugin.conversation_access]
     told = tuple(f"The plugin {name} sees conversations and may keep copies: look there yourself." for name in seeing)
+    threaded = [opened.home.codex(agent) for agent, own in config.agents.items() if own.runtime == "codex"]
+    told += tuple(
+        f"Codex keeps a record of its threads in {folder / 'sessions'}: delete what is in it while no server runs."
+        for folder in threaded
+    )
     return Forgetter(
         state=opened.state,
         embeddings_db=opened.embeddings_db,
