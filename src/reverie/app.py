@@ -22,6 +22,7 @@ from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
 from reverie.context.fragments import FragmentReader
+from reverie.dreaming.audit import Rules
 from reverie.dreaming.budget import Spend
 from reverie.dreaming.clockwork import Clockwork
 from reverie.dreaming.concepts import concept_tags
@@ -32,6 +33,7 @@ from reverie.dreaming.forgetting import Forgetter, Surroundings
 from reverie.dreaming.live_settings import LiveSettings
 from reverie.dreaming.memory_file import MemoryFile
 from reverie.dreaming.promotion import Promoter
+from reverie.dreaming.repair import Repairer
 from reverie.dreaming.sources import LiveSources
 from reverie.dreaming.sweep import dreamer_of
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
@@ -113,6 +115,7 @@ class OpenMemory:
     recalls: RecallEntries
     promoter: Promoter
     dream_settings: LiveSettings
+    repairer: Repairer
     embedder: Embedder | None
     workspaces: Mapping[str, Path]
     origins: NoteOrigins
@@ -391,6 +394,7 @@ async def open_memory(
             recalls=recalls,
             promoter=_promoter(state, recalls, sources, memory if exclusive else None, workspaces, settings, clock),
             dream_settings=settings,
+            repairer=Repairer(state, workspaces, clock, Rules(config.dreaming.entries_max, recalls.zone)),
             embedder=chosen,
             workspaces=workspaces,
             origins=origins,
@@ -558,6 +562,10 @@ def dreamer_over(opened: OpenMemory, model: Model | None = None) -> Dreamer:
     promoter = opened.promoter
     if model is not None:
         promoter = promoter.consolidating(Consolidator(model, settings, spend))
+
+    async def put_right(agent: str) -> JsonObject:
+        return (await opened.repairer.repair(agent)).as_json()
+
     return dreamer_of(
         database=opened.state,
         clock=opened.clock,
@@ -569,6 +577,7 @@ def dreamer_over(opened: OpenMemory, model: Model | None = None) -> Dreamer:
         model=model,
         spend=spend,
         promotes=DeepSleep(promoter),
+        repair=put_right,
     )
 
 

@@ -28,7 +28,8 @@ CLOSE_WORDS = 24
 """So many of the words of a sentence that say something, and such a part of them, within so many words of the other."""
 
 COMPARED_CHARS_MAX = 2_000_000
-"""So much is compared: about 30 ms for 400,000. Beyond it nobody knows, and what nobody knows is not to be trusted."""
+"""So much is compared, in about 30 ms for 400,000 characters. Of the rest nobody knows, and what nobody knows is
+not to be trusted."""
 
 STEM_CHARS = 5
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reverie.config import PRIVATE
 from reverie.doctor.finding import Finding, counted, size_words
-from reverie.doctor.patient import is_alive
+from reverie.dreaming.openclaw_lock import is_alive
 from reverie.memory.documents import is_ignored_folder
 from reverie.memory.generation_files import ROOM_FACTOR, size_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import filelock
 
 from reverie.app import choose_embedder
 from reverie.doctor.reading import LookedAt
+from reverie.dreaming.openclaw_lock import is_alive
 from reverie.memory.generation_files import GenerationFiles
 from reverie.storage import EMBEDDINGS, INDEX, STATE
 
@@ -143,16 +143,3 @@ def noted_process(home: Home) -> int:
         return int((home.path / "reverie.pid").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True

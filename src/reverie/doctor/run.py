@@ -26,6 +26,7 @@ from reverie.doctor.leftovers import ASIDE, check_leftovers, set_aside, sweep
 from reverie.doctor.on_disk import check_files, check_transcripts
 from reverie.doctor.patient import noted_process
 from reverie.doctor.plugins import check_plugins
+from reverie.doctor.recalls import PREFIX, check_recalls
 from reverie.doctor.state_rows import check_state
 from reverie.doctor.vectors import check_vectors, probe
 from reverie.errors import HomeInUseError, HomeReadOnlyError, ReverieError
@@ -33,6 +34,7 @@ from reverie.errors import HomeInUseError, HomeReadOnlyError, ReverieError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from reverie.config import Config
     from reverie.doctor.databases import DatabaseHealth
     from reverie.doctor.patient import Patient
 
@@ -97,6 +99,7 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
         with steps("conversations"):
             findings += await _guarded(patient, "state", lambda: check_state(patient))
             findings += await _guarded(patient, "dreaming", lambda: check_dreaming(patient))
+            findings += await _guarded(patient, "dreaming", lambda: check_recalls(patient))
             findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
@@ -194,6 +197,8 @@ async def _repair_once(patient: Patient, todo: Examination, steps: Steps) -> _At
             if refused is not None:
                 return _Attempt(todo.findings, refused)
             await _repair_open(patient, todo, steps)
+        if patient.config is not None and any(each.check.startswith(PREFIX) for each in todo.to_fix()):
+            await _repair_recalls(patient, patient.config, steps)
     except HomeInUseError as error:
         return _Attempt((), in_use(str(error), todo))
     except (ReverieError, OSError) as error:
@@ -278,6 +283,14 @@ def taken(patient: Patient) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+async def _repair_recalls(patient: Patient, config: Config, steps: Steps) -> None:
+    """Put recall entries right, and OpenClaw's files of them."""
+    with steps("recall entries"):
+        async with open_memory(patient.home, config, embedder=None, clock=patient.clock) as opened:
+            for agent in opened.workspaces:
+                await opened.repairer.repair(agent)
 
 
 async def _repair_open(patient: Patient, todo: Examination, steps: Steps) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from reverie.dreaming.forgotten_archives import ArchivedSession, archived, delete
 from reverie.dreaming.forgotten_files import Notes, Reports
+from reverie.dreaming.forgotten_openclaw import OpenClawFiles
 from reverie.dreaming.forgotten_passages import Passages
 from reverie.dreaming.forgotten_promotions import Promotions
 from reverie.dreaming.forgotten_rows import Evidence, Quotes, Transcripts, entries_of
@@ -216,6 +217,7 @@ class Forgetter:
             Quotes(self.state),
             Promotions(self.state, self.memory, self.lasting),
             Reports(self.workspaces),
+            OpenClawFiles(self.workspaces, self.clock),
             *self.also,
             self._evidence,
             self._notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,9 @@ import httpx2
 
 from reverie.config import Config
 from reverie.dreaming.clockwork import Triggered
+from reverie.dreaming.forgetting import Forgetting
 from reverie.dreaming.runs import Begun, DreamRun
+from reverie.dreaming.traces import Traces
 from reverie.errors import SessionBusyError, UnknownSessionError
 from reverie.gateway.server import create_gateway
 from reverie.llm.circuit import UpstreamCircuit
@@ -30,6 +33,7 @@ from reverie.types import Gauge, Message, PromptContext, SessionKey, ToolCall, U
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 
+    from reverie.dreaming.forgetting import Options, Selection
     from reverie.errors import ReverieError
     from reverie.memory.tool_contracts import Asker
     from reverie.sessions.compactions import Compaction
@@ -270,6 +274,9 @@ class ScriptedApp:
     requests: list[TurnRequest] = field(default_factory=list["TurnRequest"])
     feeds: list[ScriptedFeed] = field(default_factory=list[ScriptedFeed])
     rebuilds: int = 0
+    forgotten: list[tuple[str, Selection, Options, bool]] = field(
+        default_factory=list[tuple[str, "Selection", "Options", bool]]
+    )
     figures: list[Gauge] = field(default_factory=list[Gauge])
     inbox_figures: InboxFigures = field(default_factory=lambda: InboxFigures({}, {}, ()))
     compactions: list[Compaction] = field(default_factory=list["Compaction"])
@@ -389,6 +396,13 @@ class ScriptedApp:
     def watch(self, key: str) -> Generator[ScriptedWatch]:
         """What the test lets happen."""
         yield ScriptedWatch(self.happening)
+
+    async def forget(self, agent: str, selection: Selection, options: Options, *, apply: bool) -> Forgetting:
+        """Two messages were said, or are forgotten now."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.forgotten.append((agent, selection, options, apply))
+        return Forgetting(agent, selection, apply, Traces(Counter({"messages": 2})))
 
     def ask_for_rebuild(self) -> bool:
         """A rebuild starts when none runs."""

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
+from reverie.dreaming.forgetting import Options, Selection
 from reverie.dreaming.runs import Begun
 from reverie.errors import DreamingBlockedError, HomeReadOnlyError, MemoryPathError, RequestError, StorageFullError
 from reverie.gateway.server import create_gateway
@@ -290,3 +291,32 @@ async def test_the_sweeps_of_late() -> None:
     assert one.content == b'{"object":"list","data":[' + RUN_JSON + b"]}"
     assert many.content == b'{"object":"list","data":[' + RUN_JSON + b"," + RUN_JSON + b"]}"
     assert [(each.status_code, each.json()["error"]["param"]) for each in wrong] == [(400, "limit")] * 4
+
+
+async def test_what_is_to_be_forgotten() -> None:
+    """A look by default, and done only when that is said; times are instants, and the answer says how much of what."""
+    app = ScriptedApp()
+    asked = {"session": "agent:main:x", "since": "2026-04-01T00:00:00Z"}
+    look = await send(app, "POST", "/v1/memory/forget", json=asked)
+    done = await send(app, "POST", "/v1/memory/forget", json={"participant": "Jonas", "apply": True, "archives": True})
+
+    assert (look.status_code, done.status_code) == (200, 200)
+    assert look.content == (
+        b'{"applied":false,"agent":"main","selection":{"session":"agent:main:x","since_ms":1775001600000},'
+        b'"counts":{"messages":2},"changes":[],"archives":[],"remarks":[]}'
+    )
+    assert app.forgotten == [
+        ("main", Selection("agent:main:x", since_ms=1_775_001_600_000), Options(), False),
+        ("main", Selection(participant="Jonas"), Options(delete_archives=True), True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [({"since": "soon"}, "since"), ({"apply": "yes"}, "apply"), ({"everything": True}, "everything")]
+)
+async def test_what_cannot_be_meant_is_not_forgotten(body: dict[str, Any], param: str) -> None:
+    """An error that names the field; nothing was touched."""
+    app = ScriptedApp()
+    response = await send(app, "POST", "/v1/memory/forget", json={"session": "x", **body})
+
+    assert (response.status_code, response.json()["error"]["param"], app.forgotten) == (400, param, [])

@@ -963,6 +963,11 @@ WHERE agent = :agent AND key IN (SELECT value FROM json_each(:keys)) AND promote
 INSERT INTO forgotten (agent, kind, name, at) SELECT :agent, :kind, value, :now FROM json_each(:names) WHERE true
 ON CONFLICT DO NOTHING;
 
+-- name: unfinished_forgetting
+-- Conversations of an agent that were to be forgotten whole and are still there.
+SELECT sessions.id FROM forgotten JOIN sessions ON sessions.id = forgotten.name AND sessions.agent = forgotten.agent
+WHERE forgotten.agent = :agent AND forgotten.kind = 'session' ORDER BY sessions.id LIMIT :limit;
+
 -- name: which_forgotten
 -- Those of some names that were forgotten.
 SELECT name FROM forgotten WHERE agent = :agent AND kind = :kind AND name IN (SELECT value FROM json_each(:names));
