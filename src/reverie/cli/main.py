@@ -558,6 +558,56 @@ def threads_rotate(session: SessionArgument, home: HomeOption = None, as_json: J
 
 
 @memory.command(
+    "status", epilog="\b\nExamples:\n  reverie memory status\n  reverie memory status --deep --agent main --json"
+)
+def memory_status(
+    home: HomeOption = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this agent. [all]", show_default=False)
+    ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file, and try out vectors and embedder.")] = False,
+    index: Annotated[bool, typer.Option("--index", help="Index what is new first. Implies --deep.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Put recall entries right first.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Name the files that differ, and where all is.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how each agent's memory is: notes and conversations in the index, vectors, dreaming, recalled passages.
+
+    Without --index and --fix nothing is changed. Works beside a running server, which then does the indexing.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_status import StatusFlags, show_memory_status
+
+        flags = StatusFlags(agent, deep=deep, index=index, fix=fix, verbose=verbose, as_json=as_json)
+        await show_memory_status(home, flags)
+
+    run(work, as_json=as_json)
+
+
+@memory.command("repair", epilog="\b\nExamples:\n  reverie memory repair --dry-run\n  reverie memory repair --json")
+def memory_repair(
+    home: HomeOption = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this agent. [all]", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be repaired.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put right what is known of recalled passages, and OpenClaw's files of it where the workspace holds them.
+
+    Every night of dreaming begins with it. Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.memory_status import repair_memory
+
+        await repair_memory(home, agent=agent, dry_run=dry_run, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@memory.command(
     "import-recalls",
     epilog="\b\nExample:\n  reverie memory import-recalls ~/.openclaw/workspace/memory/.dreams/short-term-recall.json",
 )

@@ -10,17 +10,23 @@ Start reading at `run.py`, which has every group of checks in order; `finding.py
 """
 
 from reverie.doctor.finding import Examination, Finding, Severity, TableSize
+from reverie.doctor.indexed import Indexed, indexed_of
 from reverie.doctor.patient import Patient, Surroundings, open_patient
 from reverie.doctor.run import examine, repair
+from reverie.doctor.vectors import check_vectors, probe
 
 __all__ = [
     "Examination",
     "Finding",
+    "Indexed",
     "Patient",
     "Severity",
     "Surroundings",
     "TableSize",
+    "check_vectors",
     "examine",
+    "indexed_of",
     "open_patient",
+    "probe",
     "repair",
 ]

@@ -88,8 +88,8 @@ async def show_status(given: Path | None, *, as_json: bool) -> None:
     home, config = await asyncio.to_thread(find_home, given)
     server, upstream = await asyncio.gather(asyncio.to_thread(find_server, home), reach(config))
     async with open_memory(home, config, exclusive=False) as opened:
-        await _vectors_counted(opened)
-        live = await _live(server, config) if server is not None else None
+        await vectors_counted(opened)
+        live = await live_status(server, config) if server is not None else None
         status = await _gather(opened, home, server, upstream, live)
     if as_json:
         say_json(asdict(status))
@@ -97,7 +97,7 @@ async def show_status(given: Path | None, *, as_json: bool) -> None:
         _show(status)
 
 
-async def _live(server: RunningServer, config: Config) -> JsonObject | None:
+async def live_status(server: RunningServer, config: Config) -> JsonObject | None:
     """What the server says of itself. Not having it must not keep the rest from being shown."""
     try:
         token = await asyncio.to_thread(read_secret, config.gateway.token_env, config.gateway.token_file)
@@ -124,12 +124,12 @@ async def _gather(
         index=opened.memory.statistics(),
         live=live,
         plugins=await _plugins(opened),
-        dreaming=await _dreaming(opened, live),
+        dreaming=await dreaming_of(opened, live),
         engines=await _engines(opened),
     )
 
 
-async def _dreaming(opened: OpenMemory, live: JsonObject | None) -> JsonObject:
+async def dreaming_of(opened: OpenMemory, live: JsonObject | None) -> JsonObject:
     """How dreaming does, as the server says, which knows what is in its way; else as the home tells."""
     if live is not None and live.get("dreaming") is not None:
         return live["dreaming"]
@@ -156,7 +156,7 @@ async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
     return named_plugins(opened.config.plugins, offered, failures, opened.clock.now_ms())
 
 
-async def _vectors_counted(opened: OpenMemory) -> None:
+async def vectors_counted(opened: OpenMemory) -> None:
     """Wait for the stored vectors to load, at most `LOAD_S_MAX`: before that their number is not known."""
     with anyio.move_on_after(LOAD_S_MAX):
         while opened.memory.statistics().vectors_state == "loading":  # noqa: ASYNC110 (a snapshot has no event)

@@ -181,6 +181,16 @@ SELECT count(*) FROM chunks WHERE embedded = 0;
 SELECT d.path, d.content_hash, d.mtime_ns, d.size_bytes FROM documents d JOIN agents a ON a.id = d.agent_id
 WHERE a.name = :agent AND d.source = 'memory' AND d.path > :after ORDER BY d.path LIMIT :limit;
 
+-- name: indexed_of_agent
+-- What is indexed of an agent, by source: documents, passages, and those of them that have a vector.
+SELECT d.source, count(DISTINCT d.id) AS documents, count(c.id) AS passages, coalesce(sum(c.embedded = 1), 0) AS vectors
+FROM documents d JOIN agents a ON a.id = d.agent_id LEFT JOIN chunks c ON c.document_id = d.id
+WHERE a.name = :agent GROUP BY d.source;
+
+-- name: count_words
+-- How many passages can be found by their words.
+SELECT count(*) FROM chunks_fts_docsize;
+
 -- name: which_sessions_indexed
 -- Those of some transcripts, given as agent and session, of which something is indexed.
 SELECT j.value ->> 1 FROM json_each(:sessions) j JOIN agents a ON a.name = j.value ->> 0
