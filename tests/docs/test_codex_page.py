@@ -8,7 +8,7 @@ import re
 import subprocess
 import tomllib
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +18,9 @@ from reverie.testing import FakeEmbedder
 from reverie.testing.fake_responses import Answer, FakeResponses, serve
 from reverie.types import Message, SessionKey, TurnRequest
 from tests.docs.pages import ROOT, blocks, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = read("docs/howto/codex.md")
 INSTALLED = pytest.mark.skipif(find_spec("codex_cli_bin") is None, reason="the extra `codex` is not installed")
