@@ -54,11 +54,21 @@ class PromptCache:
 
 
 @dataclass(frozen=True, slots=True)
+class CodexFigures:
+    """The app-server of an agent: its process, how often one was started and ended by itself, what it said in vain."""
+
+    pid: int | None = None
+    starts: int = 0
+    deaths: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     """The inbox, the model calls by lane, the model's server, how often each plugin failed, context engines of others.
 
     `inbox` is None when the database could not be read. `engines` says of each why it is not asked any more; empty
-    while it is.
+    while it is. `codex` has the agents that answer through Codex.
     """
 
     inbox: InboxFigures | None
@@ -67,6 +77,7 @@ class AppStatus:
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
     engines: Mapping[str, str] = field(default_factory=dict[str, str])
     prompts: PromptCache = field(default_factory=PromptCache)
+    codex: Mapping[str, CodexFigures] = field(default_factory=dict[str, CodexFigures])
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -94,6 +105,10 @@ class AppStatus:
             "contextEngines": {
                 name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
             },
+            "codex": {
+                agent: {"pid": each.pid, "starts": each.starts, "deaths": each.deaths, "unread": each.unread}
+                for agent, each in self.codex.items()
+            },
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:
@@ -114,6 +129,11 @@ class AppStatus:
         yield Gauge("upstream_circuit_opened", "Times the circuit has opened since the start.", self.circuit.opened)
         for plugin, failures in self.plugin_failures.items():
             yield Gauge("plugin_failures", "Failures of a plugin since the start.", failures, (("plugin", plugin),))
+        for agent, codex in self.codex.items():
+            label = (("agent", agent),)
+            yield Gauge("codex_running", "1 while the agent's app-server runs.", float(codex.pid is not None), label)
+            yield Gauge("codex_starts", "Starts of the agent's app-server.", codex.starts, label)
+            yield Gauge("codex_deaths", "Times that it ended by itself.", codex.deaths, label)
 
 
 def upstream_condition(circuit: CircuitStatistics) -> Condition:
