@@ -73,7 +73,7 @@ from reverie.sessions.store import SessionStore
 from reverie.sessions.thread_directory import ThreadDirectory
 from reverie.sessions.thread_log import ChurnRule, ThreadLog
 from reverie.sessions.turns import TurnStore
-from reverie.status import AppStatus, PromptCache, upstream_condition
+from reverie.status import AppStatus, CodexFigures, PromptCache, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -310,7 +310,8 @@ class App:
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
         engines = {engine.name: engine.quarantined for engine in self.engines.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        prompts = self.runtime.figures()
+        prompts = self._prompts()
+        codex = {agent: _codex_figures(runtime) for agent, runtime in self.threaded.items()}
         return AppStatus(
             inbox,
             self.circuit.statistics(),
@@ -318,7 +319,17 @@ class App:
             failures,
             dreaming,
             engines,
-            PromptCache(prompts.calls, prompts.prompt_tokens, prompts.cached_tokens),
+            prompts,
+            codex,
+        )
+
+    def _prompts(self) -> PromptCache:
+        """What prompts have cost since the start, in all runtimes."""
+        spent = [self.runtime.figures(), *(runtime.figures() for runtime in self.threaded.values())]
+        return PromptCache(
+            sum(each.calls for each in spent),
+            sum(each.prompt_tokens for each in spent),
+            sum(each.cached_tokens for each in spent),
         )
 
     async def gauges(self) -> list[Gauge]:
@@ -772,6 +783,11 @@ def _chat_runtime(opened: OpenMemory, model: Model) -> ChatRuntime:
     config = opened.config.memory
     tools = opened.tools.definitions() if config.tools else ()
     return ChatRuntime(model, tools, rounds_max=config.tool_rounds_max)
+
+
+def _codex_figures(runtime: CodexRuntime) -> CodexFigures:
+    known = runtime.server.statistics()
+    return CodexFigures(known.process.pid, known.process.starts, known.process.deaths, known.unread)
 
 
 async def _codex_runtimes(

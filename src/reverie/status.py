@@ -55,11 +55,21 @@ class PromptCache:
 
 
 @dataclass(frozen=True, slots=True)
+class CodexFigures:
+    """The app-server of an agent: its process, how often one was started and ended by itself, what it said in vain."""
+
+    pid: int | None = None
+    starts: int = 0
+    deaths: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     """The inbox, the model calls by lane, the model's server, how often each plugin failed, and how dreaming does.
 
     `inbox` and `dreaming` are None when the database could not be read. `engines` are the context engines of others: of
-    each why it is not asked any more; empty while it is.
+    each why it is not asked any more; empty while it is. `codex` has the agents that answer through Codex.
     """
 
     inbox: InboxFigures | None
@@ -69,6 +79,7 @@ class AppStatus:
     dreaming: DreamingStatus | None = None
     engines: Mapping[str, str] = field(default_factory=dict[str, str])
     prompts: PromptCache = field(default_factory=PromptCache)
+    codex: Mapping[str, CodexFigures] = field(default_factory=dict[str, CodexFigures])
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -97,6 +108,10 @@ class AppStatus:
             "contextEngines": {
                 name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
             },
+            "codex": {
+                agent: {"pid": each.pid, "starts": each.starts, "deaths": each.deaths, "unread": each.unread}
+                for agent, each in self.codex.items()
+            },
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:
@@ -119,6 +134,11 @@ class AppStatus:
             yield Gauge("plugin_failures", "Failures of a plugin since the start.", failures, (("plugin", plugin),))
         if self.dreaming is not None:
             yield from self.dreaming.gauges()
+        for agent, codex in self.codex.items():
+            label = (("agent", agent),)
+            yield Gauge("codex_running", "1 while the agent's app-server runs.", float(codex.pid is not None), label)
+            yield Gauge("codex_starts", "Starts of the agent's app-server.", codex.starts, label)
+            yield Gauge("codex_deaths", "Times that it ended by itself.", codex.deaths, label)
 
 
 def upstream_condition(circuit: CircuitStatistics) -> Condition:

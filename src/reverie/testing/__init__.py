@@ -1,4 +1,4 @@
-"""Public doubles for tests: of the model, the embedder, the clock, a context engine, and of model servers.
+"""Public doubles for tests: of the model, the embedder, the clock, a context engine, and of servers.
 
 Purpose: let a test of anything in Reverie, or built on it, decide what the world answers, without patching.
 
@@ -6,7 +6,8 @@ Invariant: a double behaves like what it stands for, is deterministic, and fails
 the test did not write down.
 
 Start reading at `scripted_model.py`. `fake_upstream.py` (chat completions) and `fake_responses.py` (the Responses API,
-with a log of what each prompt repeats) are real HTTP servers and are imported by their own names.
+with a log of what each prompt repeats) are real HTTP servers, `fake_app_server.py` is a Codex app-server without a
+process; they are imported by their own names.
 """
 
 from reverie.testing.fake_clock import FakeClock

@@ -19,6 +19,7 @@ from reverie.context.projection import HEADER, REQUEST
 from reverie.errors import CodexDiedError, ContextTooLongError, RecordedFailureError, RequestError
 from reverie.sessions.bindings import BindingStore
 from reverie.sessions.events import ReplyDelta, ToolFinished, ToolStarted, TurnFailed, TurnFinished
+from reverie.status import CodexFigures
 from reverie.testing.fake_app_server import (
     Death,
     FakeAppServer,
@@ -275,6 +276,20 @@ async def test_a_child_that_dies_within_a_turn(world: World) -> None:
     await world.say("three")
     assert (world.told(), world.last("thread/resume")["threadId"]) == ("three", "thread-1")
     assert len(world.fake.children) == 2
+
+
+async def test_the_status_tells_how_codex_fares(world: World) -> None:
+    """Its process, and what its prompts took: also those of a turn that failed."""
+    assert (await world.app.status()).codex == {"main": CodexFigures()}
+    await world.say("one")
+    running = (await world.app.status()).codex["main"]
+    assert (running.pid, running.starts, running.deaths) == (world.fake.child.pid, 1, 0)
+    world.fake.play(Played(dies_with=9))
+    with pytest.raises(CodexDiedError):
+        await world.say("two")
+    status = await world.app.status()
+    assert status.codex == {"main": CodexFigures(None, 1, 1, 0)}
+    assert (status.prompts.calls, status.prompts.prompt_tokens, status.prompts.cached_tokens) == (1, 90, 5)
 
 
 async def test_a_thread_whose_first_message_was_never_an_item_is_not_gone_on_with(world: World) -> None:

@@ -254,5 +254,6 @@ async def test_the_status() -> None:
         "dreaming": None,
         "promptCache": {"calls": 0, "promptTokens": 0, "cachedTokens": 0},
         "contextEngines": {},
+        "codex": {},
         "eventLoop": None,
     }  # fmt: skip

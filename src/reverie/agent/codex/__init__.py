@@ -6,5 +6,6 @@ Invariant: nothing here waits without a bound, no queue grows without one, and a
 everybody who waits for it. The child ends with this process, however that ends: its stdin closes.
 
 Start reading at `app_server.py` (what can be asked), then `process.py` (the child), `rpc.py` (the lines) and
-`protocol.py` (what they say). `native_turn.py` runs one turn, `steering.py` sends messages into it.
+`protocol.py` (what they say). `native_turn.py` runs one turn, `steering.py` sends messages into it;
+`threaded_turn.py` is one turn of ours on its way through a thread.
 """

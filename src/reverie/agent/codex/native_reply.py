@@ -53,13 +53,14 @@ class NativeReply:
     compactions: int = 0
     tokens: ThreadTokens | None = None
     total: TokenCount | None = None
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
     prompt_tokens_first: int = 0
     prompt_tokens_last: int = 0
     _records: list[RecordedMessage] = field(default_factory=list[RecordedMessage])
     _said: list[str] = field(default_factory=list[str])
     _speaking: dict[str, str] = field(default_factory=dict[str, str])
     _recorded: dict[str, int] = field(default_factory=dict[str, int])
-    _usage: Usage = field(default_factory=Usage)
 
     @property
     def text(self) -> str:
@@ -102,7 +103,7 @@ class NativeReply:
             text=self.text,
             tool_calls=(),
             finish_reason="stop",
-            usage=self._usage,
+            usage=self.usage,
             prompt_tokens_first=self.prompt_tokens_first,
             model=model,
             prompt_tokens_last=self.prompt_tokens_last,
@@ -166,7 +167,8 @@ class NativeReply:
         if before is not None and told.total.total <= before.total:
             return
         last = told.last
-        self._usage += Usage(last.input, last.output, last.total, last.cached, last.reasoning)
+        self.calls += 1
+        self.usage += Usage(last.input, last.output, last.total, last.cached, last.reasoning)
         self.prompt_tokens_first = self.prompt_tokens_first or last.input
         self.prompt_tokens_last = last.input or self.prompt_tokens_last
 

@@ -191,11 +191,13 @@ class ThreadedTurn:
         """Do what was decided. The decision that was really carried out is put on record, however it ended."""
         decided = decision
         self._thread = None
+        self._answer = NativeReply(self._turn.request.turn_id, lambda _: ())
         try:
             decided = await self._opened(decision, expected)
             projected = await self._projected(decided)
             return await self._run(decided, expected, projected)
         finally:
+            self._runtime.spent(self._answer)
             with anyio.CancelScope(shield=True):
                 await self._log(decided)
 

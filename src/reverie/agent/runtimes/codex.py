@@ -18,7 +18,7 @@ import structlog
 from reverie.agent.codex.app_server import AppServer
 from reverie.agent.codex.home import opened, prepare
 from reverie.agent.codex.threaded_turn import ThreadedTurn
-from reverie.agent.runtimes.chat import CAPABILITIES
+from reverie.agent.runtimes.chat import CAPABILITIES, PromptFigures
 from reverie.config import read_secret
 from reverie.context.projection import bootstrap_of
 from reverie.errors import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.agent.codex.home import MemoryDoor
+    from reverie.agent.codex.native_reply import NativeReply
     from reverie.agent.codex.process import Launch
     from reverie.agent.runtimes.runtime import ReadyTurn, Reply
     from reverie.clock import Clock
@@ -98,6 +99,7 @@ class CodexRuntime:
         self.clock = clock
         self.door = door
         self.thread_compacted = thread_compacted
+        self._figures = PromptFigures()
         self._door_seen = False
         self._loaded: OrderedDict[str, tuple[int, dict[str, str]]] = OrderedDict()
         self._wanted: OrderedDict[str, None] = OrderedDict()
@@ -116,6 +118,19 @@ class CodexRuntime:
     def window_tokens(self) -> int | None:
         """What its model reads at once."""
         return self.settings.codex.context_tokens or WINDOW_TOKENS
+
+    def figures(self) -> PromptFigures:
+        """What prompts have cost since the start, as Codex tells."""
+        return self._figures
+
+    def spent(self, answer: NativeReply) -> None:
+        """A turn has ended, with an answer or without: what it cost is counted."""
+        was, usage = self._figures, answer.usage
+        self._figures = PromptFigures(
+            was.calls + answer.calls,
+            was.prompt_tokens + usage.prompt_tokens,
+            was.cached_tokens + usage.cached_tokens,
+        )
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:  # noqa: ARG002 (a runtime's operation)
         """None: Codex has our tools from our own server, and counts them itself."""

@@ -307,6 +307,11 @@ def live_rows(live: JsonObject) -> list[tuple[str, str]]:
         for name, held in live.get("contextEngines", {}).items()
         if held["state"] == "quarantined"
     ]
+    rows += [
+        ("codex", f"the app-server of '{agent}' ended by itself {held['deaths']:,} times")
+        for agent, held in live.get("codex", {}).items()
+        if held["deaths"]
+    ]
     return rows
 
 
