@@ -58,7 +58,7 @@ def test_dream_weeks(tmp_path: Path) -> None:
         for number in range(42)
     ]
     file = tmp_path / "histories.jsonl"
-    line = {"name": "tiny", "turns": turns, "questions": [*questions, {"text": "Why?", "gold_turns": []}]}
+    line = {"name": "tiny", "turns": turns, "questions": [*questions, {"text": "Why?", "gold_turns": list[int]()}]}
     file.write_text(json.dumps(line) + "\n", encoding="utf-8")
     shown = tmp_path / "shown"
     command = [sys.executable, "-m", "benchmarks.dream_weeks", str(file), "--show", str(shown), "--json"]
