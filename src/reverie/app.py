@@ -115,7 +115,11 @@ CATCH_UP_S_MAX = 1.0
 
 @dataclass(frozen=True, slots=True)
 class OpenMemory:
-    """A home whose memory is open: what `search`, `import` and the library need."""
+    """A home whose memory is open: what `search`, `import` and the library need.
+
+    Who dreams holds `dreaming` for each step, and who forgets for all of it: the one does not read what the other
+    removes.
+    """
 
     home: Home
     config: Config
@@ -138,6 +142,7 @@ class OpenMemory:
     bindings: BindingStore
     thread_log: ThreadLog
     threads: ThreadDirectory
+    dreaming: asyncio.Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,6 +474,7 @@ async def open_memory(
             bindings=bindings,
             thread_log=thread_log,
             threads=ThreadDirectory(directory, bindings, thread_log),
+            dreaming=asyncio.Lock(),
         )
 
 
@@ -651,7 +657,7 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         clock=opened.clock,
         zone=await asyncio.to_thread(zone_named, config.dreaming.time_zone),
         file_bytes_max=config.memory.file_bytes_max,
-        around=replace(around, remarks=(*around.remarks, *told)),
+        around=replace(around, pauses=(*around.pauses, lambda: opened.dreaming), remarks=(*around.remarks, *told)),
     )
 
 
@@ -694,6 +700,7 @@ def dreamer_over(opened: OpenMemory, model: Model | None = None) -> Dreamer:
         spend=spend,
         promotes=DeepSleep(promoter),
         repair=put_right,
+        alone=opened.dreaming,
     )
 
 

@@ -67,7 +67,7 @@ async def entries_of(database: Database, portion: Portion) -> list[FoundEntry]:
 
 
 class Evidence:
-    """What searches surfaced of it and asked with its words, and what is known of its passages."""
+    """What searches surfaced of it and asked with its words, what is known of its passages, and what a night kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -85,6 +85,7 @@ class Evidence:
     async def remove(self, portion: Portion) -> Traces:
         """Delete them; of a search with other words what it surfaced of it goes, and the search stays on record."""
         gone = Traces()
+        await self._database.write(lambda tx: _forget_dreams(tx, portion.agent))
         ids = [entry.id for entry in await entries_of(self._database, portion)]
         for part in _parts(ids):
             gone.counts["entries"] += await self._database.write(
@@ -143,6 +144,12 @@ class Evidence:
         first, last = await self._database.read(lambda tx: next(tx.tuples(bounds)))
         for after in range(first - 1, last, size):
             yield after, after + size
+
+
+def _forget_dreams(tx: Transaction, agent: str) -> None:
+    """Words of passages in the records of nights: they are not told apart, so all of the agent's go."""
+    for name in ("forget_untold_entry", "forget_themes", "forget_themes_of_runs"):
+        tx.execute(name, agent=agent)
 
 
 def _delete_entries(tx: Transaction, portion: Portion, ids: Sequence[int]) -> int:

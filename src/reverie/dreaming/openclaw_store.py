@@ -254,7 +254,7 @@ def _entries_of(file: _File) -> dict[str, Any]:
 def _read_store(workspace: Path, reading: Reading) -> _Store:
     store = _Store(_read(workspace / STORE))
     found: dict[str, _Kept] = {}
-    for name, value in _entries_of(store.file).items():
+    for value in _entries_of(store.file).values():
         try:
             entry = parse_entry(value, reading.now_ms, reading.tags)
         except InvalidEntryError as error:
@@ -267,7 +267,7 @@ def _read_store(workspace: Path, reading: Reading) -> _Store:
             store.invalid[reason] += 1
             continue
         entry = _with_day(entry, reading)
-        found[entry.key if isinstance(given.get("key"), str) else name] = _Kept(entry, entry_fields(entry, given))
+        found[entry.key] = _Kept(entry, entry_fields(entry, given))
     kept = list(found.items())
     if len(kept) > ENTRIES_MAX:
         best = {id(each) for each in sorted((each for _, each in kept), key=_rank)[:ENTRIES_MAX]}
@@ -297,7 +297,7 @@ def _known(store: _Store) -> frozenset[str] | None:
     """The keys of the entries that are there; None when nobody can tell."""
     if store.file.problem or not store.file.readable:
         return None
-    return frozenset(store.file.entries) | {each.entry.key for each in store.kept}
+    return frozenset(store.file.entries)
 
 
 def _read_phases(workspace: Path, known: frozenset[str] | None) -> tuple[_File, int]:
@@ -307,11 +307,11 @@ def _read_phases(workspace: Path, known: frozenset[str] | None) -> tuple[_File, 
     for name, value in _entries_of(file).items():
         given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         hits = {kind: min(count_of(given.get(kind)), HITS_MAX) for kind in ("lightHits", "remHits")}
-        key = given.get("key") if isinstance(given.get("key"), str) else name
+        key = given["key"] if isinstance(given.get("key"), str) else name
         if not any(hits.values()) or (known is not None and key not in known):
             unknown += 1
             continue
-        file.entries[name] = {"key": key, **given, **hits} if "key" not in given else {**given, **hits}
+        file.entries[key] = {"key": key} | given | hits | {"key": key}
     return file, unknown
 
 

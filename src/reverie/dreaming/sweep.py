@@ -77,7 +77,7 @@ class Night:
 
 
 class Dreamer:
-    """Dreams. `promotes` and `repair` None: those steps are skipped."""
+    """Dreams. `promotes` and `repair` None: those steps are skipped. `alone` is held by each step while it runs."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Dreamer:
         note_bytes_max: int,
         promotes: Promotes | None = None,
         repair: Callable[[str], Awaitable[JsonObject]] | None = None,
+        alone: asyncio.Lock | None = None,
     ) -> None:
         self._database = database
         self._recalls = recalls
@@ -102,6 +103,7 @@ class Dreamer:
         self._note_bytes_max = note_bytes_max
         self._promotes = promotes
         self._repair_entries = repair
+        self._alone = alone or asyncio.Lock()
         self._steps = RunSteps(database, clock)
 
     async def sweep(self, run_id: str, now_ms: int) -> JsonObject:
@@ -137,8 +139,10 @@ class Dreamer:
             ("deep", self._deep),
             ("diary", self._diary),
         ):
-            if step not in night.done:
-                night.done[step] = await perform(night)
+            async with self._alone:
+                night.done.update(await self._steps.done(night.run_id, night.agent))  # of which some may be forgotten
+                if step not in night.done:
+                    night.done[step] = await perform(night)
             await asyncio.sleep(0)
 
     # -- before sleep --------------------------------------------------------------------------------------------
@@ -349,11 +353,12 @@ def dreamer_of(
     spend: Spend | None = None,
     promotes: Promotes | None = None,
     repair: Callable[[str], Awaitable[JsonObject]] | None = None,
+    alone: asyncio.Lock | None = None,
 ) -> Dreamer:
     """A dreamer over an open home. `model` is asked only if `dreaming.model` is set; `spend` may be shared.
 
     `promotes` is a `DeepSleep` over the home's `Promoter`, and `repair` what puts an agent's entries right; without
-    them those steps are skipped.
+    them those steps are skipped. `alone` is held by each step, so that what must not meet one can wait.
     """
     spend = spend or Spend(database, settings)
     return Dreamer(
@@ -367,6 +372,7 @@ def dreamer_of(
         note_bytes_max=note_bytes_max,
         promotes=promotes,
         repair=repair,
+        alone=alone,
     )
 
 

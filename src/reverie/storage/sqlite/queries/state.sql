@@ -1161,6 +1161,20 @@ SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM recall_events;
 SELECT id FROM recall_events WHERE id > :after AND id <= :upto AND agent = :agent
 AND (session_id IN (SELECT value FROM json_each(:sessions)) OR turn_id IN (SELECT value FROM json_each(:turns)));
 
+-- name: forget_untold_entry
+-- What a night had to tell and has not told goes; it is told anew, of what is left.
+DELETE FROM dream_steps WHERE agent = :agent AND step = 'entry' AND report <> '{}';
+
+-- name: forget_themes
+-- What came back in a night, in words of it, goes.
+UPDATE dream_steps SET report = json_remove(report, '$.themes')
+WHERE agent = :agent AND step = 'rem' AND json_extract(report, '$.themes') IS NOT NULL;
+
+-- name: forget_themes_of_runs
+-- The same in the records of whole runs.
+UPDATE dream_runs SET report = json_remove(report, '$.by_agent."' || :agent || '".rem.themes')
+WHERE json_extract(report, '$.by_agent."' || :agent || '".rem.themes') IS NOT NULL;
+
 -- name: delete_recall_events
 -- Some recorded searches go, and what they surfaced with them.
 DELETE FROM recall_events WHERE id IN (SELECT value FROM json_each(:ids));
