@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reverie.app import asked_in_background, choose_model, open_clockwork
 from reverie.cli.commands.memory_promote import parse_now
