@@ -408,7 +408,7 @@ async def work(path, seed):
     chance = random.Random(seed)
     database = await Database.open(pathlib.Path(path), EMBEDDINGS, now_ms=0)
     cache = EmbeddingCache(database, entries_max=300, bytes_max=200 * 4 * 64, clock=SystemClock())
-    print("working", flush=True)
+    os.write(1, b"working\\n")
     ends = time.monotonic() + 30  # a test that fails leaves nobody behind
     while time.monotonic() < ends:
         dims = chance.choice([16, 64])
@@ -427,9 +427,9 @@ for line in sys.stdin:
     if not child:
         asyncio.run(work(sys.argv[1], int(line)))
         os._exit(0)
-    print(child, flush=True)
+    os.write(1, b"%d\\n" % child)
     os.waitpid(child, 0)
-    print("dead", flush=True)
+    os.write(1, b"dead\\n")
 """
 """Forks a process that works on the file until it is killed, for each seed it reads. It has loaded its modules once."""
 
