@@ -364,3 +364,46 @@ async def test_a_refused_statement_names_the_file(state: Database) -> None:
 
     with pytest.raises(StorageError, match="state.db refused a statement .ConstraintError"):
         await state.write(lambda tx: add_session(tx, "a"))
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+async def test_a_purge_leaves_no_trace_of_what_was_deleted(tmp_path: Path, limit: int | None) -> None:
+    """Neither in free pages nor in the log, whether the file is written anew or its free pages are overwritten."""
+    database = await Database.open(tmp_path / "state.db", STATE, now_ms=1)
+    for start in range(0, 2_000, 100):
+        names = [f"zanzibarium-{n}-{'x' * 200}" for n in range(start, start + 100)]
+        await database.write(lambda tx, names=names: [add_session(tx, name) for name in names])
+    await database.write(lambda tx: add_session(tx, "marmalade"))
+    await database.write(
+        lambda tx: [tx.execute("delete_session", id=f"id-zanzibarium-{n}-{'x' * 200}") for n in range(2_000)]
+    )
+    before = await asyncio.to_thread(_count, tmp_path, b"zanzibarium")
+    certain = await database.purge(rewritten_bytes_max=limit)
+    after = await asyncio.to_thread(_count, tmp_path, b"zanzibarium")
+    again = await database.purge(rewritten_bytes_max=limit)
+    kept = await database.read(lambda tx: tx.value("find_current_session", key="marmalade"))
+    await database.aclose()
+
+    assert before > 0
+    assert after == 0
+    assert certain is again is (limit is None)
+    assert kept == "id-marmalade"
+
+
+async def test_a_purge_waits_for_no_reader_for_ever(state: Database) -> None:
+    """A reader on an old snapshot keeps the log: after a while that is said, and nothing is lost."""
+    await state.write(lambda tx: add_session(tx, "a"))
+    reader = await asyncio.to_thread(apsw.Connection, str(state.path))
+    await asyncio.to_thread(lambda: reader.execute("BEGIN; SELECT count(*) FROM sessions").fetchall())
+    await state.write(lambda tx: add_session(tx, "b"))
+    certain = await state.purge()
+    await asyncio.to_thread(lambda: reader.execute("ROLLBACK"))
+    await asyncio.to_thread(reader.close)
+
+    assert not certain
+    assert await state.purge()
+    assert await state.read(lambda tx: tx.value("find_current_session", key="b")) == "id-b"
+
+
+def _count(folder: Path, word: bytes) -> int:
+    return sum(path.read_bytes().count(word) for path in folder.iterdir() if path.is_file())

@@ -57,6 +57,8 @@ REWRITTEN_BYTES_MAX = 64 * 1024 * 1024
 """A file that is not larger is written anew in well under a second."""
 LOG_TRIES = 40
 LOG_RETRY_S = 0.05
+LOG_BUSY_MS = 10
+"""So long other writes wait for one try."""
 OVERWRITE_IN_PAGES = 2
 """SQLite's `secure_delete` where it costs no further page."""
 
@@ -453,8 +455,11 @@ def _drop_filler(connection: apsw.Connection) -> None:
 
 def _empty_log(connection: apsw.Connection) -> bool:
     """Move what the write-ahead log holds into the file and cut it to nothing; False while a reader needs it."""
+    connection.set_busy_timeout(LOG_BUSY_MS)
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     except apsw.BusyError:
         return False
+    finally:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     return True

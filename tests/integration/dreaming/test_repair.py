@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
-from reverie.dreaming import repair as repair_module
 from reverie.dreaming.audit import PAGE_ROWS, Rules
+from reverie.dreaming.concepts import concept_tags
 from reverie.dreaming.entry import RecallEntry, entry_key
 from reverie.dreaming.evidence import RecallEntries
 from reverie.dreaming.openclaw_lock import SYSTEM_LOCK
@@ -23,7 +23,7 @@ from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 NOTE = "memory/2026-01-01.md"
@@ -43,9 +43,9 @@ class Home:
         self.recalls = RecallEntries(database, self.clock, entries_max=10**6, zone=UTC)
         self.repairer = self.of(entries_max)
 
-    def of(self, entries_max: int) -> Repairer:
-        """One that keeps so many entries."""
-        return Repairer(self.database, self.workspaces, self.clock, Rules(entries_max, UTC))
+    def of(self, entries_max: int, tags: Callable[[str, str], tuple[str, ...]] = concept_tags) -> Repairer:
+        """One that keeps so many entries, and finds concepts like this."""
+        return Repairer(self.database, self.workspaces, self.clock, Rules(entries_max, UTC, tags))
 
     def entry(self, line: int = 1, **more: Any) -> RecallEntry:
         """An entry that is right."""
@@ -64,15 +64,15 @@ class Home:
         """All that are kept."""
         return [entry async for page in self.recalls.pages(agent) for entry in page]
 
-    async def damage(self, change: str, where: str = "1") -> None:
+    def change(self, change: str, where: str, table: str = "recall_entries") -> None:
         """Change rows as another program would."""
+        connection = apsw.Connection(str(self.path / "state.db"))
+        connection.execute(f"UPDATE {table} SET {change} WHERE {where}")  # noqa: S608 (a test's own)
+        connection.close()
 
-        def work() -> None:
-            connection = apsw.Connection(str(self.path / "state.db"))
-            connection.execute(f"UPDATE recall_entries SET {change} WHERE {where}")  # noqa: S608 (a test's own)
-            connection.close()
-
-        await asyncio.to_thread(work)
+    async def damage(self, change: str, where: str = "1", **more: str) -> None:
+        """The same, from a test."""
+        await asyncio.to_thread(self.change, change, where, **more)
 
     async def write(self, name: str, text: str) -> None:
         """A file of the first agent's workspace."""
@@ -215,11 +215,11 @@ async def test_what_is_too_much_gives_way(home: Home) -> None:
     assert [entry.start_line for entry in await home.entries()] == [3, 4, 5]
 
 
-async def test_new_rules_look_at_everything_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_rules_look_at_everything_again(home: Home) -> None:
     """Entries that were right by the old ones may not be by the new ones; then it is cheap again."""
     await home.take(*(home.entry(line) for line in range(1, PAGE_ROWS + 3)))
     await home.repairer.repair("main")
-    monkeypatch.setattr(repair_module, "RULES_VERSION", 99)
+    await home.damage("rules = 0", "agent = 'main'", table="recall_totals")
     looked_at = [
         (await home.repairer.repair("main", dry_run=True)).rows.looked_at,
         *[(await home.repairer.repair("main")).rows.looked_at for _ in range(2)],
@@ -228,49 +228,42 @@ async def test_new_rules_look_at_everything_again(home: Home, monkeypatch: pytes
     assert looked_at == [PAGE_ROWS + 2, PAGE_ROWS + 2, 0]
 
 
-async def test_what_is_recalled_meanwhile_is_not_overwritten(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_recalled_meanwhile_is_not_overwritten(home: Home) -> None:
     """An entry that a search counts between reading and writing keeps that, and is looked at the next time."""
     await home.take(home.entry(), home.entry(2))
-    await home.damage("days = 'broken'")
-    real = repair_module.judge
+    await home.damage("tags = '[]'")
 
-    def slow(*given: Any) -> Any:
-        found = real(*given)
-        connection = apsw.Connection(str(home.path / "state.db"))
-        connection.execute("UPDATE recall_entries SET recall_count = 7 WHERE start_line = 1")
-        connection.close()
-        return found
+    def while_it_is_judged(_path: str, _snippet: str) -> tuple[str, ...]:
+        home.change("recall_count = 7", "start_line = 1")
+        return ("kiln",)
 
-    monkeypatch.setattr(repair_module, "judge", slow)
-    first = await home.repairer.repair("main")
-    monkeypatch.setattr(repair_module, "judge", real)
+    first = await home.of(4_096, tags=while_it_is_judged).repair("main")
     second = await home.repairer.repair("main")
+    found = await home.entries()
 
     assert (first.rows.normalised, second.rows.normalised) == (1, 1)
-    assert [entry.recall_count for entry in await home.entries()] == [7, 1]
-    assert [entry.days for entry in await home.entries()] == [("2026-01-01",)] * 2
+    assert [entry.recall_count for entry in found] == [7, 1]
+    assert all("kiln" in entry.tags for entry in found)
 
 
-async def test_a_repair_that_is_stopped_goes_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repair_that_is_stopped_goes_on(home: Home) -> None:
     """What it had done is done, and the next one does the rest."""
     await home.take(*(home.entry(line) for line in range(1, 3 * PAGE_ROWS + 1)))
-    await home.damage("days = '[]'")
-    real, pages = repair_module.judge, list[int]()
+    await home.damage("tags = '[]'")
+    asked: list[str] = []
 
-    def stopping(*given: Any) -> Any:
-        pages.append(1)
-        if len(pages) == 2:
+    def stopping(path: str, _snippet: str) -> tuple[str, ...]:
+        asked.append(path)
+        if len(asked) > PAGE_ROWS + 10:
             raise KeyError("stopped")
-        return real(*given)
+        return ("kiln",)
 
-    monkeypatch.setattr(repair_module, "judge", stopping)
     with pytest.raises(KeyError):
-        await home.repairer.repair("main")
-    monkeypatch.setattr(repair_module, "judge", real)
+        await home.of(4_096, tags=stopping).repair("main")
     report = await home.repairer.repair("main")
 
     assert report.rows.normalised == 2 * PAGE_ROWS
-    assert all(entry.days == ("2026-01-01",) for entry in await home.entries())
+    assert all("kiln" in entry.tags for entry in await home.entries())
 
 
 async def test_the_files_of_openclaw_are_seen_to_as_well(home: Home) -> None:
