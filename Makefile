@@ -25,7 +25,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, import contract
 	$(BIN)/python -m tests.docs.generate --check
 
 unit: $(VENV)/dev.stamp ## the tests alone
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 bench: $(VENV)/dev.stamp ## measure and write docs/benchmarks.md; FILES="--turn a.jsonl.gz --session b.jsonl.gz" adds retrieval
 	$(BIN)/python -m benchmarks $(FILES)

@@ -2,7 +2,8 @@
 
     python -m benchmarks [--turn FILE …] [--session FILE …] [--kept DIR]
 
-Most need no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for. With `--kept` every
+Most need no data. Each FILE is measured by `benchmarks.retrieval`, at the level it is given for, and those for turns by
+`benchmarks.dream_weeks` too. With `--kept` every
 outcome is written to a folder, and what is there already is not measured again, so that a long run can be continued.
 """
 
@@ -63,12 +64,14 @@ def main() -> None:
         ("gateway", ()),
         ("busy", ()),
         ("dreaming", ()),
+        ("threads", ()),
         ("search", ("--peers",)),
         ("index", ("--storm", "--embedder", "none")),
         ("seed", ("--rows", "435266")),
     ]
     runs += [("retrieval", (str(file), "--level", "turn")) for file in arguments.turn]
     runs += [("retrieval", (str(file), "--level", "session")) for file in arguments.session]
+    runs += [("dream_weeks", (str(file),)) for file in arguments.turn]
     reports = [(module, given, measured(arguments.kept, module, *given)) for module, given in runs]
     machine = ", ".join(f"{key} {value}" for key, value in reports[0][2]["machine"].items())
     when = f"{datetime.now(UTC):%Y-%m-%d}"

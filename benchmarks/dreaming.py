@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.report import Report, process_rss_mib, quantile
 from reverie.app import dreamer_over, open_memory
+from reverie.cli.server import spare_the_collector
 from reverie.config import Home, load_config
 from reverie.dreaming.candidates import DAY_MS, Rules, rank
 from reverie.dreaming.concepts import concept_tags
@@ -149,6 +150,7 @@ async def _sweeps(home: Home, scale: Scale) -> dict[str, float]:
     config, clock = load_config(home, flags), FakeClock(NOW_MS)
     async with open_memory(home, config, embedder=None, clock=clock) as opened:
         await fill(opened, scale)
+        spare_the_collector()  # as a server does once it serves
         dreamer = dreamer_over(opened)
         before = process_rss_mib(os.getpid())
         figures = {"rss_mib_before": before, "idle_stall_ms_max": max([ms async for ms in late(scale.idle_s)])}

@@ -27,7 +27,11 @@ def blockbuster() -> Iterator[BlockBuster]:
         yield guard
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def plain_logs() -> None:
-    """Logs as plain lines, without the coloured tracebacks that read every source file they mention."""
+    """Logs as plain lines of every level, without the coloured tracebacks that read every source file they mention.
+
+    For each test, because a command that one runs in this process configures them too.
+    """
+    structlog.reset_defaults()
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])

@@ -1,4 +1,4 @@
-"""A package of somebody else's that offers plugins: installed by its metadata, as pip would leave it."""
+"""A package of somebody else's with plugins or context engines: installed by its metadata, as pip would leave it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
     importlib.invalidate_caches()
 
 
-def install(site: Path, code: str, plugins: dict[str, str], package: str = "") -> str:
+def install(site: Path, code: str, plugins: dict[str, str], package: str = "", group: str = "reverie.plugins") -> str:
     """Install a package into a folder; `plugins` are its entry points by name. Returns the name of its module.
 
     The module's name is new each time, because Python keeps what it has imported.
@@ -42,6 +42,6 @@ def install(site: Path, code: str, plugins: dict[str, str], package: str = "") -
     (site / f"{module}.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n", encoding="utf-8")
     lines = [f"{name} = {module}:{kind}" for name, kind in plugins.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[reverie.plugins]", *lines, ""]), encoding="utf-8")
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]), encoding="utf-8")
     importlib.invalidate_caches()
     return module

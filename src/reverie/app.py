@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import structlog
 
+from reverie.agent.built_in_engine import BuiltInEngine
 from reverie.agent.compaction import CompactionSettings, Compactor
+from reverie.agent.compaction_requests import CompactionRequests
+from reverie.agent.completion import ModelCompletion
 from reverie.agent.runtimes.chat import ChatRuntime
+from reverie.agent.runtimes.codex import CodexRuntime, CodexSettings, Stores, open_codex
 from reverie.agent.turn import TurnRunner, TurnSettings
 from reverie.background import Background, Wake
 from reverie.clock import Clock, SystemClock
 from reverie.config import PRIVATE, Config, Home, MemoryConfig, read_secret
+from reverie.context.condensed import CondensedFragments
 from reverie.context.fragments import FragmentReader
 from reverie.dreaming.audit import Rules
 from reverie.dreaming.budget import Spend
@@ -36,6 +41,8 @@ from reverie.dreaming.promotion import Promoter
 from reverie.dreaming.repair import Repairer
 from reverie.dreaming.sources import LiveSources
 from reverie.dreaming.sweep import dreamer_of
+from reverie.engines.runtime import Engines, open_engines
+from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
@@ -54,6 +61,7 @@ from reverie.memory.workspace import create_workspace
 from reverie.plugins.event_log import PluginEventLog
 from reverie.plugins.runtime import Plugins, open_plugins
 from reverie.readiness import DRAINING, STARTING, Readiness, WritabilityProbe
+from reverie.sessions.bindings import BindingStore
 from reverie.sessions.compactions import Compactions
 from reverie.sessions.directory import SessionDirectory
 from reverie.sessions.figures import read_inbox_figures
@@ -62,8 +70,10 @@ from reverie.sessions.reset import zone_named
 from reverie.sessions.retention import Retention
 from reverie.sessions.rollover import ResetRules
 from reverie.sessions.store import SessionStore
+from reverie.sessions.thread_directory import ThreadDirectory
+from reverie.sessions.thread_log import ChurnRule, ThreadLog
 from reverie.sessions.turns import TurnStore
-from reverie.status import AppStatus, upstream_condition
+from reverie.status import AppStatus, CodexFigures, PromptCache, upstream_condition
 from reverie.storage import EMBEDDINGS, STATE, Database
 from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
@@ -73,6 +83,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reverie.agent.codex.home import MemoryDoor
+    from reverie.agent.codex.process import Launch
+    from reverie.agent.runtimes.runtime import Runtime
+    from reverie.context.contract import Capability
     from reverie.dreaming.clockwork import Sweep
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.sweep import Dreamer
@@ -125,6 +139,9 @@ class OpenMemory:
     origins: NoteOrigins
     tools: MemoryTools
     directory: SessionDirectory
+    bindings: BindingStore
+    thread_log: ThreadLog
+    threads: ThreadDirectory
     dreaming: asyncio.Lock
 
 
@@ -143,8 +160,13 @@ class App:
     readiness: Readiness
     lanes: ModelLanes
     plugins: Plugins
+    engines: Engines
+    runtime: ChatRuntime
+    threaded: Mapping[str, CodexRuntime]
+    fragments: FragmentReader
     compactor: Compactor
     compactions: Compactions
+    requests: CompactionRequests
     circuit: UpstreamCircuit
     dreaming: Clockwork
     edge: AsyncExitStack
@@ -182,6 +204,11 @@ class App:
     def directory(self) -> SessionDirectory:
         """The sessions, for looking at them and ending them."""
         return self.open.directory
+
+    @property
+    def threads(self) -> ThreadDirectory:
+        """The native threads of sessions, for looking at them and asking for others."""
+        return self.open.threads
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""
@@ -253,8 +280,12 @@ class App:
 
         Raises:
             NothingToCompactError: nothing stands before its last turn.
+            EngineError: its context engine owns compaction, and failed.
         """
-        return await self.compactor.request(key, focus)
+        asked = await self.requests.request(key, focus)
+        if asked.agent in self.threaded:
+            self.threaded[asked.agent].want_compaction(asked.session_id)
+        return asked
 
     async def compactions_of(self, key: str) -> list[Compaction]:
         """The compactions of a session key, the newest first."""
@@ -282,8 +313,29 @@ class App:
             dreaming = None
         lanes = self.lanes.statistics()
         failures = {plugin.name: plugin.failures for plugin in self.plugins.statistics()}
+        engines = {engine.name: engine.quarantined for engine in self.engines.statistics()}
         loads = {"foreground": lanes.foreground, "background": lanes.background}
-        return AppStatus(inbox, self.circuit.statistics(), loads, failures, dreaming)
+        prompts = self._prompts()
+        codex = {agent: _codex_figures(runtime) for agent, runtime in self.threaded.items()}
+        return AppStatus(
+            inbox,
+            self.circuit.statistics(),
+            loads,
+            failures,
+            dreaming,
+            engines,
+            prompts,
+            codex,
+        )
+
+    def _prompts(self) -> PromptCache:
+        """What prompts have cost since the start, in all runtimes."""
+        spent = [self.runtime.figures(), *(runtime.figures() for runtime in self.threaded.values())]
+        return PromptCache(
+            sum(each.calls for each in spent),
+            sum(each.prompt_tokens for each in spent),
+            sum(each.cached_tokens for each in spent),
+        )
 
     async def gauges(self) -> list[Gauge]:
         """Current figures for metrics."""
@@ -305,9 +357,19 @@ class App:
                 for d in databases
             ),
             *self.plugins.gauges(),
+            *self.engines.gauges(),
             *self.compactor.gauges(),
+            *await self._thread_gauges(),
             *(await self.status()).gauges(),
         ]
+
+    async def _thread_gauges(self) -> list[Gauge]:
+        """Figures of native threads; none if the database cannot be read."""
+        try:
+            return await self.open.thread_log.gauges()
+        except StorageError as error:
+            log.warning("decisions about threads could not be counted", action="status_incomplete", cause=str(error))
+            return []
 
 
 @asynccontextmanager
@@ -385,7 +447,11 @@ async def open_memory(
         sources = LiveSources(
             workspaces, sessions, bytes_max=config.memory.file_bytes_max, zone=recalls.zone, authors=origins
         )
-        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone))
+        keep_threads = config.threads.keep_over_reset
+        directory = SessionDirectory(state, clock, next(iter(workspaces)), keep_threads=keep_threads)
+        bindings = BindingStore(state, clock)
+        thread_log = ThreadLog(state, clock, ChurnRule(config.threads.churn_rotations, config.threads.churn_turns))
+        turns = TurnStore(state, clock, ResetRules(config.sessions.reset, zone, keep_threads))
         yield OpenMemory(
             home=home,
             config=config,
@@ -404,7 +470,10 @@ async def open_memory(
             workspaces=workspaces,
             origins=origins,
             tools=tools,
-            directory=SessionDirectory(state, clock, next(iter(workspaces))),
+            directory=directory,
+            bindings=bindings,
+            thread_log=thread_log,
+            threads=ThreadDirectory(directory, bindings, thread_log),
             dreaming=asyncio.Lock(),
         )
 
@@ -439,15 +508,21 @@ async def open_app(
     clock: Clock | None = None,
     tracer: Callable[[str, object], None] | None = None,
     sweep: Sweep | None = None,
+    memory_door: MemoryDoor | None = None,
+    codex: Launch | None = None,
 ) -> AsyncGenerator[App]:
-    """Open a home and serve turns until the block is left. Raises what `open_memory` and `open_plugins` raise.
+    """Open a home and serve turns until the block is left.
 
-    `sweep` is what dreaming does when it is due, in the place of its phases.
+    `sweep` is what dreaming does when it is due, in the place of its phases. `memory_door` is where Codex finds our
+    memory tools; `codex` takes the place of the installed Codex.
+
+    Raises what `open_memory`, `open_plugins`, `open_engines` and `open_codex` raise.
     """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
             open_memory(home, config, embedder=embedder, clock=clock, tracer=tracer)
         )
+        await opened.bindings.release_all()  # the home is ours alone, so whoever held them is gone
         circuit = UpstreamCircuit(opened.clock)
         lanes = ModelLanes(config.upstream.calls_max, config.upstream.background_calls_max, clock=clock)
         model = model or choose_model(config, lanes, circuit)
@@ -465,7 +540,32 @@ async def open_app(
             open_plugins(config.plugins, event_log, opened.clock, transcripts=opened.directory, recorded=ring)
         )
         compactions, bell = Compactions(opened.state, opened.clock), Wake()
-        compactor = _compactor(opened, model, compactions, bell, plugins)
+        engines: Engines
+        threaded: dict[str, CodexRuntime]
+
+        def owned(agent: str) -> bool:
+            return agent in threaded or engines.owns_compaction(agent)
+
+        compactor = _compactor(opened, model, compactions, bell, plugins, owned)
+        estimator = TokenEstimator()
+        threaded = await _codex_runtimes(opened, compactor, memory_door, codex, stack)
+        chat = _chat_runtime(opened, model)
+
+        def runtime_of(agent: str) -> Runtime:
+            return threaded.get(agent, chat)
+
+        engines = await stack.enter_async_context(
+            open_engines(
+                config,
+                opened.workspaces,
+                _surroundings(model, compactor, estimator, ring, runtime_of),
+                event_log,
+                opened.clock,
+            )
+        )
+        summariser = config.compaction.model
+        can_condense = summariser is not None and not isinstance(model, OfflineModel)
+        condensed = CondensedFragments(opened.state, opened.clock, model if can_condense else None, summariser)
         dreams = Wake()
         dreaming = await open_clockwork(
             opened, asked_in_background(model), sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
@@ -482,12 +582,16 @@ async def open_app(
             compactions=bell,
             clockwork=dreaming,
             dreams=dreams,
+            condensed=condensed,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
             ),
         )
-        runner = _turn_runner(opened, model, background, plugins, compactor)
+        fragments = FragmentReader()
+        runner = _turn_runner(
+            opened, runtime_of, background, plugins, compactor, engines, estimator, fragments, condensed
+        )
         queue = TurnQueue(
             opened.turns,
             runner.run_turn,
@@ -514,8 +618,15 @@ async def open_app(
                 readiness=readiness,
                 lanes=lanes,
                 plugins=plugins,
+                engines=engines,
+                runtime=chat,
+                threaded=threaded,
+                fragments=fragments,
                 compactor=compactor,
                 compactions=compactions,
+                requests=CompactionRequests(
+                    compactor, compactions, opened.turns, engines, estimator, config.sessions.history_messages_max
+                ),
                 circuit=circuit,
                 dreaming=dreaming,
                 edge=edge,
@@ -530,6 +641,11 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
     config = opened.config
     seeing = [name for name, plugin in config.plugins.items() if plugin.enabled and plugin.conversation_access]
     told = tuple(f"The plugin {name} sees conversations and may keep copies: look there yourself." for name in seeing)
+    threaded = [opened.home.codex(agent) for agent, own in config.agents.items() if own.runtime == "codex"]
+    told += tuple(
+        f"Codex keeps a record of its threads in {folder / 'sessions'}: delete what is in it while no server runs."
+        for folder in threaded
+    )
     return Forgetter(
         state=opened.state,
         embeddings_db=opened.embeddings_db,
@@ -615,7 +731,14 @@ def choose_model(config: Config, lanes: ModelLanes | None = None, circuit: Upstr
     return OpenAICompatibleModel(upstream, key, lanes=lanes, circuit=circuit)
 
 
-def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell: Wake, plugins: Plugins) -> Compactor:
+def _compactor(
+    opened: OpenMemory,
+    model: Model,
+    compactions: Compactions,
+    bell: Wake,
+    plugins: Plugins,
+    owned: Callable[[str], bool],
+) -> Compactor:
     config = opened.config
     return Compactor(
         record=compactions,
@@ -631,6 +754,7 @@ def _compactor(opened: OpenMemory, model: Model, compactions: Compactions, bell:
         origins=opened.origins,
         wake=bell.ring,
         told=plugins.on_compaction,
+        owned=owned,
     )
 
 
@@ -639,20 +763,89 @@ def asked_in_background(model: Model) -> Model | None:
     return None if isinstance(model, OfflineModel) else model
 
 
+def _surroundings(
+    model: Model,
+    compactor: Compactor,
+    estimator: TokenEstimator,
+    recorded: Callable[[str], None],
+    runtime_of: Callable[[str], Runtime],
+) -> EngineSurroundings:
+    """What context engines of others are given."""
+    complete = None if isinstance(model, OfflineModel) else ModelCompletion(model, asyncio.get_running_loop())
+    completes: frozenset[Capability] = frozenset() if complete is None else frozenset({"runtime-llm-complete"})
+    return EngineSurroundings(
+        built_in=BuiltInEngine(compactor),
+        window_only=BuiltInEngine(None),
+        estimator=estimator,
+        due=compactor.is_due,
+        keep_tokens=lambda: compactor.budget.keep,
+        adopt=compactor.take_over,
+        capabilities=lambda agent: runtime_of(agent).capabilities | completes,
+        complete=complete,
+        recorded=recorded,
+    )
+
+
+def _chat_runtime(opened: OpenMemory, model: Model) -> ChatRuntime:
+    config = opened.config.memory
+    tools = opened.tools.definitions() if config.tools else ()
+    return ChatRuntime(model, tools, rounds_max=config.tool_rounds_max)
+
+
+def _codex_figures(runtime: CodexRuntime) -> CodexFigures:
+    known = runtime.server.statistics()
+    return CodexFigures(known.process.pid, known.process.starts, known.process.deaths, known.unread)
+
+
+async def _codex_runtimes(
+    opened: OpenMemory, compactor: Compactor, door: MemoryDoor | None, launch: Launch | None, stack: AsyncExitStack
+) -> dict[str, CodexRuntime]:
+    """The runtimes of the agents that run on Codex. What they started ends with the stack."""
+    config, runtimes = opened.config, dict[str, CodexRuntime]()
+    tools = opened.tools.definitions() if config.memory.tools else ()
+    stores = Stores(opened.bindings, opened.thread_log, opened.turns)
+    for agent, own in config.agents.items():
+        if own.runtime != "codex":
+            continue
+        settings = CodexSettings(
+            agent, own.codex, config.threads_of(agent), opened.workspaces[agent], tools, config.memory.citations
+        )
+        runtimes[agent] = runtime = await asyncio.to_thread(
+            open_codex,
+            opened.home.codex(agent),
+            settings,
+            stores,
+            opened.clock,
+            door=door if tools else None,
+            thread_compacted=compactor.thread_compacted,
+            launch=launch,
+        )
+        stack.push_async_callback(runtime.server.aclose)
+    return runtimes
+
+
 def _turn_runner(
-    opened: OpenMemory, model: Model, background: Background, plugins: Plugins, compactor: Compactor
+    opened: OpenMemory,
+    runtime_of: Callable[[str], Runtime],
+    background: Background,
+    plugins: Plugins,
+    compactor: Compactor,
+    engines: Engines,
+    estimator: TokenEstimator,
+    fragments: FragmentReader,
+    condensed: CondensedFragments,
 ) -> TurnRunner:
     config = opened.config
-    tools = opened.tools.definitions() if config.memory.tools else ()
     return TurnRunner(
         turns=opened.turns,
         memory=opened.memory,
         evidence=opened.evidence,
         tools=opened.tools,
-        fragments=FragmentReader(),
+        fragments=fragments,
+        condensed=condensed,
         workspace=opened.workspaces.__getitem__,
-        runtime=ChatRuntime(model, tools, rounds_max=config.memory.tool_rounds_max),
-        estimator=TokenEstimator(),
+        runtimes=runtime_of,
+        estimator=estimator,
         settings=TurnSettings(
             window_tokens=config.upstream.context_tokens,
             output_tokens=config.upstream.output_tokens,
@@ -661,10 +854,12 @@ def _turn_runner(
             recall_tokens_max=config.memory.recall_tokens_max,
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
+            citations=config.memory.citations,
         ),
         follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
+        engines=engines,
     )
 
 

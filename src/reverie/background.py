@@ -12,6 +12,7 @@
     compactions   a turn has ended, a request      summaries of long conversations are prepared
     dreaming      when it is due, a request;       what was recalled often becomes lasting memory
                   every 30 seconds
+    condensing    a file too long for the prompt   a model condenses it, where `compaction.model` names one
     probe         every 5 seconds                  whether the home can be written is tried out
 
 Nothing in the foreground waits for any of them. A loop that fails is logged with its cause and tried again, later
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from reverie.agent.compaction import Compactor
     from reverie.clock import Clock
-    from reverie.context.compaction.budget import Load
+    from reverie.context.condensed import CondensedFragments
     from reverie.dreaming.clockwork import Clockwork
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
 COMPACTIONS_POLL_S = 60.0
+CONDENSING_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
@@ -103,6 +105,8 @@ class Background:
     compactions: Wake = field(default_factory=Wake)
     clockwork: Clockwork | None = None
     dreams: Wake = field(default_factory=Wake)
+    condensed: CondensedFragments | None = None
+    condensing: Wake = field(default_factory=Wake)
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -120,6 +124,9 @@ class Background:
             loops.append(("files", self._watch_files))
         if self.compactor is not None:
             loops.append(("compactions", partial(self._compact, self.compactor)))
+        if self.condensed is not None:
+            self.condensed.on_waiting(self.condensing.ring)
+            loops.append(("condensing", partial(self._condense, self.condensed)))
         if self.retention is not None:
             loops.append(("retention", partial(self._retire, self.retention)))
         if self.clockwork is not None:
@@ -129,11 +136,9 @@ class Background:
         for name, loop in loops:
             tasks.start(retried(name, loop), name=name)
 
-    def turn_ended(self, session_id: str, load: Load) -> None:
-        """A turn is answered: what it said is to be found, and its session may have become too long."""
+    def turn_ended(self) -> None:
+        """A turn is answered: what it said is to be found."""
         self.transcripts.ring()
-        if self.compactor is not None:
-            self.compactor.turn_ended(session_id, load)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until what was written and said before the start can be found, at most `within_s` seconds."""
@@ -218,6 +223,11 @@ class Background:
         while True:
             await self.dreams.heard(again_s)
             again_s = await clockwork.work()
+
+    async def _condense(self, condensed: CondensedFragments) -> None:
+        while True:
+            await condensed.work()
+            await self.condensing.heard(CONDENSING_POLL_S)
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from reverie.errors import ConfigError
@@ -40,6 +51,12 @@ class Section(BaseModel):
     """A table of `config.toml`. Unknown keys are refused: a misspelt setting must not be silently ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _http_url(value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise ValueError("a URL that starts with http:// or https://")
+    return value.rstrip("/") if value else None
 
 
 class GatewayConfig(Section):
@@ -103,6 +120,11 @@ class UpstreamConfig(Section):
     context_tokens: int = Field(default=32_768, ge=2_048, le=10_000_000, description="The model's context window.")
     output_tokens: int = Field(default=4_096, ge=64, le=1_000_000, description="Part of the window kept for the reply.")
     streaming: bool = Field(default=True, description="False for a server that cannot stream: clients still can.")
+    cache_hints: Literal["auto", "openai", "anthropic", "off"] = Field(
+        default="auto",
+        description="What helps the server find the beginning of a prompt again: `openai` sends `prompt_cache_key`, "
+        "`anthropic` marks parts with `cache_control`, `auto` goes by its host.",
+    )
     detect: bool = Field(
         default=True, description="With no base_url: look for Ollama, llama.cpp, LM Studio on their ports."
     )
@@ -110,9 +132,7 @@ class UpstreamConfig(Section):
     @field_validator("base_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("a URL that starts with http:// or https://")
-        return value.rstrip("/") if value else None
+        return _http_url(value)
 
 
 class MemoryConfig(Section):
@@ -357,6 +377,29 @@ class CompactionConfig(Section):
     model: str | None = Field(default=None, description="Model that summarises. Unset: the one that answers.")
 
 
+ENGINE_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+class ContextConfig(Section):
+    """What decides which part of a conversation a prompt shows."""
+
+    engine: str = Field(
+        default="builtin",
+        pattern=ENGINE_NAME,
+        description="`builtin` (or `legacy`), or the name of an engine that an installed package offers.",
+    )
+    deadline_ms: int = Field(
+        default=5_000, ge=1, le=600_000, description="Longest time an engine may take while a turn waits for it."
+    )
+    background_deadline_ms: int = Field(
+        default=60_000, ge=1, le=3_600_000, description="Longest time of its compactions and of what nobody waits for."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict[str, dict[str, Any]],
+        description="`[context.settings.NAME]`: an engine's own; it checks them.",
+    )
+
+
 CRON_MACROS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -479,8 +522,143 @@ class DreamingConfig(Section):
     rem: RemSleepConfig = Field(default_factory=RemSleepConfig, description="REM sleep.")
 
 
+_BYTE_UNITS = {unit: 1024**power for power, letter in enumerate(("", "k", "m", "g", "t"))
+               for unit in ((letter, f"{letter}b", f"{letter}ib") if letter else ("", "b"))}  # fmt: skip
+_BYTE_COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)", re.ASCII)
+BYTES_MAX = 1024**5
+
+
+def byte_count(text: str) -> int | None:
+    """A size in words, such as `20mb`, `1.5g` or `512 KiB`, in bytes; units are of 1,024. None for what is none."""
+    found = _BYTE_COUNT.fullmatch(text.strip().lower())
+    if found is None or found[2] not in _BYTE_UNITS:
+        return None
+    size = int(Fraction(found[1]) * _BYTE_UNITS[found[2]])
+    return size if size <= BYTES_MAX else None
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    size = byte_count(value)
+    if size is None:
+        raise ValueError("a size such as `20mb`, `1.5g` or a number of bytes")
+    return size
+
+
+def _token_guard(value: object) -> object:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in {"auto", "off"}:
+        return word
+    number = (
+        int(word) if isinstance(word, str) and word.isascii() and word.isdigit() and len(word) < DIGITS_MAX else word
+    )
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= TOKENS_MAX:
+        return number
+    raise ValueError(f"a number of tokens from 1 to {TOKENS_MAX}, `auto` or `off`")
+
+
+TOKENS_MAX, DIGITS_MAX = 100_000_000, 12
+Size = Annotated[int, BeforeValidator(_size)]
+TokenGuard = Annotated[int | Literal["auto", "off"], BeforeValidator(_token_guard)]
+
+
+class ThreadsOverride(Section):
+    """What differs from `[threads]` for one agent. What is unset does not."""
+
+    guard_tokens: TokenGuard | None = Field(default=None, description="A number of tokens, `auto` or `off`.")
+    guard_bytes: Size | None = Field(default=None, ge=1, le=BYTES_MAX, description="A size such as `20mb`.")
+    reserve_tokens: int | None = Field(default=None, ge=0, le=10_000_000, description="Part of the window kept free.")
+    projection_chars_max: int | None = Field(
+        default=None, ge=24_000, le=1_000_000, description="Characters of conversation told at a thread's beginning."
+    )
+
+
+class ThreadsConfig(Section):
+    """Native threads: when one is gone on with, and what is told to one. Only agents with such a runtime have them."""
+
+    guard_tokens: TokenGuard = Field(
+        default="auto",
+        description="A thread as full as this is not gone on with: a number of tokens; `auto`: the model's window less "
+        "`reserve_tokens` and the new turn; `off`: never.",
+    )
+    guard_bytes: Size | None = Field(
+        default=None,
+        ge=1,
+        le=BYTES_MAX,
+        description="Nor one whose file is as large as this, such as `20mb`. Unset: whatever its size.",
+    )
+    reserve_tokens: int = Field(
+        default=20_000, ge=0, le=10_000_000, description="Part of the window kept free for the turn's own work."
+    )
+    windows: dict[str, Annotated[int, Field(ge=1_024, le=100_000_000)]] = Field(
+        default_factory=dict[str, int],
+        description="Windows of single models in tokens, where they are smaller than what the runtime reports.",
+    )
+    projection_chars_max: int = Field(
+        default=1_000_000,
+        ge=24_000,
+        le=1_000_000,
+        description="Characters of conversation told at a thread's beginning, at most.",
+    )
+    keep_over_reset: Literal["automatic", "always", "never"] = Field(
+        default="automatic",
+        description="A thread stays when its session ends and another goes on: `automatic`, unless you asked for a new "
+        "conversation; `always`; `never`.",
+    )
+    churn_rotations: int = Field(
+        default=3, ge=0, le=1_000, description="So many new threads within `churn_turns` are warned of; 0: never."
+    )
+    churn_turns: int = Field(default=10, ge=1, le=1_000, description="The last turns that are looked at for that.")
+
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What an agent may be called: it is the name of a folder and part of session keys."""
+
+
+class CodexConfig(Section):
+    """Codex, for an agent whose `runtime` it is. What is unset is as Codex would have it."""
+
+    model: str | None = Field(default=None, description="Model that answers.")
+    effort: str | None = Field(default=None, description="Its effort, such as `low` or `high`.")
+    base_url: str | None = Field(
+        default=None,
+        description="A server of OpenAI's Responses API, such as `http://127.0.0.1:8080/v1`. Unset: OpenAI's, with the "
+        "login in `codex/NAME` of the home.",
+    )
+    api_key_env: str = Field(
+        default="REVERIE_CODEX_API_KEY", description="Environment variable with the key of `base_url`."
+    )
+    api_key_file: Path | None = Field(default=None, description="File that holds the key; wins over `api_key_env`.")
+    context_tokens: int | None = Field(
+        default=None, ge=2_048, le=10_000_000, description="The model's window, where Codex does not know it."
+    )
+    approvals: Literal["deny", "allow"] = Field(
+        default="deny",
+        description="What becomes of what Codex asks leave for, such as commands outside of its sandbox: nobody is "
+        "there to ask.",
+    )
+    sandbox: Literal["read-only", "workspace-write", "danger-full-access"] = Field(
+        default="read-only", description="What its commands may do by themselves; `workspace-write`: in the workspace."
+    )
+    steer_quiet_ms: int = Field(
+        default=500,
+        ge=0,
+        le=60_000,
+        description="Messages for a running turn are handed over when nobody has written for so long; 0: at once.",
+    )
+    binary: Path | None = Field(
+        default=None, description="The program. Unset: that of the package `openai-codex-cli-bin`."
+    )
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict[str, JsonValue],
+        description="Settings of Codex's own, as in its `config.toml`; they win over ours.",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        return _http_url(value)
 
 
 class AgentConfig(Section):
@@ -488,6 +666,18 @@ class AgentConfig(Section):
 
     workspace: Path | None = Field(
         default=None, description="Its Markdown. Unset: `agents/NAME/workspace` in the home."
+    )
+    runtime: Literal["chat", "codex"] = Field(
+        default="chat",
+        description="`chat`: the upstream is called; `codex`: threads of the Codex app-server, with the extra "
+        "`reverie[codex]`.",
+    )
+    codex: CodexConfig = Field(default_factory=CodexConfig, description="Codex, where it is the runtime.")
+    threads: ThreadsOverride = Field(
+        default_factory=ThreadsOverride, description="What of `[threads]` differs for this agent."
+    )
+    engine: str | None = Field(
+        default=None, pattern=ENGINE_NAME, description="Its context engine. Unset: `context.engine`."
     )
 
 
@@ -523,13 +713,28 @@ class Config(BaseSettings):
     sessions: SessionsConfig = Field(default_factory=SessionsConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    context: ContextConfig = Field(default_factory=ContextConfig)
     dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
+    threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
 
     def agent_names(self) -> tuple[str, ...]:
         """The configured agents; the default agent `main` always exists and stands first."""
         return ("main", *(name for name in self.agents if name != "main"))
+
+    def threads_of(self, agent: str) -> ThreadsConfig:
+        """The settings of an agent's native threads."""
+        configured = self.agents.get(agent)
+        if configured is None:
+            return self.threads
+        own = {name: value for name, value in configured.threads if value is not None}
+        return self.threads.model_copy(update=own)
+
+    def engine_of(self, agent: str) -> str:
+        """The name of an agent's context engine."""
+        own = self.agents[agent].engine if agent in self.agents else None
+        return own or self.context.engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,6 +762,10 @@ class Home:
     def archive(self) -> Path:
         """Sessions that were exported before they were deleted."""
         return self.path / "archive"
+
+    def codex(self, agent: str) -> Path:
+        """What the Codex of an agent keeps: its threads, its login, its settings."""
+        return self.path / "codex" / agent
 
     @property
     def lock_file(self) -> Path:

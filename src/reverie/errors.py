@@ -18,6 +18,8 @@
     │   ├── NothingToCompactError   a conversation is too short to be compacted
     │   ├── RebuildRunsError        what is asked for must wait until the index is rebuilt
     │   ├── DreamingBlockedError    something keeps dreaming from it
+    │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
+    │   ├── NoThreadError           a session has no native thread that may be replaced
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -28,7 +30,14 @@
     │   ├── UpstreamTimeoutError    no answer in time
     │   ├── UpstreamRefusedError    it answered with an error status
     │   ├── UpstreamMalformedError  it answered something that is not the protocol
-    │   └── ToolLoopError           after a compaction it repeated the same tool call without end
+    │   ├── ToolLoopError           after a compaction it repeated the same tool call without end
+    │   └── CodexError              the Codex app-server did not do what was asked
+    │       ├── CodexUnavailableError   it is not installed, or it does not start
+    │       ├── CodexDiedError          it ended while it was at work
+    │       │   └── CodexNotAskedError      it ended before it was asked
+    │       ├── CodexTurnError          a turn in it failed
+    │       └── CodexRefusedError       it answered with an error
+    │           └── CodexOverloadedError    it has too much to do; the same may be asked again
     ├── EmbedderError               a text could not be embedded
     │   ├── EmbedderPausedError     the embedder failed a moment ago and is not asked again yet
     │   └── TextRefusedError        the embedder works, but not on this text
@@ -41,6 +50,8 @@
     ├── ListenError                 the server's address cannot be taken
     ├── PluginError                 a plugin did what it may not do
     │   └── PluginBusyError         it has not ended its earlier calls
+    ├── EngineError                 a context engine of others did not do what it was asked
+    │   └── EngineQuarantinedError  it raised, was late or answered what it may not: it is not asked again
     └── TurnEndedError              the turn ended without an answer
         ├── TurnCancelledError      it was stopped before it finished
         ├── TurnDroppedError        it gave way to newer messages
@@ -179,6 +190,26 @@ class DreamingBlockedError(RequestError):
         super().__init__(message, code="dreaming_blocked")
 
 
+class EngineUnsupportedError(RequestError):
+    """The context engine needs something that the runtime of its agent does not have: nothing was begun."""
+
+    status = 501
+    type = "api_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="context_engine_unsupported")
+
+
+class NoThreadError(RequestError):
+    """The session has no native thread that may be replaced."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="no_thread")
+
+
 class QueueFullError(RequestError):
     """Too many turns wait in this session."""
 
@@ -271,6 +302,55 @@ class ToolLoopError(UpstreamError):
     code = "compaction_loop_persisted"
 
 
+class CodexError(UpstreamError):
+    """The Codex app-server did not do what was asked."""
+
+    code = "codex_error"
+
+
+class CodexUnavailableError(CodexError):
+    """The Codex app-server is not installed, does not start, or has died too often of late."""
+
+    status = 503
+    code = "codex_unavailable"
+
+
+class CodexDiedError(CodexError):
+    """The Codex app-server ended while it was at work. What it had been told may or may not have been done."""
+
+    code = "codex_died"
+
+
+class CodexNotAskedError(CodexDiedError):
+    """The Codex app-server ended before it was asked. Nothing was done; the same may be asked of another."""
+
+
+class CodexTurnError(CodexError):
+    """A turn in Codex failed. `kind` is its own word for why."""
+
+    code = "codex_turn_failed"
+
+    def __init__(self, message: str, *, kind: str, status: int = 502) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+
+
+class CodexRefusedError(CodexError):
+    """The Codex app-server answered with an error. `rpc_code` is its number."""
+
+    def __init__(self, message: str, *, rpc_code: int) -> None:
+        super().__init__(message)
+        self.rpc_code = rpc_code
+
+
+class CodexOverloadedError(CodexRefusedError):
+    """The Codex app-server has too much to do. Nothing was done; the same may be asked again."""
+
+    status = 503
+    code = "codex_overloaded"
+
+
 class EmbedderError(ReverieError):
     """A text could not be embedded. Search goes on with full text alone.
 
@@ -329,6 +409,14 @@ class PluginError(ReverieError):
 
 class PluginBusyError(PluginError):
     """A plugin has not ended its earlier calls; this one was not made."""
+
+
+class EngineError(ReverieError):
+    """A context engine did not do what it was asked; the conversation goes on with the built-in one."""
+
+
+class EngineQuarantinedError(EngineError):
+    """A context engine raised, was late, or answered what it may not: this process does not ask it again."""
 
 
 class TurnEndedError(ReverieError):

@@ -46,10 +46,30 @@ def _no_lanes() -> Mapping[str, LaneLoad]:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCache:
+    """Calls of the model since the start: the tokens of their prompts, and how many its server had kept."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CodexFigures:
+    """The app-server of an agent: its process, how often one was started and ended by itself, what it said in vain."""
+
+    pid: int | None = None
+    starts: int = 0
+    deaths: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     """The inbox, the model calls by lane, the model's server, how often each plugin failed, and how dreaming does.
 
-    `inbox` and `dreaming` are None when the database could not be read.
+    `inbox` and `dreaming` are None when the database could not be read. `engines` are the context engines of others: of
+    each why it is not asked any more; empty while it is. `codex` has the agents that answer through Codex.
     """
 
     inbox: InboxFigures | None
@@ -57,6 +77,9 @@ class AppStatus:
     lanes: Mapping[str, LaneLoad] = field(default_factory=_no_lanes)
     plugin_failures: Mapping[str, int] = field(default_factory=dict[str, int])
     dreaming: DreamingStatus | None = None
+    engines: Mapping[str, str] = field(default_factory=dict[str, str])
+    prompts: PromptCache = field(default_factory=PromptCache)
+    codex: Mapping[str, CodexFigures] = field(default_factory=dict[str, CodexFigures])
 
     def as_json(self) -> JsonObject:
         """The status for programs. Durations are in milliseconds."""
@@ -77,6 +100,18 @@ class AppStatus:
             },
             "pluginFailures": dict(self.plugin_failures),
             "dreaming": None if self.dreaming is None else self.dreaming.as_json(),
+            "promptCache": {
+                "calls": self.prompts.calls,
+                "promptTokens": self.prompts.prompt_tokens,
+                "cachedTokens": self.prompts.cached_tokens,
+            },
+            "contextEngines": {
+                name: {"state": "quarantined" if why else "serving", "cause": why} for name, why in self.engines.items()
+            },
+            "codex": {
+                agent: {"pid": each.pid, "starts": each.starts, "deaths": each.deaths, "unread": each.unread}
+                for agent, each in self.codex.items()
+            },
         }  # fmt: skip
 
     def gauges(self) -> Iterator[Gauge]:
@@ -88,6 +123,8 @@ class AppStatus:
             yield Gauge("model_calls_running", "Model calls under way.", load.running, label)
             yield Gauge("model_calls_waiting", "Model calls in line.", load.waiting, label)
             yield Gauge("model_calls_oldest_wait_seconds", "Wait of the first in line.", load.oldest_wait_s, label)
+        yield Gauge("prompt_tokens", "Tokens of prompts, as the model's server counted.", self.prompts.prompt_tokens)
+        yield Gauge("prompt_tokens_cached", "Of these, what it had kept.", self.prompts.cached_tokens)
         for state in CIRCUIT_STATES:
             held = float(self.circuit.state == state)
             yield Gauge("upstream_circuit", "1 for how the model's server seems to do.", held, (("state", state),))
@@ -97,6 +134,11 @@ class AppStatus:
             yield Gauge("plugin_failures", "Failures of a plugin since the start.", failures, (("plugin", plugin),))
         if self.dreaming is not None:
             yield from self.dreaming.gauges()
+        for agent, codex in self.codex.items():
+            label = (("agent", agent),)
+            yield Gauge("codex_running", "1 while the agent's app-server runs.", float(codex.pid is not None), label)
+            yield Gauge("codex_starts", "Starts of the agent's app-server.", codex.starts, label)
+            yield Gauge("codex_deaths", "Times that it ended by itself.", codex.deaths, label)
 
 
 def upstream_condition(circuit: CircuitStatistics) -> Condition:

@@ -210,6 +210,27 @@ class PromptPiece:
     joined: bool = False
 
 
+ProjectionMode = Literal["per_turn", "thread_bootstrap"]
+"""How an engine's view reaches a native thread: with every turn, or once for each thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """How a view of a conversation is to be shown to a runtime that keeps threads of its own.
+
+    `thread_bootstrap`: once for each thread. `epoch` names what the thread was told, so that another one means telling
+    it anew; without an epoch it is `per_turn`. `fingerprint` may tell two views of one epoch apart.
+    """
+
+    mode: ProjectionMode = "per_turn"
+    epoch: str = ""
+    fingerprint: str = ""
+
+
+TAIL_ORIGINS = frozenset({"recall", "note", "message"})
+"""What stands at the end of a prompt, and in no later one as it stands there."""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptContext:
     """The assembled view of a conversation for one model call.
@@ -217,6 +238,8 @@ class PromptContext:
     `pieces` in the order sent; the first `stable_pieces` of them are the prefix that stays byte-identical until
     `epoch` changes. `fingerprints` name the parts of the prefix; `epoch_reason` says why it last changed.
     `history_start` is the first transcript number still in view. `recalled` are the memories quoted at the tail.
+    `engine` is the id of the context engine whose view it shows, `projection` what that one says of it. `session_id`
+    is the session it is for.
     """
 
     pieces: tuple[PromptPiece, ...]
@@ -228,6 +251,9 @@ class PromptContext:
     budget_tokens: int
     estimated_tokens: int
     recalled: tuple[SearchHit, ...] = ()
+    engine: str = "builtin"
+    projection: Projection = field(default_factory=Projection)
+    session_id: str = ""
 
     def messages(self) -> tuple[Message, ...]:
         """What is sent to the model: joined pieces become one message, with the images of all of them."""
@@ -240,6 +266,15 @@ class PromptContext:
                 parts = []
         return tuple(sent)
 
+    def lasting_messages(self) -> int:
+        """How many of the messages that are sent the next turn's prompt begins with, too: all before the tail."""
+        lasting = 0
+        for piece in self.pieces:
+            if piece.origin.split(":", maxsplit=1)[0] in TAIL_ORIGINS:
+                break
+            lasting += not piece.joined
+        return lasting
+
 
 def as_one(parts: Sequence[Message]) -> Message:
     """Several messages as one: their texts as paragraphs, their images, and what else the last one is."""
@@ -247,6 +282,98 @@ def as_one(parts: Sequence[Message]) -> Message:
         return parts[0]
     images = tuple(image for part in parts for image in part.images)
     return replace(parts[-1], text="\n\n".join(part.text for part in parts), images=images)
+
+
+ThreadState = Literal["pending", "active"]
+"""`pending` until the first turn on the thread was accepted: what a pending thread has been told is not known."""
+ThreadScope = Literal["session", "supervision"]
+"""A thread of scope `supervision` is watched by somebody: it is never replaced."""
+TokenSource = Literal["last", "total"]
+"""Of which figure of a thread's usage: of its last model call, or of all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadProjection:
+    """What a native thread was bootstrapped with. `epoch` is never blank."""
+
+    epoch: str
+    fingerprint: str | None = None
+    mode: Literal["thread_bootstrap"] = "thread_bootstrap"
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEngine:
+    """The context engine of a native thread; without a projection its view is sent with every turn."""
+
+    engine_id: str
+    policy_fingerprint: str
+    projection: ThreadProjection | None = None
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFingerprints:
+    """What a native thread was started with, as digests. None: not known, or not looked at in this turn."""
+
+    tools: str | None = None
+    tools_deferred: bool | None = None
+    runtime: str | None = None
+    web_search: str | None = None
+    user_mcp: str | None = None
+    environment: str | None = None
+    mcp_servers: str | None = None
+    network: str | None = None
+    plugin_apps: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSettings:
+    """What was sent with the last turn and may differ in the next one: none of it makes a thread another one."""
+
+    model: str | None = None
+    model_provider: str | None = None
+    cwd: str | None = None
+    approval_policy: str | None = None
+    sandbox: str | None = None
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadTokens:
+    """How full a native thread is, as it was last told. `window` is what `model` reads at once, where it was told."""
+
+    tokens: int
+    source: TokenSource = "last"
+    window: int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadBinding:
+    """The native thread that a session goes on with, and what the thread knows.
+
+    `parts` are what its bootstrap said, part by part, as digests. Of the transcript it has seen everything up to
+    `covered_through`; None when that is not known. `rotate` says that a person wants another thread. `fence` counts
+    the holders that the binding has had. Nothing in it is a secret: an account is the name of its profile.
+    """
+
+    thread_id: str
+    session_id: str
+    state: ThreadState = "active"
+    runtime: str = "codex"
+    scope: ThreadScope = "session"
+    engine: ThreadEngine | None = None
+    parts: dict[str, str] = field(default_factory=dict[str, str])
+    fingerprints: ThreadFingerprints = field(default_factory=ThreadFingerprints)
+    covered_through: int | None = None
+    settings: ThreadSettings = field(default_factory=ThreadSettings)
+    auth_profile: str | None = None
+    tokens: ThreadTokens | None = None
+    rotate: bool = False
+    fence: int = 0
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

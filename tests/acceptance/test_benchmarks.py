@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,65 @@ def test_dreaming() -> None:
     assert figures["candidates"] + figures["rejected"] == figures["entries"] == 200
     assert figures["candidates"] > 0
     assert figures["rank_10k_ms"] > 0
+
+
+@pytest.mark.timeout(90)
+def test_threads_chat() -> None:
+    """Between epochs a prompt begins as the one before it, to the byte; an edited file costs one cold start."""
+    command = [sys.executable, "-m", "benchmarks.threads_chat", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=80, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+
+    assert (figures["cold_starts"], figures["edited_cold_starts"]) == (0, 1)
+    assert min(figures["identical_share"], figures["edited_identical_share_between_epochs"]) >= 0.99
+    assert figures["others_identical_share"] < 0.5
+    assert "MEMORY.md changed" in ran.stderr
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(find_spec("codex_cli_bin") is None, reason="the extra `codex` is not installed")
+def test_threads() -> None:
+    """On the real Codex the bootstrap is told once and its prefix stays; the old order tells it with every turn."""
+    command = [sys.executable, "-m", "benchmarks.threads", "--half", "codex", "--scale", "small", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=110, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout.splitlines()[-1])
+    figures, old = report["figures"], report["peers"]["codex_old_order"]
+
+    assert (figures["cold_starts"], old["cold_starts"]) == (0, 9)
+    assert figures["identical_prefix_share"] >= 0.99
+    assert figures["replayed_bootstrap_tokens"] <= 10_800
+    assert old["replayed_bootstrap_tokens"] >= 90_000
+
+
+@pytest.mark.timeout(180)
+def test_dream_weeks(tmp_path: Path) -> None:
+    """What is asked for again and again is promoted within its budget, and then answers what is asked later."""
+    said = ("The kiln is serviced in May by Petra.", "Good to know, thank you.", "The spare key hangs behind the oven.")
+    turns = [
+        {"speaker": speaker, "text": text, "date": "2026-01-05"}
+        for speaker, text in zip(("Anna", "Ben", "Anna"), said, strict=True)
+    ]
+    asked = ("When is the kiln serviced?", "Who services the kiln in May?", "Does Petra service the kiln?")
+    questions = [
+        {"id": f"q{number}", "text": f"{asked[number % 3]} ({number})", "category": "fact", "gold_turns": [0]}
+        for number in range(42)
+    ]
+    file = tmp_path / "histories.jsonl"
+    line = {"name": "tiny", "turns": turns, "questions": [*questions, {"text": "Why?", "gold_turns": list[int]()}]}
+    file.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    shown = tmp_path / "shown"
+    command = [sys.executable, "-m", "benchmarks.dream_weeks", str(file), "--show", str(shown), "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=170, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+    memory = (shown / "tiny-MEMORY.md").read_text(encoding="utf-8")
+    (explained, *_) = (shown / "tiny-explanations.jsonl").read_text(encoding="utf-8").splitlines()
+
+    assert (figures["questions"], figures["later_questions"], figures["turns"]) == (42, 14, 3)
+    assert figures["answered_later"] == figures["touched_later"] == 14
+    assert figures["turns_promoted"] >= 1
+    assert figures["memory_chars_max"] <= 10_000
+    assert said[0] in memory
+    assert json.loads(explained)["questions"] >= 2

@@ -106,15 +106,16 @@ def test_a_sweep_asked_for_on_the_command_line(served: WithUpstream) -> None:
     server.start()
     beside = json.loads(server.run("memory", "dream", "--json", "--now", "2026-04-03T03:00:00Z").stdout)
     assert [done["started"] for done in (alone, beside)] == [True, True]
-    assert [(run["cause"], run["state"], run["report"]) for run in (alone["run"], beside["run"])] == [
-        ("manual", "done", {"skipped": "no phases"})
-    ] * 2
+    ran = [
+        (run["cause"], run["state"], list(run["report"]["by_agent"]["main"])) for run in (alone["run"], beside["run"])
+    ]
+    assert ran == [("manual", "done", ["repair", "notes", "transcripts", "light", "rem", "deep", "diary"])] * 2
     assert beside["run"]["dueAt"] == "2026-04-03T03:00:00.000Z"
     assert runs(server) == [beside["run"], alone["run"]]
 
     shown = server.run("status").stdout
     assert re.search(r"^dreaming +core, 0 3 \* \* \* \(local\), next ", shown, re.MULTILINE)
-    assert f"last {beside['run']['endedAt']} (manual): skipped no phases" in shown
+    assert f"last {beside['run']['endedAt']} (manual): " in shown
     assert server.get("/v1/status").json["dreaming"]["last"] == beside["run"]
     assert server.figure("dreaming_running") == 0
     refused = server.run("memory", "dream", "--now", "soon")

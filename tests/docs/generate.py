@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from typer.testing import CliRunner
@@ -96,8 +97,18 @@ def _type(setting: FieldInfo) -> str:
     if shape is not None:
         return shape
     names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
-    kinds = [getattr(kind, "__origin__", kind) for kind in (setting.annotation, *choices)]  # without what is annotated
-    return next(names[kind] for kind in kinds if kind in names)
+    return " or ".join(names.get(kind, f"`{kind}`") for kind in _kinds(setting.annotation))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types of an annotation and its words, without None and what is annotated."""
+    if isinstance(annotation, type):
+        return [] if annotation is NoneType else [annotation]
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    return [kind for choice in get_args(annotation) for kind in _kinds(choice)]
 
 
 def _default(setting: FieldInfo) -> str:

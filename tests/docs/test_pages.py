@@ -136,7 +136,7 @@ def test_the_glossary_has_the_words_of_the_map() -> None:
     nouns = {
         "agent": "agent", "gateway": "gateway", "sessions": "session", "context": "context", "memory": "memory",
         "llm": "llm", "storage": "storage", "importers": "importer", "dreaming": "dreaming", "cli": "cli",
-        "library": "library",
+        "library": "library", "engines": "context engine",
         "mcp_server": "mcp server", "doctor": "doctor", "testing": "double", "app": "app", "background": "background",
             "plugins": "plugin",
     }  # fmt: skip

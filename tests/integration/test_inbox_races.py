@@ -107,6 +107,32 @@ def test_a_burst_that_opens_a_session_of_its_own_settings(world: World) -> None:
     assert [isinstance(feed, BaseException) for feed in feeds] == [False, False, True, True]
 
 
+# -- what was to enter a running turn ----------------------------------------------------------------------------------
+
+
+def test_what_did_not_enter_a_turn_is_answered_by_itself(world: World) -> None:
+    """It waits again in its place, and is read once."""
+    carriers: list[Turn] = []
+
+    async def keep(turn: Turn) -> None:
+        carriers.append(turn)
+
+    world.puppet.before = keep
+    for turn_id in ("t1", "t2", "t3"):
+        send(world, turn_id)
+    delivered = world.run(world.turns.deliver(carriers[0], ["t2"]))
+    assert state_of(world, "t2") == "running"
+    for _ in range(2):
+        world.run(world.turns.give_back(carriers[0], delivered))
+        assert state_of(world, "t2") == "queued"
+    for _ in range(3):
+        finish(world)
+    world.run(world.turns.give_back(carriers[0], delivered))
+
+    assert [state_of(world, f"t{number}") for number in (1, 2, 3)] == ["answered"] * 3
+    assert world.run(world.said()) == ["t1", "t2", "t3"]
+
+
 # -- the moment before a turn begins ----------------------------------------------------------------------------------
 
 

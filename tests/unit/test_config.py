@@ -50,6 +50,14 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
         ({"memory": {"embedder": "magic"}}, r"memory.embedder = 'magic' .*'bundled', 'openai' or 'none'"),
         ({"upstream": {"base_url": "ftp://x"}}, r"upstream.base_url = 'ftp://x' .*http:// or https://"),
         ({"upstream": {"speed": 1}}, r"upstream.speed = 1 .*no such setting"),
+        (
+            {"threads": {"guard_tokens": "many"}},
+            r"threads.guard_tokens = 'many' .*from 1 to 100000000, `auto` or `off`",
+        ),
+        ({"threads": {"guard_tokens": 0}}, r"threads.guard_tokens = 0 "),
+        ({"threads": {"guard_tokens": True}}, r"threads.guard_tokens = True "),
+        ({"threads": {"guard_bytes": "20xb"}}, r"threads.guard_bytes = '20xb' .*a size such as `20mb`"),
+        ({"threads": {"projection_chars_max": 5}}, r"24000 ≤ threads.projection_chars_max ≤ 1000000"),
         ({"sessions": {"main_key": "Not Good"}}, r"sessions.main_key = 'Not Good'"),
     ],
 )
@@ -57,6 +65,23 @@ def test_a_wrong_value_names_key_value_and_what_is_allowed(home: Home, flags: Js
     """Whoever reads the error can mend it without the manual."""
     with pytest.raises(ConfigError, match=message):
         load_config(home, flags)
+
+
+def test_guards_of_threads_in_words_and_for_one_agent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes have units, tokens may be a word; what an agent does not set is everybody's."""
+    home.config_file.write_text(
+        '[threads]\nguard_tokens = "OFF"\nguard_bytes = "1.5g"\nwindows = { "gpt-5" = 258_400 }\n'
+        "[agents.work.threads]\nguard_tokens = 90_000\nprojection_chars_max = 30_000\n"
+    )
+    monkeypatch.setenv("REVERIE_THREADS__RESERVE_TOKENS", "10000")
+    config = load_config(home)
+    threads, own = config.threads, config.threads_of("work")
+
+    assert (threads.guard_tokens, threads.guard_bytes, threads.reserve_tokens) == ("off", 1536 * 1024**2, 10_000)
+    assert config.threads_of("main") is threads
+    assert own == threads.model_copy(update={"guard_tokens": 90_000, "projection_chars_max": 30_000})
+    monkeypatch.setenv("REVERIE_THREADS__GUARD_TOKENS", "50000")
+    assert load_config(home).threads.guard_tokens == 50_000
 
 
 def test_a_file_that_is_not_toml_is_named(home: Home) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.sessions.figures import InboxFigures, SessionQueue
-from reverie.status import AppStatus
+from reverie.status import AppStatus, CodexFigures
 from reverie.testing import FakeClock
 
 
@@ -31,6 +31,8 @@ def test_the_figures_of_a_status() -> None:
         ("model_calls_running", 1, {"lane": "foreground"}),
         ("model_calls_waiting", 2, {"lane": "foreground"}),
         ("model_calls_oldest_wait_seconds", 0.5, {"lane": "foreground"}),
+        ("prompt_tokens", 0, {}),
+        ("prompt_tokens_cached", 0, {}),
         ("upstream_circuit", 1, {"state": "unknown"}),
         ("upstream_circuit", 0, {"state": "closed"}),
         ("upstream_circuit", 0, {"state": "open"}),
@@ -38,6 +40,23 @@ def test_the_figures_of_a_status() -> None:
         ("upstream_failures", 0, {}),
         ("upstream_circuit_opened", 0, {}),
         ("plugin_failures", 4, {"plugin": "export"}),
+    ]
+
+
+def test_an_app_server_has_its_figures() -> None:
+    """By the agent that answers through it."""
+    codex = {"main": CodexFigures(17, 3, 2, 5), "other": CodexFigures()}
+    status = AppStatus(None, UpstreamCircuit(FakeClock()).statistics(), codex=codex)
+
+    assert status.as_json()["codex"]["main"] == {"pid": 17, "starts": 3, "deaths": 2, "unread": 5}
+    gauges = [(each.name, each.value, dict(each.labels)) for each in status.gauges() if "codex" in each.name]
+    assert gauges == [
+        ("codex_running", 1, {"agent": "main"}),
+        ("codex_starts", 3, {"agent": "main"}),
+        ("codex_deaths", 2, {"agent": "main"}),
+        ("codex_running", 0, {"agent": "other"}),
+        ("codex_starts", 0, {"agent": "other"}),
+        ("codex_deaths", 0, {"agent": "other"}),
     ]
 
 

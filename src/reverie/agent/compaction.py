@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import CompactionConfig
+    from reverie.context.contract import Compacted, CompactRequest
     from reverie.llm.client import Model
     from reverie.memory.origins import NoteOrigins
     from reverie.sessions.compactions import CompactionCause, Compactions, SessionLoad, StandingSummary
@@ -90,7 +91,10 @@ class CompactionSettings:
 
 
 class Compactor:
-    """Prepares summaries. `model` None: all of them are made by rule."""
+    """Prepares summaries. `model` None: all of them are made by rule.
+
+    `owned` names the agents whose context engine owns compaction: their sessions are compacted only when somebody asks.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Compactor:
         origins: NoteOrigins,
         wake: Callable[[], None],
         told: Callable[[CompactionStep], None] = lambda _: None,
+        owned: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._record = record
         self._model = model
@@ -112,8 +117,10 @@ class Compactor:
         self._origins = origins
         self._wake = wake
         self._told = told
+        self._owned = owned
         self._window = settings.window
         self._noted: OrderedDict[str, None] = OrderedDict()
+        self._native: OrderedDict[str, None] = OrderedDict()
         self._adopted: deque[str] = deque(maxlen=SESSIONS_NOTED_MAX)
         self._futile: OrderedDict[str, int] = OrderedDict()
         self._resume: list[str] | None = None
@@ -162,6 +169,12 @@ class Compactor:
             self._noted.popitem(last=False)
         self._wake()
 
+    def is_due(self, load: Load) -> bool:
+        """Whether a session as full as this is to be compacted."""
+        config = self._settings.config
+        bytes_max, messages_max = config.transcript_bytes_max, self._settings.messages_max
+        return due(load, self.budget, bytes_max=bytes_max, messages_max=messages_max) is not None
+
     def _is_far_from_due(self, load: Load) -> bool:
         """True for a session below half of what makes a compaction due: most turns need no look at the disk."""
         doubled = Load(2 * load.prompt_tokens, load.transcript_bytes, 2 * load.messages_in_view)
@@ -169,6 +182,16 @@ class Compactor:
         return (
             not bytes_max and due(doubled, self.budget, bytes_max=0, messages_max=self._settings.messages_max) is None
         )
+
+    def thread_compacted(self, session_id: str) -> None:
+        """A runtime compacted a thread of its own, so that it may not know word for word any more what was said.
+
+        That is written into memory, as before every compaction of ours, in the background.
+        """
+        self._native[session_id] = None
+        while len(self._native) > SESSIONS_NOTED_MAX:
+            self._native.popitem(last=False)
+        self._wake()
 
     def adopted(self, compaction_id: str) -> None:
         """A session goes on with a summary: whoever wants to know is told, in the background."""
@@ -216,6 +239,50 @@ class Compactor:
             self.adopted(adopted.id)
         return adopted
 
+    async def standing(self, session_id: str) -> StandingSummary | None:
+        """The summary that a session stands on now."""
+        return await self._record.standing(session_id)
+
+    async def take_over(self, request: CompactRequest, done: Compacted, engine: str) -> bool:
+        """Record a summary that a context engine made; False when it is of no use, or memory cannot be written.
+
+        What it stands for is extracted into memory before, as for every summary. A turn that waits for it goes on with
+        it at once; else the session's next turn does, because one may run just now.
+
+        Raises:
+            StorageError: the record could not be read or written.
+        """
+        session_id = request.session.id
+        load, base = await self._record.load(session_id), await self._record.standing(session_id)
+        first_seq, last_seq = 1 if base is None else base.last_seq + 1, (done.first_kept or 1) - 1
+        if load is None or last_seq < first_seq:
+            return False
+        messages = _span(await self._record.span(session_id, first_seq, last_seq))
+        try:
+            path = await self._flush(load.key, load.agent, session_id, messages, self._clock.now_ms())
+        except ReverieError as error:
+            log.warning("what a context engine summarised could not be written into memory, so it stays in the prompt",
+                        action="compaction_unflushed", session=session_id, cause=str(error))  # fmt: skip
+            return False
+        tokens = done.tokens_before or load.prompt_tokens
+        planned = Planned(
+            session_id, request.cause, load.compaction_id, first_seq, last_seq, tokens, request.instructions
+        )
+        if request.cause in {"preflight", "overflow"}:
+            adopted = await self._record.adopt_now(
+                planned, done.summary, audit={"by": engine}, flushed_to=path, tokens_after=done.tokens_after
+            )
+            if adopted is not None:
+                self.adopted(adopted.id)
+            return adopted is not None
+        compaction_id, new = await self._record.ask(planned)
+        if not new:
+            return False
+        await self._record.flushed(compaction_id, path)
+        return await self._record.ready(
+            compaction_id, done.summary, audit={"by": engine}, tokens_after=done.tokens_after
+        )
+
     # -- what a person calls -------------------------------------------------------------------------------------
 
     async def request(self, key: str, focus: str = "") -> Compaction:
@@ -256,7 +323,9 @@ class Compactor:
             self._resume = await self._record.unprepared()
             now_s = self._clock.monotonic_s()
             self._retries.update(dict.fromkeys(self._resume, now_s))
-        while self._noted or self._adopted or self._due():
+        while self._noted or self._adopted or self._native or self._due():
+            if self._native:
+                await self._checkpoint(self._native.popitem(last=False)[0])
             while self._adopted:
                 finished = await self._record.find(self._adopted.popleft())
                 if finished is not None:
@@ -271,6 +340,25 @@ class Compactor:
                     await self._try(asked)
         return min(self._retries.values()) - self._clock.monotonic_s() if self._retries else None
 
+    async def _checkpoint(self, session_id: str) -> None:
+        """Write what was said since the last one into memory, and mark the place."""
+        load = await self._record.load(session_id)
+        if load is None:
+            return
+        base = await self._record.standing(session_id)
+        marked = await self._record.native_boundary(load.key, session_id)
+        first_seq = max(marked, 0 if base is None else base.last_seq) + 1
+        messages = _span(await self._record.span(session_id, first_seq, load.message_count))
+        try:
+            path = (
+                await self._flush(load.key, load.agent, session_id, messages, self._clock.now_ms()) if messages else ""
+            )
+        except ReverieError as error:
+            log.warning("what a native thread may have forgotten could not be written into memory; the transcript has "
+                        "it", action="checkpoint_unflushed", session=session_id, cause=str(error))  # fmt: skip
+            return
+        await self._record.mark_native_boundary(session_id, first_seq, load.message_count, path)
+
     def _due(self) -> list[str]:
         now_s = self._clock.monotonic_s()
         return [compaction_id for compaction_id, at_s in self._retries.items() if at_s <= now_s]
@@ -278,7 +366,7 @@ class Compactor:
     async def _look(self, session_id: str) -> str | None:
         """Ask for a compaction if the session is due; its id if it is new."""
         load = await self._record.load(session_id)
-        if load is None or load.ended:
+        if load is None or load.ended or self._owned(load.agent):
             return None
         config = self._settings.config
         known = Load(
@@ -329,7 +417,8 @@ class Compactor:
         if compaction is None or compaction.state not in {"preparing", "flushed"}:
             return
         load = await self._record.load(compaction.session_id)
-        if load is None or load.ended or load.compaction_id != compaction.base_id:
+        taken_over = compaction.cause != "manual" and self._owned(compaction.agent)
+        if load is None or load.ended or load.compaction_id != compaction.base_id or taken_over:
             await self._record.outdate(compaction.session_id)
             return
         try:

@@ -101,6 +101,12 @@ class TurnExposure:
         """The answer of a tool of ours."""
         self.entered(answer.provenance, f"what {call.name} showed")
 
+    def answered(self, records: Iterable[RecordedMessage]) -> None:
+        """The turn's messages, once it is over: a runtime may have tools of its own, which nobody told of."""
+        for record in records:
+            if record.message.role == "tool":
+                self.entered(record.provenance, f"what {record.message.name or 'a tool'} showed")
+
     async def judge(self, text: str) -> Judgement:
         """Whose words a text is that the turn writes now. Comparing is CPU work, and is done on a thread."""
         exposure = self.now

@@ -120,8 +120,8 @@ class OverflowRecovery:
 
 
 def history_tokens(context: PromptContext) -> int:
-    """What the history in a prompt takes, as estimated."""
-    return sum(piece.estimated_tokens for piece in context.pieces if piece.origin.startswith("history:"))
+    """What the history in a prompt takes, as estimated, with what an engine says in its place."""
+    return sum(piece.estimated_tokens for piece in context.pieces if piece.origin.startswith(("history:", "engine:")))
 
 
 def last_to_go(context: PromptContext, tokens_max: int) -> int | None:

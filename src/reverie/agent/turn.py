@@ -1,10 +1,10 @@
 """One turn, from its durable request to its recorded answer.
 
 begin        its input joins the transcript          (meanwhile memory is searched)
-assemble     stable prefix, history, recall, input; a summary for what has no room
+assemble     stable prefix, what the context engine shows of the history, recall, input
 respond      the model, and our tools when it asks; a prompt that it refuses as too large is made smaller
 finish       the answer joins the transcript, in one commit
-follow up    the index is told; nobody waits for it
+follow up    the index and the engine are told; nobody waits for them
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from reverie.agent.exposure import TurnExposure, strange_texts
-from reverie.agent.fitting import Fitting
+from reverie.agent.fitting import Asked, Fitting
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
+from reverie.agent.runtimes.runtime import ReadyTurn
 from reverie.context.budget import prompt_budget
 from reverie.context.compaction.budget import Load
+from reverie.context.contract import EngineMessage, EngineSession
 from reverie.context.engine import Inputs, Limits
-from reverie.context.fragments import fit
 from reverie.errors import ReverieError
 from reverie.memory.index import SearchQuery
 from reverie.memory.tool_contracts import Asker
@@ -34,10 +35,13 @@ from reverie.sessions.transcript import records_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
+    from typing import Literal
 
     from reverie.agent.compaction import Compactor
-    from reverie.agent.runtimes.chat import ChatRuntime, Fitted, Reply
+    from reverie.agent.runtimes.runtime import Fitted, Reply, Runtime
+    from reverie.context.condensed import CondensedFragments
     from reverie.context.fragments import Fragment, FragmentReader
+    from reverie.engines.runtime import Engines
     from reverie.llm.overflow import Overflow
     from reverie.llm.tokens import TokenEstimator
     from reverie.memory.index import MemoryIndex
@@ -73,6 +77,7 @@ class TurnSettings:
     recall_tokens_max: int
     recall_ms_max: int
     history_messages_max: int
+    citations: Literal["auto", "on", "off"] = "auto"
 
 
 class TurnRunner:
@@ -86,26 +91,30 @@ class TurnRunner:
         evidence: RecallEvidence,
         tools: MemoryTools,
         fragments: FragmentReader,
+        condensed: CondensedFragments,
         workspace: Callable[[str], Path],
-        runtime: ChatRuntime,
+        runtimes: Callable[[str], Runtime],
         estimator: TokenEstimator,
         settings: TurnSettings,
-        follow_up: Callable[[str, Load], None],
+        follow_up: Callable[[], None],
         plugins: Plugins,
         compactor: Compactor,
+        engines: Engines,
     ) -> None:
         self._turns = turns
         self._memory = memory
         self._evidence = evidence
         self._tools = tools
         self._fragments = fragments
+        self._condensed = condensed
         self._workspace = workspace
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._estimator = estimator
         self._settings = settings
         self._follow_up = follow_up
         self._plugins = plugins
         self._compactor = compactor
+        self._engines = engines
         self._window_tokens = settings.window_tokens
 
     async def run_turn(
@@ -115,7 +124,8 @@ class TurnRunner:
 
         Raises:
             TurnEndedError: it was cancelled or has expired before it could begin.
-            RequestError: it cannot be served, for example because it exceeds the model's window.
+            RequestError: it cannot be served, for example because it exceeds the model's window, or because the
+                agent's context engine needs what its runtime does not have.
             UpstreamError: the model did not answer, or repeated one tool call without end.
             StorageError: its answer could not be recorded.
         """
@@ -126,14 +136,16 @@ class TurnRunner:
         emit(ContextAssembled(context))
         exposure = _exposure(begun, context, fitting)
         reply = await self._respond(begun, fitting, context, found, emit, steered, exposure)
-        finished = await self._finish(begun.turn, context, found, reply, exposure)
-        self._follow_up(begun.turn.session_id, _load(begun, context, reply))
+        finished, answered = await self._finish(begun.turn, context, found, reply, exposure)
+        fitting.turn_ended(answered, context, reply, _load(begun, context, reply))
+        self._follow_up()
         return finished
 
     # -- begin ---------------------------------------------------------------------------------------------------
 
     async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...], tuple[Fragment, ...]]:
         """Append the input to the transcript; meanwhile search memory for it and look at the workspace's files."""
+        self._engines.require(turn.request.session.agent, "agent-run")
         recall = asyncio.create_task(self._recall(turn))
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
@@ -177,13 +189,14 @@ class TurnRunner:
         request = begun.turn.request
         notes = await self._plugins.turn_starts(begun.turn, history_messages=begun.input_seq - 1)
         settings = self._settings
-        room = int(prompt_budget(self._window_tokens, settings.output_tokens) * FRAGMENTS_SHARE)
-        fragments = fit(fragments, room)
-        unseen = [hit for hit in found if not _is_in_view(hit, begun, fragments)]
+        runtime = self._runtimes(begun.session.agent)
+        room = int(prompt_budget(self._window_of(runtime), settings.output_tokens) * FRAGMENTS_SHARE)
+        fitted = await self._condensed.fit(fragments, room, begun.session.prefix_fingerprints)
+        unseen = [hit for hit in found if not _is_in_view(hit, begun, fitted.seen)]
         inputs = Inputs(
-            fragments=fragments,
+            fragments=fitted.seen,
             client_instructions=request.instructions,
-            tools=(*self._runtime.offered_tools(request), *request.client_tools),
+            tools=(*runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
             recalled=tuple(unseen[: settings.recall_hits]),
@@ -193,17 +206,27 @@ class TurnRunner:
         )
 
         def limits() -> Limits:
-            return Limits(self._window_tokens, _output_tokens(request, settings), settings.recall_tokens_max)
+            output = _output_tokens(request, settings)
+            return Limits(
+                self._window_of(runtime), output, settings.recall_tokens_max, messages=settings.history_messages_max
+            )
 
+        session = EngineSession(begun.session.id, begun.session.key, begun.session.agent)
         return Fitting(
             begun.session,
             inputs,
+            best_fragments=fitted.best,
+            engine=self._engines.of(session),
+            asked=Asked(settings.citations, request.model_override or runtime.model, begun.compacted),
             turns=self._turns,
             compactor=self._compactor,
             estimator=self._estimator,
             limits=limits,
             guard=LoopGuard(armed=begun.compacted),
         )
+
+    def _window_of(self, runtime: Runtime) -> int:
+        return self._window_tokens if runtime.window_tokens is None else runtime.window_tokens
 
     def _learn_window(self, tokens: int) -> None:
         """A server said how much its model takes: less than configured is believed until the next start."""
@@ -234,7 +257,7 @@ class TurnRunner:
             context, window=self._window_tokens, move=fitting.leave_out, learned=self._learn_window
         )
 
-        async def shrink(over: Overflow, sent: Sequence[Message]) -> Fitted:
+        async def shrink(over: Overflow, sent: tuple[Message, ...]) -> Fitted:
             fitted = await recovery(over, sent)
             exposure.prompted(fitted.context.recalled, ())
             return fitted
@@ -245,10 +268,18 @@ class TurnRunner:
                 exposure.steered(records_of(turn.request, turn.request.messages[input_start(turn.request.messages) :]))
             return turns
 
-        tools = self._tool_runner(begun.turn, begun, exposure)
-        reply = await self._runtime.respond(
-            begun.turn.request, context, found, emit, tools, heard, shrink=shrink, guard=fitting.guard
+        ready = ReadyTurn(
+            begun=begun,
+            context=context,
+            summary=fitting.summary,
+            found=found,
+            emit=emit,
+            run_tool=self._tool_runner(begun.turn, begun, exposure),
+            steered=heard,
+            shrink=shrink,
+            guard=fitting.guard,
         )
+        reply = await self._runtimes(begun.session.agent).answer(ready)
         # What the server counted was not the assembled prompt then: nothing is learned from it.
         return replace(reply, prompt_tokens_first=0) if recovery.attempts else reply
 
@@ -282,16 +313,26 @@ class TurnRunner:
         found: tuple[SearchHit, ...],
         reply: Reply,
         exposure: TurnExposure,
-    ) -> TurnFinished:
-        """Record the answer, whose words it is, and what was found for it; then learn how this model counts tokens."""
+    ) -> tuple[TurnFinished, tuple[EngineMessage, ...]]:
+        """Record the answer, whose words it is, and what was found for it; then learn how this model counts tokens.
+
+        With what the caller is told come the answer's messages, with their numbers in the transcript.
+        """
+        exposure.answered(reply.records)
         records = [await _signed(record, exposure) for record in reply.records]
         finished = TurnFinished(turn.id, reply.text, reply.tool_calls, reply.finish_reason, reply.usage, reply.model)
-        finish = self._turns.finish(turn, records, finished, prompt_tokens_last=reply.prompt_tokens_last)
-        await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
+        finish = self._turns.finish(
+            turn, records, finished, prompt_tokens_last=reply.prompt_tokens_last, also=reply.also
+        )
+        first_seq, _ = await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         self._plugins.turn_ends(turn, _result(reply, context))
-        return finished
+        answered = tuple(
+            EngineMessage(record.message, seq, self._estimator.message(record.message), record.joined)
+            for seq, record in enumerate(reply.records, start=first_seq)
+        )
+        return finished, answered
 
     async def _record_recall(self, turn: Turn, found: tuple[SearchHit, ...]) -> None:
         """Keep what the search for this turn returned as evidence. The answer does not depend on it."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvicorn
 
+from reverie.agent.codex.home import MemoryDoor
 from reverie.app import open_app
 from reverie.cli.running import announced
 from reverie.gateway.loop_lag import Heartbeat
@@ -70,7 +71,8 @@ async def serve_until_stopped(plan: ServerPlan, listening: Callable[[App], Await
     stop = asyncio.Event()
     heartbeat = Heartbeat(time.monotonic())
     with stopped_by_signals(stop), ExitStack() as probes:
-        async with open_app(plan.home, plan.config) as app:
+        door = MemoryDoor(plan.url, plan.token)
+        async with open_app(plan.home, plan.config, memory_door=door) as app:
             gateway = create_gateway(app, token=plan.token, opens_mcp=open_streamable_http, heartbeat=heartbeat)
             server = _Server(_settings(gateway))
             serving = asyncio.create_task(server.serve([plan.port]), name="http")

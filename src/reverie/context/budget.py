@@ -88,3 +88,17 @@ def choose_history_start(entries: Sequence[HistoryEntryCost], start: int, room: 
         if entry.role == "user":
             chosen = entry.seq
     return HistoryStart(chosen, f"history of about {total} tokens exceeded its room of {room}")
+
+
+def choose_fewer_messages(entries: Sequence[tuple[int, Role]], start: int, messages_max: int) -> HistoryStart:
+    """Where the history begins when `messages_max` messages are not enough for it: once, at a share of them.
+
+    `entries` are numbers and roles. It begins at a user message.
+    """
+    chosen = entries[-1][0] + 1 if entries else start
+    for number, (seq, role) in enumerate(reversed(entries), start=1):
+        if number > messages_max * HISTORY_KEPT_SHARE:
+            break
+        if role == "user":
+            chosen = seq
+    return HistoryStart(chosen, f"history of more than the {messages_max} messages that are read")

@@ -5,8 +5,10 @@
     history         the transcript from `history_start` on
     tail            recalled memories and notes of plugins, fenced as data, joined with the new message
 
-`assemble` is a pure function. The prefix is fingerprinted part by part; when a part differs from what the session
-last saw, a new epoch begins and its reason names the part.
+`assemble` is a pure function, of three: `framed` makes everything but the history, `windowed` is the built-in engine's
+view of the history, `composed` puts a view into its frame. Another engine (`contract.py`) takes the middle one's place.
+The prefix is fingerprinted part by part; when a part differs from what the session last saw, a new epoch begins and
+its reason names the part.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reverie.context.budget import HistoryEntryCost, choose_history_start, divide
+from reverie.context.budget import (
+    HistoryEntryCost,
+    HistoryStart,
+    choose_fewer_messages,
+    choose_history_start,
+    divide,
+)
+from reverie.context.contract import BUILT_IN, BUILT_IN_INFO, Assembled, EngineMessage
 from reverie.context.fence import (
     fenced_continuity,
     fenced_file,
@@ -25,6 +34,7 @@ from reverie.context.fence import (
     fenced_note,
     fenced_recall,
     fenced_summary,
+    quoted,
 )
 from reverie.context.fragments import text_fingerprint
 from reverie.sessions.replay import NO_ANSWER
@@ -33,11 +43,12 @@ from reverie.types import Message, PromptContext, PromptPiece, SearchHit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reverie.context.contract import EngineInfo
     from reverie.context.fragments import Fragment
     from reverie.llm.tokens import TokenEstimator
     from reverie.sessions.compactions import StandingSummary
     from reverie.sessions.transcript import HistoryEntry
-    from reverie.types import JsonObject
+    from reverie.types import JsonObject, Role
 
 BASE_INSTRUCTIONS = """\
 You have a durable memory. Earlier conversations and notes are kept for you and searched before each message; what \
@@ -64,11 +75,12 @@ class PrefixState:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The model's window and what of it is spoken for, in tokens."""
+    """The model's window and what of it is spoken for, in tokens; how many messages are ever read (0: any number)."""
 
     window: int
     output: int
     recall: int
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,37 @@ class Inputs:
 
 
 def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: TokenEstimator) -> PromptContext:
-    """The prompt for one turn.
+    """The prompt for one turn, with the history as the built-in engine shows it.
+
+    Raises:
+        ContextTooLongError: the prefix and the new message alone exceed the model's window.
+    """
+    frame = framed(inputs, state.history_start, limits, estimator)
+    return composed(frame, windowed(frame.history, frame.history_start, frame.history_tokens), state, estimator)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A prompt without its history: what stands before and after it, and how many tokens are left for it.
+
+    `history` is all that could be shown, from message number `history_start` on; `moved` says why that is another one
+    than before. `tools_tokens` are those of the tools, `budget_tokens` of the whole prompt.
+    """
+
+    prefix: tuple[PromptPiece, ...]
+    history: tuple[EngineMessage, ...]
+    history_start: int
+    moved: str
+    tail: tuple[PromptPiece, ...]
+    recalled: tuple[SearchHit, ...]
+    fingerprints: dict[str, str]
+    tools_tokens: int
+    budget_tokens: int
+    history_tokens: int
+
+
+def framed(inputs: Inputs, history_start: int, limits: Limits, estimator: TokenEstimator) -> Frame:
+    """Everything of a prompt but its history, of which no more is taken than can be read with every turn.
 
     Raises:
         ContextTooLongError: the prefix and the new message alone exceed the model's window.
@@ -101,7 +143,6 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     tools_text = _tools_text(inputs.tools)
     tools_tokens = estimator.text(tools_text)
     asked = [entry for entry in inputs.history if entry.seq >= inputs.input_seq]
-    old = _history([entry for entry in inputs.history if _is_shown(entry, inputs)], asked[:1], estimator)
     new = [_piece("message", entry.message, estimator, joined=entry.joined) for entry in asked]
     answers_user = bool(new) and new[0].message.role == "user"
     recalled, recall = _recall(inputs.recalled if answers_user else (), limits.recall, estimator)
@@ -110,23 +151,105 @@ def assemble(inputs: Inputs, state: PrefixState, limits: Limits, estimator: Toke
     budget = divide(window=limits.window, output=limits.output, fixed=fixed, recall=_total([*recall, *notes]))
     if fixed + _total([*recall, *notes]) > budget.prompt:  # the new message needs the room more than memory does
         recalled, recall, notes = (), [], []
-    costs = [HistoryEntryCost(seq, piece.message.role, piece.estimated_tokens) for seq, piece in old]
-    start = choose_history_start(costs, state.history_start, budget.history)
-    history = [piece for seq, piece in old if seq >= start.seq]
-    fingerprints = _fingerprints(inputs, tools_text)
-    reason = _epoch_reason(state, fingerprints, start.reason)
-    pieces = (*prefix, *_in_turns((*history, *recall, *notes, *new)))
+    start = _first_read(inputs, history_start, limits.messages)
+    old = [entry for entry in inputs.history if entry.seq >= start.seq and _is_shown(entry, inputs)]
+    return Frame(
+        prefix=tuple(prefix),
+        history=_history(old, asked[:1], estimator),
+        history_start=start.seq,
+        moved=start.reason,
+        tail=(*recall, *notes, *new),
+        recalled=recalled,
+        fingerprints=_fingerprints(inputs, tools_text),
+        tools_tokens=tools_tokens,
+        budget_tokens=budget.prompt,
+        history_tokens=budget.history,
+    )
+
+
+def as_engine_messages(inputs: Inputs, estimator: TokenEstimator) -> tuple[EngineMessage, ...]:
+    """The new input as engines see it: images are a note."""
+    asked = [entry for entry in inputs.history if entry.seq >= inputs.input_seq]
+    shown = [(entry, _without_images(entry.message)) for entry in asked]
+    return tuple(
+        EngineMessage(message, entry.seq, estimator.message(message), entry.joined) for entry, message in shown
+    )
+
+
+def _first_read(inputs: Inputs, start: int, messages_max: int) -> HistoryStart:
+    """Where the history begins when more messages are in view than are ever read: else it would move with each turn."""
+    if not messages_max or len(inputs.history) < messages_max:
+        return HistoryStart(start, "")
+    old: list[tuple[int, Role]] = [
+        (entry.seq, entry.message.role) for entry in inputs.history if entry.seq < inputs.input_seq
+    ]
+    return choose_fewer_messages(old, start, messages_max)
+
+
+def windowed(history: Sequence[EngineMessage], start: int, room: int) -> Assembled:
+    """The view of the built-in engine: the history from a point on, which moves only where `room` is exceeded."""
+    total = sum(entry.estimated_tokens for entry in history)
+    if total <= room and (not history or _seq(history[0]) >= start):  # nearly every turn
+        return Assembled(tuple(history), total, history_start=start)
+    costs = [HistoryEntryCost(_seq(entry), entry.message.role, entry.estimated_tokens) for entry in history]
+    chosen = choose_history_start(costs, start, room)
+    kept = tuple(entry for entry in history if _seq(entry) >= chosen.seq)
+    return Assembled(
+        kept, sum(entry.estimated_tokens for entry in kept), history_start=chosen.seq, reason=chosen.reason
+    )
+
+
+def _seq(entry: EngineMessage) -> int:
+    assert entry.seq is not None, "what stands in a transcript has a number"
+    return entry.seq
+
+
+def composed(
+    frame: Frame, view: Assembled, state: PrefixState, estimator: TokenEstimator, engine: EngineInfo = BUILT_IN_INFO
+) -> PromptContext:
+    """The prompt: an engine's view within its frame. The same values give the same bytes."""
+    addition = view.system_prompt_addition
+    prefix = (*frame.prefix, *_addition(addition, estimator))
+    if addition:  # one system message on the wire
+        prefix = (*(replace(piece, joined=True) for piece in prefix[:-1]), prefix[-1])
+    shown = [_shown(number, entry) for number, entry in enumerate(view.messages, start=1)]
+    fingerprints = {**frame.fingerprints, **_engine_fingerprint(engine, view)}
+    start = frame.history_start if view.history_start is None else view.history_start
+    moved = view.reason or ("the engine moved the history's beginning" if start != frame.history_start else "")
+    reason = _epoch_reason(state, fingerprints, [why for why in (frame.moved, moved) if why])
+    pieces = (*prefix, *_in_turns((*shown, *frame.tail)))
     return PromptContext(
         pieces=pieces,
         stable_pieces=len(prefix),
         fingerprints=fingerprints,
         epoch=state.epoch + (1 if reason else 0),
         epoch_reason=reason or state.epoch_reason,
-        history_start=start.seq,
-        budget_tokens=budget.prompt,
-        estimated_tokens=_total(pieces) + tools_tokens,
-        recalled=recalled,
+        history_start=start,
+        budget_tokens=frame.budget_tokens,
+        estimated_tokens=_total(pieces) + frame.tools_tokens,
+        recalled=frame.recalled,
+        engine=engine.id,
+        projection=view.projection,
     )
+
+
+def _addition(text: str, estimator: TokenEstimator) -> list[PromptPiece]:
+    """What an engine adds to the system message. It cannot speak in the name of our fences."""
+    return [PromptPiece("engine", Message("system", quoted(text)), estimator.text(text))] if text else []
+
+
+def _shown(number: int, entry: EngineMessage) -> PromptPiece:
+    origin = f"engine:{number}" if entry.seq is None else f"history:{entry.seq}"
+    return PromptPiece(origin, entry.message, entry.estimated_tokens, entry.joined)
+
+
+def _engine_fingerprint(engine: EngineInfo, view: Assembled) -> dict[str, str]:
+    """The digest of what an engine of others stands for; nothing for the built-in one, whose parts have their own."""
+    if engine.id == BUILT_IN:
+        return {}
+    projection = view.projection
+    parts = (engine.id, engine.version, projection.epoch, projection.fingerprint, view.system_prompt_addition)
+    return {"context engine": text_fingerprint("\n".join(parts))}
 
 
 def _prefix(inputs: Inputs, estimator: TokenEstimator) -> list[PromptPiece]:
@@ -169,18 +292,18 @@ def _is_shown(entry: HistoryEntry, inputs: Inputs) -> bool:
 
 def _history(
     entries: Sequence[HistoryEntry], following: Sequence[HistoryEntry], estimator: TokenEstimator
-) -> list[tuple[int, PromptPiece]]:
+) -> tuple[EngineMessage, ...]:
     """The transcript in view, with its numbers. A message that failed and was said again stands once."""
     repeated = {
         entry.seq
         for entry, after in pairwise([*entries, *following])
         if entry.message.role == after.message.role == "user" and entry.message == after.message
     }
-    return [
-        (entry.seq, _piece(f"history:{entry.seq}", _without_images(entry.message), estimator, joined=entry.joined))
-        for entry in entries
+    return tuple(
+        EngineMessage(message, entry.seq, estimator.message(message), entry.joined)
+        for entry, message in ((entry, _without_images(entry.message)) for entry in entries)
         if entry.seq not in repeated
-    ]
+    )
 
 
 def _without_images(message: Message) -> Message:
@@ -251,11 +374,11 @@ def _kept_fingerprint(text: str) -> str:
     return text_fingerprint(text)
 
 
-def _epoch_reason(state: PrefixState, prints: dict[str, str], history_reason: str) -> str:
+def _epoch_reason(state: PrefixState, prints: dict[str, str], moved: list[str]) -> str:
     """Why the prefix is not what it was; empty when it is."""
     if not state.fingerprints:
         return "the session is new"
     changes = [f"{name} added" for name in prints if name not in state.fingerprints]
     changes += [f"{name} removed" for name in state.fingerprints if name not in prints]
     changes += [f"{name} changed" for name in prints if state.fingerprints.get(name, prints[name]) != prints[name]]
-    return "; ".join([*changes, *([history_reason] if history_reason else [])])
+    return "; ".join([*changes, *moved])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MARKERS = re.compile(
     r"<(/?)(recalled_memory|memory|workspace_file|earlier_conversation|plugin_note|conversation_summary|conversation|"
-    r"earlier_record|night_record)\b",
+    r"conversation_context|earlier_record|night_record)\b",
     re.IGNORECASE,
 )
 

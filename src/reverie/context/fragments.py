@@ -1,38 +1,49 @@
 """The workspace files that stand in the stable prefix of every prompt: AGENTS.md, USER.md, MEMORY.md.
 
-A fragment is read, bounded, and named by the fingerprint of its text. Files are read again only when their size or
-modification time has changed.
+A fragment is read, bounded, and named by the fingerprint of its text. A file is opened again only when its size, its
+modification time or its inode has changed; every turn looks at those, and at nothing else. What exceeds its share of
+the window is condensed (`condensed.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.context.condensing import condensed
 from reverie.llm.tokens import raw_tokens
 from reverie.memory.documents import without_comments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
 
 FRAGMENT_FILES = ("AGENTS.md", "USER.md", "MEMORY.md")
-FRAGMENT_BYTES_MAX = 64 * 1024
+FRAGMENT_BYTES_MAX = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of the stable prefix: the file's name, its text, its fingerprint. `whole` is False when it was cut."""
+    """A piece of the stable prefix: the file's name, its text, its fingerprint. `whole` is False when it was cut.
+
+    `tokens` is the uncalibrated estimate of the text.
+    """
 
     name: str
     text: str
     fingerprint: str
     whole: bool = True
+    tokens: int = field(default=-1, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0:
+            object.__setattr__(self, "tokens", raw_tokens(self.text))
 
 
 def text_fingerprint(text: str) -> str:
@@ -40,34 +51,56 @@ def text_fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def fit(fragments: tuple[Fragment, ...], tokens_max: int) -> tuple[Fragment, ...]:
-    """The fragments within a share of the model's window: those that are too long lose their ends.
+def shares(fragments: tuple[Fragment, ...], tokens_max: int) -> dict[str, int]:
+    """How many tokens of a share of the model's window each fragment may take, by its name.
 
-    Short ones keep all they have; the long ones share what is left equally. The cut follows the uncalibrated estimate,
-    so that it stays where it is from turn to turn.
+    Short ones may keep all they have; the long ones share what is left equally. The figures follow the uncalibrated
+    estimate, so that they stay as they are from turn to turn.
     """
-    left, cut = tokens_max, dict[str, Fragment]()
-    by_size = sorted(fragments, key=lambda fragment: raw_tokens(fragment.text))
+    left, found = tokens_max, dict[str, int]()
+    by_size = sorted(fragments, key=lambda fragment: fragment.tokens)
     for number, fragment in enumerate(by_size):
         share = left // (len(by_size) - number)
-        cut[fragment.name] = fragment if raw_tokens(fragment.text) <= share else _shortened(fragment, share)
-        left -= min(share, raw_tokens(fragment.text))
-    return tuple(cut[fragment.name] for fragment in fragments)
+        found[fragment.name] = share
+        left -= min(share, fragment.tokens)
+    return found
 
 
-def _shortened(fragment: Fragment, tokens: int) -> Fragment:
-    """The beginning of a fragment, with a line that says so."""
-    text = fragment.text[: len(fragment.text) * tokens // max(1, raw_tokens(fragment.text))]
-    note = f"[the rest of {fragment.name} is not shown: it exceeds its share of the model's window; search for it]"
-    text = f"{text.rstrip()}\n{note}"
-    return Fragment(fragment.name, text, text_fingerprint(text), whole=False)
+NOTE_TOKENS = 60
+"""Room for the line that says what was done."""
+
+
+def shortened(fragment: Fragment, tokens: int) -> Fragment:
+    """A fragment condensed by rule, with a line that says so."""
+    return with_note(fragment.name, condensed(fragment.text, max(1, tokens - NOTE_TOKENS)), "shortened")
+
+
+def fit(
+    fragments: tuple[Fragment, ...],
+    tokens_max: int,
+    shorten: Callable[[Fragment, int], Fragment] = shortened,
+) -> tuple[Fragment, ...]:
+    """The fragments within a share of the model's window: those that are too long for theirs are condensed."""
+    bounds = shares(fragments, tokens_max)
+    return tuple(each if each.tokens <= bounds[each.name] else shorten(each, bounds[each.name]) for each in fragments)
+
+
+def with_note(name: str, text: str, how: str) -> Fragment:
+    """A fragment that is not the whole file, with a line that says so and how to read the file."""
+    note = (
+        f"[{name} is {how} here, to its share of the model's window; the rest of {name} is not shown: "
+        f"memory_get reads the file itself]"
+    )
+    whole = f"{text.rstrip()}\n{note}"
+    return Fragment(name, whole, text_fingerprint(whole), whole=False)
 
 
 class FragmentReader:
-    """Reads the fragments of a workspace, at most once per change of a file."""
+    """Reads the fragments of a workspace, at most once per change of a file. `opened` counts the readings."""
 
     def __init__(self) -> None:
-        self._cache: dict[Path, tuple[tuple[int, int], Fragment | None]] = {}
+        self._cache: dict[Path, tuple[tuple[int, int, int], Fragment | None]] = {}
+        self.opened = 0
 
     async def read(self, workspace: Path) -> tuple[Fragment, ...]:
         """The fragments that exist, in fixed order; files that are missing, empty or unreadable are left out."""
@@ -80,9 +113,10 @@ class FragmentReader:
     def _read_one(self, path: Path) -> Fragment | None:
         try:
             status = path.stat()
-            version = (status.st_mtime_ns, status.st_size)
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
             cached = self._cache.get(path)
             if cached is None or cached[0] != version:
+                self.opened += 1
                 cached = self._cache[path] = (version, _load(path))
             return cached[1]
         except FileNotFoundError:

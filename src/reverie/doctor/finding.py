@@ -79,6 +79,7 @@ GROUPS = (
     "state",
     "dreaming",
     "plugins",
+    "engines",
     "repair",
 )
 """The parts of a home, in the order in which they are told."""

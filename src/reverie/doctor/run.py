@@ -19,6 +19,7 @@ from reverie.app import open_memory
 from reverie.doctor.cache import check_cache, check_coverage, repair_cache
 from reverie.doctor.databases import check_database
 from reverie.doctor.dream_runs import check_dreaming
+from reverie.doctor.engines import check_engines
 from reverie.doctor.finding import Examination, Finding, examples, merged
 from reverie.doctor.home import check_home, forget_server, make_private
 from reverie.doctor.index_rows import REPAIRED, check_rows, repair_rows
@@ -28,6 +29,7 @@ from reverie.doctor.patient import noted_process
 from reverie.doctor.plugins import check_plugins
 from reverie.doctor.recalls import PREFIX, check_recalls
 from reverie.doctor.state_rows import check_state
+from reverie.doctor.threads import check_threads
 from reverie.doctor.vectors import check_vectors, probe
 from reverie.errors import HomeInUseError, HomeReadOnlyError, ReverieError
 
@@ -101,6 +103,8 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
             findings += await _guarded(patient, "dreaming", lambda: check_dreaming(patient))
             findings += await _guarded(patient, "dreaming", lambda: check_recalls(patient))
             findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
+            findings += await _guarded(patient, "engines", lambda: check_engines(patient))
+            findings += await _guarded(patient, "threads", lambda: check_threads(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
 

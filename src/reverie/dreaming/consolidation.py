@@ -17,12 +17,11 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import structlog
 
+from reverie.dreaming.prompt_files import read_prompt
 from reverie.dreaming.sections import (
     BUDGET_MARGIN,
     GeneratedEntry,
@@ -52,7 +51,7 @@ log = structlog.get_logger(__name__)
 Action = Literal["added", "merged", "superseded"]
 
 KIND = "consolidation"
-PROMPT_FILE = "prompts/consolidation.md"
+PROMPT = "consolidation"
 ENTRIES_MAX = 200
 """Entries of MEMORY.md that a model is shown, the newest."""
 
@@ -96,20 +95,6 @@ class Spend(Protocol):
     async def settle(self, kind: str, tokens_used: int) -> None:
         """Say what the call that was granted really took."""
         ...
-
-
-class Prompt(NamedTuple):
-    """What a model is told: the version of it, kept with every change that came of it, and the text."""
-
-    id: str
-    instructions: str
-
-
-@cache
-def read_prompt() -> Prompt:
-    """Our prompt. Reads a file, the first time: call it on a worker thread."""
-    text = files(__package__).joinpath(PROMPT_FILE).read_text(encoding="utf-8")
-    return Prompt(*re.findall(r"<!-- id: (\S+) -->\n(.*)", text, re.DOTALL)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +316,7 @@ class Consolidator:
         """One question, and what its answer comes to. Raises `RefusedProposalError` whenever it comes to nothing."""
         if len(news) > NEWS_MAX:
             raise RefusedProposalError(f"{len(news)} new entries are more than a model is asked about at once")
-        prompt = await asyncio.to_thread(read_prompt)
+        prompt = await asyncio.to_thread(read_prompt, PROMPT)
         messages = asked(prompt.instructions, held, news)
         used = sum(map(raw_message_tokens, messages)) + ANSWER_TOKENS
         refused = await self._spend.take(KIND, used, now_ms)

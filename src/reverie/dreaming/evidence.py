@@ -119,8 +119,8 @@ class RecallEntries:
     ) -> int:
         """Count what a search surfaced; returns how many passages that changed.
 
-        Only daily notes and days of transcripts count, and nothing does for an empty query. `once_a_day`, for passes
-        of our own: a passage that this query surfaced on this day before stays as it is.
+        Only daily notes and conversations count, and nothing does for an empty query. `once_a_day`, for passes of our
+        own: a passage that this query surfaced on this day before stays as it is.
 
         Raises:
             StorageError: it could not be written; nothing was.

@@ -31,6 +31,7 @@ from reverie.dreaming.traces import Portion, Trace, Traces
 from reverie.errors import MemoryPathError, RequestError, UnknownSessionError
 from reverie.memory.documents import MEMORY_FOLDER, SeenFile, resolve_readable, walk_memory
 from reverie.memory.sync import dated_path
+from reverie.sessions.bindings import forget_threads
 from reverie.sessions.forgetting import (
     MeantSession,
     Wanted,
@@ -277,9 +278,15 @@ class Forgetter:
                 gone.add(await self._evidence.remove(surveyed))  # of searches that were under way
                 progress(sum(len(doom.seqs) for doom in portion.dooms))
             await self._forget_archives(agent, selection, meant, options, gone)
+            await self._leave_threads(agent)
             gone.remarks += await self._purge()
         gone.remarks += self.around.remarks
         return Forgetting(agent, selection, applied=True, traces=gone)
+
+    async def _leave_threads(self, agent: str) -> None:
+        """No native thread of the agent is gone on with: each may have been told what is forgotten."""
+        now_ms = self.clock.now_ms()
+        await self.state.write(lambda tx: forget_threads(tx, agent, now_ms))
 
     # -- what is meant -------------------------------------------------------------------------------------------
 

@@ -7,10 +7,7 @@ the plain sentences stand. Nothing it writes is ever read back.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -19,6 +16,7 @@ from reverie.context.compaction.extract import harmless
 from reverie.context.fence import fenced_night
 from reverie.dreaming.diary import cleaned
 from reverie.dreaming.note_chunks import shortened
+from reverie.dreaming.prompt_files import read_prompt
 from reverie.errors import UpstreamError
 from reverie.llm.client import Completed, ModelRequest, TextDelta
 from reverie.llm.tokens import raw_message_tokens, raw_tokens
@@ -40,21 +38,7 @@ ANSWER_TOKENS = 1_000
 """Set aside for an answer of 180 words in any language, and for what a model thinks before it."""
 ANSWER_CHARACTERS_READ_MAX = 8_000
 KIND = "diary"
-PROMPT_FILE = "prompts/diary.md"
-
-
-class Prompt(NamedTuple):
-    """What a model is told: the version of it, which is kept with every entry that a model wrote, and the text."""
-
-    id: str
-    instructions: str
-
-
-@cache
-def read_prompt() -> Prompt:
-    """Our prompt for the diary. Reads a file, the first time: call it on a worker thread."""
-    text = files(__package__).joinpath(PROMPT_FILE).read_text(encoding="utf-8")
-    return Prompt(*re.findall(r"<!-- id: (\S+) -->\n(.*)", text, re.DOTALL)[0])
+PROMPT = "diary"
 
 
 class Passage(NamedTuple):
@@ -151,7 +135,7 @@ class Narrator:
         """
         if self._model is None or config.model is None:
             return Told(plain_text(story))
-        prompt = await asyncio.to_thread(read_prompt)
+        prompt = await asyncio.to_thread(read_prompt, PROMPT)
         messages = diary_messages(story, prompt.instructions)
         aside = sum(map(raw_message_tokens, messages)) + ANSWER_TOKENS
         refused = await self._spend.take(KIND, aside, now_ms)

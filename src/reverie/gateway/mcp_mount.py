@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from reverie.errors import RequestError
 from reverie.gateway.memory_api import agent_of
-from reverie.gateway.routing import routing_headers
+from reverie.gateway.routing import KEY_CHARACTERS_MAX, routing_headers
 from reverie.memory.tool_contracts import Asker
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 
 AGENT = "reverie.agent"
 """Key in the ASGI scope of the agent whose memory a request over MCP means."""
+SESSION = "x-reverie-session-key"
 
 
 def asker_of(request: Request) -> Asker:
-    """For whom a call over MCP runs: the agent that was found when the request came in."""
-    return Asker(request.scope[AGENT])
+    """For whom a call over MCP runs: the agent that was found when the request came in, and the session it names."""
+    key = unquote(request.headers.get(SESSION, ""))
+    return Asker(request.scope[AGENT], session_key=key if 0 < len(key) <= KEY_CHARACTERS_MAX else None)
 
 
 class McpMount:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
     from reverie.sessions.rollover import RollOver
     from reverie.sessions.store import SessionEvent
+    from reverie.sessions.thread_directory import ThreadExplanation, ThreadPage, ThreadRecord
     from reverie.sessions.tree import EntryPage
     from reverie.status import AppStatus
     from reverie.types import Gauge, JsonObject, SessionKey, TurnRequest
@@ -244,6 +245,35 @@ class Dreaming(Protocol):
         ...
 
 
+class ThreadDirectory(Protocol):
+    """The native threads of sessions: `sessions.thread_directory.ThreadDirectory`."""
+
+    async def page(self, limit: int, after: str | None) -> ThreadPage:
+        """The threads used last, or those after a session's.
+
+        Raises:
+            UnknownSessionError: no session `after` has or had a thread.
+        """
+        ...
+
+    async def explain(self, name: str, limit: int) -> ThreadExplanation:
+        """What a session's thread knows, and its last decisions.
+
+        Raises:
+            UnknownSessionError: there is no such session.
+        """
+        ...
+
+    async def rotate(self, name: str) -> ThreadRecord:
+        """Have a session's next turn begin another thread.
+
+        Raises:
+            UnknownSessionError: there is no such session.
+            NoThreadError: it has no thread that may be replaced.
+        """
+        ...
+
+
 class GatewayApp(Protocol):
     """The application, as the gateway sees it."""
 
@@ -275,6 +305,11 @@ class GatewayApp(Protocol):
     @property
     def dreaming(self) -> Dreaming:
         """What begins sweeps over the memory."""
+        ...
+
+    @property
+    def threads(self) -> ThreadDirectory:
+        """What answers `/v1/threads`."""
         ...
 
     @property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reverie.errors import (
     EmbedderError,
+    EngineError,
     HomeError,
     QueueFullError,
     RequestError,
@@ -227,6 +228,7 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
 
 
 _OPAQUE: tuple[tuple[type[ReverieError], int, str, str], ...] = (
+    (EngineError, 502, "context_engine_failed", "The context engine failed; the server's log says how."),
     (EmbedderError, 502, "embedder_failed", "The texts could not be embedded."),
     (StorageFullError, 507, "storage_full", "The server's disk is full: the turn could not be recorded."),
     (StorageClosedError, 503, "stopping", "The server is stopping."),

@@ -30,6 +30,7 @@ from reverie.gateway.queue_api import QueueApi
 from reverie.gateway.replies import error_body
 from reverie.gateway.session_events import SessionEvents
 from reverie.gateway.sessions_api import SessionsApi
+from reverie.gateway.threads_api import ThreadsApi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -68,7 +69,7 @@ def create_gateway(
     own_host = OwnHostGuard(guard, config.host)
     memory = _memory_routes(app, mcp, own_host)
     queue = _queue_routes(app, guard, own_host)
-    sessions = [*_compaction_routes(app, own_host), *_session_routes(app, own_host)]
+    sessions = [*_compaction_routes(app, own_host), *_session_routes(app, own_host), *_thread_routes(app, own_host)]
     routes = [*memory, *queue, *sessions, *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
@@ -139,6 +140,15 @@ def _session_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
         Route("/v1/sessions/{key:path}/export", Endpoint(sessions.export, "GET", guard=guard)),
         Route("/v1/sessions", Endpoint(sessions.listed, "GET", guard=guard)),
         Route("/v1/sessions/{key:path}", Endpoint(sessions.one, "GET", guard=guard)),
+    ]
+
+
+def _thread_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
+    threads = ThreadsApi(app)
+    return [
+        Route("/v1/threads", Endpoint(threads.listed, "GET", guard=guard)),
+        Route("/v1/threads/{session:path}/rotate", Endpoint(threads.rotate, "POST", guard=guard)),
+        Route("/v1/threads/{session:path}", Endpoint(threads.one, "GET", guard=guard)),
     ]
 
 

@@ -6,7 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from reverie.llm.cache_hints import add_hints
+
 if TYPE_CHECKING:
+    from reverie.llm.cache_hints import CacheHints
     from reverie.llm.client import ModelRequest
     from reverie.types import JsonObject, Message
 
@@ -14,7 +17,9 @@ _NAME_CHARS_MAX = 64
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
 
-def request_body(request: ModelRequest, *, model: str, stream: bool, usage_in_stream: bool) -> bytes:
+def request_body(
+    request: ModelRequest, *, model: str, stream: bool, usage_in_stream: bool, hints: CacheHints = "off"
+) -> bytes:
     """The body, UTF-8. Sampling parameters stand as the client sent them; ours win over theirs of the same name."""
     body: JsonObject = {
         **request.sampling,
@@ -29,6 +34,7 @@ def request_body(request: ModelRequest, *, model: str, stream: bool, usage_in_st
         body["tools"] = request.tools
         if request.tool_choice is not None:
             body["tool_choice"] = request.tool_choice
+    add_hints(body, request, hints)
     # A lone surrogate cannot be written as UTF-8: it becomes "?" instead of failing the call.
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 

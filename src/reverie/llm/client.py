@@ -26,6 +26,8 @@ class ModelRequest:
     `sampling` is merged into the request body as the client sent it. `stream` says how to ask the server; the
     events are the same either way. `found` is what memory holds on the input, whether it is quoted in `messages` or
     stands in the history anyway: for a model that answers from memory alone. `lane` says whether somebody waits.
+    `cache_key` names the conversation to a server that keeps beginnings of prompts, and `cache_breakpoints` are the
+    places of messages up to which the next prompt begins like this one.
     """
 
     messages: tuple[Message, ...]
@@ -36,6 +38,8 @@ class ModelRequest:
     stream: bool = True
     found: tuple[SearchHit, ...] = ()
     lane: Lane = "foreground"
+    cache_key: str = ""
+    cache_breakpoints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

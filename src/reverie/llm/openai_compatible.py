@@ -5,7 +5,8 @@ answer in one piece gives the same events. The last event comes after the connec
 reading at `Completed` holds nothing.
 
 What is learned about a server is remembered for the life of the object: its first model, when none is configured,
-whether it refuses `stream_options`, and which level of reasoning stands for one that a model refuses.
+whether it refuses `stream_options` or hints for its cache, and which level of reasoning stands for one that a model
+refuses.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from reverie.clock import SystemClock
 from reverie.errors import ConfigError, UpstreamMalformedError, UpstreamRefusedError, UpstreamTimeoutError
+from reverie.llm.cache_hints import hints_for, names_a_hint
 from reverie.llm.chat_request import body_size_estimate, request_body
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.event_stream import EventStreamParser
 from reverie.llm.lanes import ModelLanes
+from reverie.llm.overflow import overflow
 from reverie.llm.reasoning_effort import effort_of, nearest_effort, with_effort
 from reverie.llm.reply import ReplyAssembler
 from reverie.llm.upstream_failures import may_be_about_request_form, reported
@@ -44,8 +49,11 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.config import UpstreamConfig
+    from reverie.llm.cache_hints import CacheHints
     from reverie.llm.client import ModelEvent, ModelRequest, ReasoningText, TextDelta
     from reverie.types import JsonObject
+
+log = structlog.get_logger(__name__)
 
 LARGE_JSON_BYTES = 256 * 1024
 """From this size on, JSON is rendered and parsed in a thread: it would hold the event loop for milliseconds."""
@@ -55,6 +63,15 @@ EFFORTS_MAX = 256
 MODELS_BYTES_MAX = 4 * 1024 * 1024
 LINGER_S_MAX = 0.05
 """How long a stream may stay open after `[DONE]`. Read to its end, the connection can be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a call is put: streamed or not, with which of the extras that not every server takes."""
+
+    stream: bool
+    with_usage: bool
+    hints: CacheHints
 
 
 class OpenAICompatibleModel:
@@ -85,12 +102,19 @@ class OpenAICompatibleModel:
         self._first_listed: str | None = None
         self._listing = anyio.Lock()
         self._takes_stream_options: bool | None = None
+        self._hints: CacheHints = hints_for(config.cache_hints, config.base_url)
+        self._takes_hints: bool | None = None
         self._efforts: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     @property
     def name(self) -> str:
         """The configured model, else the first one the server listed, else `upstream` until it was asked."""
         return self._config.model or self._first_listed or "upstream"
+
+    @property
+    def cache_hints(self) -> CacheHints:
+        """What is said to the server for its cache of prompts; `off` once it has refused it."""
+        return "off" if self._takes_hints is False else self._hints
 
     async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Call the model. The last event is `Completed`; leaving the iterator early closes the connection.
@@ -173,32 +197,64 @@ class OpenAICompatibleModel:
         return response
 
     async def _open_as_asked(self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose) -> httpx2.Response:
-        """The server's answer, status 2xx, held open by `held`. Asked once more if it may refuse `stream_options`."""
+        """The server's answer, status 2xx, held open by `held`.
+
+        A server that may refuse an extra of ours is asked again without it, and not offered it any more.
+        """
         stream = request.stream and self._config.streaming
-        with_usage = stream and self._takes_stream_options is not False
-        try:
-            response = await self._post(held, request, purpose, stream=stream, with_usage=with_usage)
-        except UpstreamRefusedError as refusal:
-            if refusal.upstream_status == 404:  # noqa: PLR2004 (an HTTP status)
-                self._first_listed = None  # the server may have changed its model: ask again next time
-            # Only an untried server: one that has taken the options means something else by its refusal.
-            if not with_usage or self._takes_stream_options or not may_be_about_request_form(refusal):
-                raise
+        hints = self.cache_hints if request.cache_key or request.cache_breakpoints else "off"
+        forms = [_Form(stream, stream and self._takes_stream_options is not False, hints)]
+        refused: UpstreamRefusedError | None = None
+        while forms:
+            form = forms.pop(0)
             try:
-                response = await self._post(held, request, purpose, stream=stream, with_usage=False)
-            except UpstreamRefusedError:
-                raise refusal from None
+                response = await self._post(held, request, purpose, form)
+            except UpstreamRefusedError as refusal:
+                if refusal.upstream_status == 404:  # noqa: PLR2004 (an HTTP status)
+                    self._first_listed = None  # the server may have changed its model: ask again next time
+                if refused is None:
+                    refused, forms = refusal, self._other_forms(form, refusal)
+                if not forms:
+                    raise refused from None
+            else:
+                self._learn(form, hints)
+                return response
+        raise AssertionError("the last form returns or raises")
+
+    def _other_forms(self, form: _Form, refusal: UpstreamRefusedError) -> list[_Form]:
+        """What to ask for instead of a form that was refused: without what this server has never taken."""
+        if not may_be_about_request_form(refusal):
+            return []
+        # Only an untried server: one that has taken an extra means something else by its refusal, unless it names it.
+        bare_usage = replace(form, with_usage=False)
+        usage = [bare_usage] if form.with_usage and self._takes_stream_options is None else []
+        if form.hints == "off":
+            return usage
+        plain = [replace(each, hints="off") for each in (form, *usage)]
+        if names_a_hint(refusal):
+            return plain
+        untried = self._takes_hints is None and overflow(refusal) is None
+        return [*usage, *plain] if untried else usage
+
+    def _learn(self, form: _Form, hints: CacheHints) -> None:
+        """What an answer says about the extras that stood in its request."""
+        if form.with_usage:
+            self._takes_stream_options = True
+        elif form.stream and self._takes_stream_options is None:
             self._takes_stream_options = False
-        else:
-            if with_usage:
-                self._takes_stream_options = True
-        return response
+        if form.hints != "off":
+            self._takes_hints = True
+        elif hints != "off":
+            log.info("the model's server takes no hints for its cache", action="cache_hints_refused", hints=hints)
+            self._takes_hints = False
 
     async def _post(
-        self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose, *, stream: bool, with_usage: bool
+        self, held: AsyncExitStack, request: ModelRequest, purpose: Purpose, form: _Form
     ) -> httpx2.Response:
         def render() -> bytes:
-            return request_body(request, model=purpose.model, stream=stream, usage_in_stream=with_usage)
+            return request_body(
+                request, model=purpose.model, stream=form.stream, usage_in_stream=form.with_usage, hints=form.hints
+            )
 
         large = body_size_estimate(request) > LARGE_JSON_BYTES
         body = await anyio.to_thread.run_sync(render) if large else render()

@@ -168,7 +168,9 @@ def read_usage(usage: JsonObject) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=_count(usage, "total_tokens") or prompt + completion,
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens")
+        or _count(usage, "prompt_cache_hit_tokens")  # DeepSeek's word
+        or _count(usage, "cache_read_input_tokens"),  # Anthropic's
         reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 

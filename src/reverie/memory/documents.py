@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
 ROOT_FILES = ("MEMORY.md", "USER.md")
-READABLE_ROOT_FILES = ("MEMORY.md", "USER.md", "DREAMS.md")
+READABLE_ROOT_FILES = ("AGENTS.md", "MEMORY.md", "USER.md", "DREAMS.md")
+"""AGENTS.md may be too long for the prompt, and is read then; it is no memory, and never found."""
 MEMORY_FOLDER = "memory"
 GENERATED_FOLDER = "memory/dreaming"
 IGNORED_FOLDERS = frozenset({"node_modules", "venv", "__pycache__"})
@@ -296,7 +297,9 @@ def resolve_readable(path: str) -> str:
         raise MemoryPathError(f"path required: {path!r} is not a path inside the memory")
     normal = "/".join(parts)
     if not normal.endswith(".md") or (normal not in READABLE_ROOT_FILES and parts[0] != MEMORY_FOLDER):
-        message = f"path required: {path!r} is not a memory file (MEMORY.md, USER.md, DREAMS.md or memory/**/*.md)"
+        message = (
+            f"path required: {path!r} is not a memory file (AGENTS.md, MEMORY.md, USER.md, DREAMS.md or memory/**/*.md)"
+        )
         raise MemoryPathError(message)
     return normal
 

@@ -1,4 +1,4 @@
-"""Secrets in text that is taken over: what looks like a key or a token keeps its beginning and its end, and no more.
+"""Secrets in text that others wrote: what looks like a key or a token keeps its beginning and its end, and no more.
 
 Known forms only. It is a net below, not a promise: a password that looks like a word stays one.
 """

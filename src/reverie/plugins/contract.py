@@ -36,7 +36,9 @@ EVENT_BYTES_MAX = 4_096
 ERROR_CHARACTERS_MAX = 200
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}\.[a-z][a-z0-9_]{0,31}")
-_RESERVED = re.compile(r"(?:turn|session|plugin)\.|compaction\.(?:preparing|flushed|ready|adopted|failed|stale)$")
+_RESERVED = re.compile(
+    r"(?:turn|session|plugin|engine)\.|compaction\.(?:preparing|flushed|ready|adopted|failed|stale)$"
+)
 
 
 @dataclass(frozen=True, slots=True)

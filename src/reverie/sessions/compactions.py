@@ -18,6 +18,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from reverie.sessions.bindings import compacted
 from reverie.sessions.codec import decode_message, dump
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ def _adopt(tx: Transaction, row: Row, now: int) -> bool:
     )
     if not changed:
         return False
+    compacted(tx, session_id, now)
     extra = dump({"compaction": row["id"], "first": row["first_seq"], "last": row["last_seq"]})
     tx.execute("insert_compaction_mark", session_id=session_id, seq=seq, extra=extra, now=now)
     return True
@@ -352,6 +354,25 @@ class Compactions:
             )
         )
 
+    async def native_boundary(self, key: str, session_id: str) -> int:
+        """Up to which message the conversation was in memory when its native thread was last compacted; 0: never."""
+        found = await self._database.read(lambda tx: tx.value("native_boundary", key=key, session_id=session_id))
+        return int(found or 0)
+
+    async def mark_native_boundary(self, session_id: str, first_seq: int, last_seq: int, flushed_to: str) -> None:
+        """A native thread was compacted: those who follow the session hear of it, and the next one begins there."""
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda tx: tx.execute(
+                "add_native_boundary",
+                session_id=session_id,
+                first_seq=first_seq,
+                last_seq=last_seq,
+                flushed_to=flushed_to,
+                now=now,
+            )
+        )
+
     async def outdate(self, session_id: str) -> None:
         """What is being prepared for a session is of no use any more: it ended."""
         await self._database.write(
@@ -364,6 +385,10 @@ class Compactions:
         return await self._database.write(
             lambda tx: standing_summary(tx, session_id) if adopt_ready(tx, session_id, now) else None
         )
+
+    async def standing(self, session_id: str) -> StandingSummary | None:
+        """The summary that a session stands on; None for one that was never compacted."""
+        return await self._database.read(lambda tx: standing_summary(tx, session_id))
 
     async def adopt_now(
         self, planned: Planned, summary: str, *, audit: JsonObject, flushed_to: str, tokens_after: int | None

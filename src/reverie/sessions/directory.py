@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from reverie.clock import Clock
+    from reverie.sessions.bindings import KeepOverReset
     from reverie.sessions.export import ExportFormat
     from reverie.sessions.rollover import RollOver
     from reverie.sessions.tree import EntryPage
@@ -67,10 +68,18 @@ class OversizedSession:
 class SessionDirectory:
     """The sessions of one home. `default_agent` is whose a shortened key is taken to be."""
 
-    def __init__(self, database: Database, clock: Clock, default_agent: str = "main") -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        default_agent: str = "main",
+        *,
+        keep_threads: KeepOverReset = "automatic",
+    ) -> None:
         self._database = database
         self._clock = clock
         self._default_agent = default_agent
+        self._keep_threads: KeepOverReset = keep_threads
 
     async def page(self, limit: int = 50, after: str | None = None) -> SessionPage:
         """The sessions used last, or those after the session with the id `after`; at most `SESSIONS_MAX`.
@@ -124,7 +133,7 @@ class SessionDirectory:
             row = _known(_find(tx, name, self._default_agent), name)
             if row["ended_at"] is not None:
                 raise UnknownSessionError(f"The session {row['id']} has ended already; its key has no other now.")
-            return roll_over(tx, row, "manual", now)
+            return roll_over(tx, row, "manual", now, self._keep_threads)
 
         return await self._database.write(work)
 

@@ -1,7 +1,8 @@
 """Ending a session and going on in a successor, within one transaction: what waits is not lost, nothing happens twice.
 
-The old transcript stays as it is. The successor takes over the key, the settings of its queue and the turns that wait,
-and begins with a `continuity` mark: a summary made without a model, which its prompts quote as data.
+The old transcript stays as it is. The successor takes over the key, the settings of its queue, the turns that wait and
+the native thread that knows the conversation. It begins with a `continuity` mark: a summary made without a model, which
+its prompts quote as data.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.clock import utc_date
+from reverie.sessions.bindings import moved
 from reverie.sessions.replay import input_start
 from reverie.sessions.reset import Clocks, find_trigger, is_system_source, policy_of, reset_due
 from reverie.sessions.tree import append_mark
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from reverie.config import ResetConfig
+    from reverie.sessions.bindings import KeepOverReset
     from reverie.sessions.reset import ResetReason, Trigger
     from reverie.storage import Row, Transaction
     from reverie.types import JsonObject, Turn
@@ -34,10 +37,11 @@ EXCERPT_CHARACTERS_MAX = 400
 
 @dataclass(frozen=True, slots=True)
 class ResetRules:
-    """What decides about resets: the settings, and the time zone they mean."""
+    """What decides about resets: the settings, the time zone they mean, and when a native thread goes on after one."""
 
     config: ResetConfig
     zone: tzinfo
+    keep_threads: KeepOverReset = "automatic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def place(tx: Transaction, turn: Turn, session: Row, rules: ResetRules | None, n
     trigger = trigger_of(turn, rules.config.triggers)
     if trigger is not None:
         turn = _without(turn, trigger)
-        rolled = None if _is_unused(session) else roll_over(tx, session, "manual", now_ms)
+        rolled = None if _is_unused(session) else roll_over(tx, session, "manual", now_ms, rules.keep_threads)
     else:
         rolled = roll_over_if_due(tx, session, turn.request.arrival.source, rules, now_ms)
     return Placed(turn if rolled is None else replace(turn, session_id=rolled.session_id), rolled)
@@ -112,7 +116,7 @@ def roll_over_if_due(tx: Transaction, session: Row, source: str, rules: ResetRul
         return None
     clocks = Clocks(session["started_at"], session["last_interaction_at"])
     due = reset_due(policy_of(rules.config, session["key"]), clocks, now_ms, rules.zone)
-    return None if due is None else roll_over(tx, session, due.reason, now_ms)
+    return None if due is None else roll_over(tx, session, due.reason, now_ms, rules.keep_threads)
 
 
 def _is_unused(session: Row) -> bool:
@@ -120,8 +124,10 @@ def _is_unused(session: Row) -> bool:
     return session["message_count"] <= (0 if session["parent_id"] is None else 1)
 
 
-def roll_over(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -> RollOver:
-    """End a session now and open its successor."""
+def roll_over(
+    tx: Transaction, session: Row, reason: ResetReason, now_ms: int, keep_threads: KeepOverReset = "automatic"
+) -> RollOver:
+    """End a session now and open its successor, which goes on in its native thread where that may be."""
     ended, new = session["id"], new_session_id(now_ms)
     last: int = tx.value("next_seq", session_id=ended) - 1
     text = continuity(tx, session, reason, now_ms)
@@ -130,7 +136,8 @@ def roll_over(tx: Transaction, session: Row, reason: ResetReason, now_ms: int) -
     tx.execute("insert_successor", id=new, parent=ended, now=now_ms)
     tx.execute("move_waiting_turns", old=ended, new=new)
     data = {"summary": text, "reason": reason, "session": ended}
-    append_mark(tx, new, "continuity", data, now_ms, parent_seq=last)
+    mark = append_mark(tx, new, "continuity", data, now_ms, parent_seq=last)
+    moved(tx, ended, new, reason=reason, keep=keep_threads, through=mark, now_ms=now_ms)
     tx.execute("count_entries", id=new)
     return RollOver(ended, new, reason, session["message_count"], SessionKey(session["agent"], session["key"]), text)
 

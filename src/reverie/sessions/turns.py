@@ -33,7 +33,7 @@ from reverie.sessions.tree import mark_ended
 from reverie.types import Message, SessionKey, ToolCall, Turn, TurnRequest, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from reverie.clock import Clock
     from reverie.errors import ReverieError
@@ -234,6 +234,14 @@ class TurnStore:
         """Hold nothing of a transcript any more of which something was forgotten."""
         self._views.drop(session_id)
 
+    async def in_view(self, session_id: str, *, history_max: int) -> tuple[HistoryEntry, ...]:
+        """The conversation in view of a session, between its turns."""
+
+        def work(tx: Transaction) -> tuple[HistoryEntry, ...]:
+            return in_view(tx, session_of(tx.row("find_session", id=session_id)), (), history_max)
+
+        return await self._database.read(work)
+
     async def record_epoch(
         self, session_id: str, *, epoch: int, reason: str, fingerprints: dict[str, str], history_start: int
     ) -> None:
@@ -269,17 +277,33 @@ class TurnStore:
 
         return await self._database.write(work)
 
+    async def give_back(self, carrier: Turn, turns: Sequence[Turn]) -> None:
+        """Turns that were to enter a running one and did not wait again: they are answered by themselves."""
+
+        def work(tx: Transaction) -> None:
+            for turn in turns:
+                tx.execute("give_back_turn", id=turn.id, carrier_id=carrier.id)
+
+        await self._database.write(work)
+
     async def finish(
-        self, turn: Turn, replies: Sequence[RecordedMessage], finished: TurnFinished, *, prompt_tokens_last: int = 0
-    ) -> None:
+        self,
+        turn: Turn,
+        replies: Sequence[RecordedMessage],
+        finished: TurnFinished,
+        *,
+        prompt_tokens_last: int = 0,
+        also: Callable[[Transaction, int], None] | None = None,
+    ) -> int:
         """The turn is answered, and those it carries with it: their messages and their end, in one commit.
 
-        `prompt_tokens_last` is what the prompt of the last call took, as the server counted it; 0: it did not say.
+        Returns the number of the first message added. `prompt_tokens_last` is what the prompt of the last call took, as
+        the server counted it; 0: it did not say. `also` is done in the same commit, with the last message's number.
         """
         now = self._clock.now_ms()
         reply = dump({"text": finished.text, "tool_calls": [asdict(call) for call in finished.tool_calls]})
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> int:
             first = append(tx, turn.session_id, turn.id, replies, now)
             ended = {
                 "state": "answered",
@@ -292,9 +316,13 @@ class TurnStore:
             tx.execute("end_turn", id=turn.id, reply=reply, **ended)
             tx.execute("end_carried_turns", carrier_id=turn.id, **ended)
             touch(tx, turn.session_id, turn, now)
-            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, first + len(replies) - 1)
+            last = first + len(replies) - 1
+            record_prompt_tokens(tx, turn.session_id, prompt_tokens_last, last)
+            if also is not None:
+                also(tx, last)
+            return first
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def fail(self, turn: Turn, error: ReverieError, *, partial: str = "") -> TurnFinished | TurnFailed:
         """The turn ended without an answer, and those it carries with it; returns the end that is on record.

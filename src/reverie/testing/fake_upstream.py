@@ -19,11 +19,8 @@ import asyncio
 import base64
 import dataclasses
 import json
-import socket
 import sys
-import threading
 from collections import deque
-from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +28,34 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from reverie.testing.serving import (
+    ConnectionCutError,
+    Endpoint,
+    compact_json,
+    in_pieces,
+    listening_socket,
+    serve,
+    serve_in_thread,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from starlette.types import ASGIApp
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
+    from reverie.testing.serving import Exchange
     from reverie.types import JsonObject, ToolCall
 
+__all__ = [
+    "FakeUpstream",
+    "Plan",
+    "ReceivedRequest",
+    "completion",
+    "serve",
+    "serve_in_thread",
+    "stream_frames",
+    "usage",
+]
+
 REQUESTS_KEPT_MAX = 1_000
-START_S_MAX = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,10 @@ class Plan:
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
-    results. `efforts` are the levels of `reasoning_effort` it takes; any other is refused. A call for the vectors of
-    more than `embedding_inputs_max` texts, or of a text that holds the words `embedding_refuses`, is refused with 400;
-    one with the words `embedding_fails_over` ends in a 500.
+    results. With `refuse_cache_hints` a `prompt_cache_key` or a `cache_control` is refused. `efforts` are the levels of
+    `reasoning_effort` it takes; any other is refused. A call for the vectors of more than `embedding_inputs_max` texts,
+    or of a text that holds the words `embedding_refuses`, is refused with 400; one with the words
+    `embedding_fails_over` ends in a 500.
     """
 
     text: str = "Hello from the fake upstream."
@@ -72,6 +89,7 @@ class Plan:
     refuse_tools: bool = False
     refuse_stream_options: bool = False
     refuse_stream: bool = False
+    refuse_cache_hints: bool = False
     efforts: tuple[str, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     models: tuple[str, ...] = ("fake-model",)
@@ -91,14 +109,6 @@ class ReceivedRequest:
     body: JsonObject
 
 
-class _ConnectionCutError(Exception):
-    """Raised inside the server to make it drop the connection."""
-
-
-class _ClientLeftError(Exception):
-    """The client closed its connection before its request was there."""
-
-
 class FakeUpstream:
     """A server's behaviour and what it was asked. `plan` may be replaced between calls.
 
@@ -114,9 +124,9 @@ class FakeUpstream:
         self.plan = plan or Plan()
         self.app: ASGIApp = Starlette(
             routes=[
-                Route("/v1/chat/completions", _Endpoint(self._chat), methods=["POST"]),
-                Route("/v1/embeddings", _Endpoint(self._embeddings), methods=["POST"]),
-                Route("/v1/models", _Endpoint(self._models), methods=["GET"]),
+                Route("/v1/chat/completions", Endpoint(self._chat), methods=["POST"]),
+                Route("/v1/embeddings", Endpoint(self._embeddings), methods=["POST"]),
+                Route("/v1/models", Endpoint(self._models), methods=["GET"]),
             ]
         )
 
@@ -131,11 +141,11 @@ class FakeUpstream:
         self._failed = 0
         self._frames = stream_frames(plan.text, plan.chunks, with_usage=False)
         self._frames_with_usage = stream_frames(plan.text, plan.chunks, with_usage=True)
-        self._whole = _json(completion(plan.text))
+        self._whole = compact_json(completion(plan.text))
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
-    async def _chat(self, exchange: _Exchange) -> None:
+    async def _chat(self, exchange: Exchange) -> None:
         plan = self._plan
         body = await self._received(exchange)
         if plan.delay_s:
@@ -152,9 +162,9 @@ class FakeUpstream:
             await exchange.answer(200, b'{"choices": [')
         else:
             varies = plan.echo or calls
-            await exchange.answer(200, _json(completion(text, calls)) if varies else self._whole)
+            await exchange.answer(200, compact_json(completion(text, calls)) if varies else self._whole)
 
-    async def _stream(self, exchange: _Exchange, body: JsonObject, text: str, calls: tuple[ToolCall, ...]) -> None:
+    async def _stream(self, exchange: Exchange, body: JsonObject, text: str, calls: tuple[ToolCall, ...]) -> None:
         plan = self._plan
         options: Any = body.get("stream_options") or {}
         with_usage = bool(options.get("include_usage"))
@@ -168,30 +178,21 @@ class FakeUpstream:
         await exchange.start(200, b"text/event-stream; charset=utf-8")
         for sent, frame in enumerate(frames):
             if sent == plan.die_after_chunks:
-                raise _ConnectionCutError
-            if plan.chunk_delay_s and not await self._waited(exchange, plan.chunk_delay_s):
+                raise ConnectionCutError
+            if plan.chunk_delay_s and not await exchange.waited(plan.chunk_delay_s):
+                self.disconnects += 1
                 return
             await exchange.piece(frame)
         if plan.die_after_chunks is not None:
-            raise _ConnectionCutError
+            raise ConnectionCutError
         await exchange.end()
 
-    async def _waited(self, exchange: _Exchange, delay_s: float) -> bool:
-        """Let a delay pass; False if the client left meanwhile."""
-        try:
-            async with asyncio.timeout(delay_s):
-                await exchange.disconnected()
-        except TimeoutError:
-            return True
-        self.disconnects += 1
-        return False
-
-    async def _models(self, exchange: _Exchange) -> None:
+    async def _models(self, exchange: Exchange) -> None:
         await self._received(exchange)
         entries = [{"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in self._plan.models]
-        await exchange.answer(200, _json({"object": "list", "data": entries}))
+        await exchange.answer(200, compact_json({"object": "list", "data": entries}))
 
-    async def _embeddings(self, exchange: _Exchange) -> None:
+    async def _embeddings(self, exchange: Exchange) -> None:
         body = await self._received(exchange)
         from reverie.testing.fake_embedder import FakeEmbedder
 
@@ -209,18 +210,18 @@ class FakeUpstream:
             as_base64 = body.get("encoding_format") == "base64"
             written = base64.b64encode(vector.tobytes()).decode() if as_base64 else [float(each) for each in vector]
             entries.append({"object": "embedding", "index": number, "embedding": written})
-        await exchange.answer(200, _json({"object": "list", "data": entries, "model": body.get("model")}))
+        await exchange.answer(200, compact_json({"object": "list", "data": entries, "model": body.get("model")}))
 
     # -- what is common ------------------------------------------------------------------------------------------
 
-    async def _received(self, exchange: _Exchange) -> JsonObject:
+    async def _received(self, exchange: Exchange) -> JsonObject:
         raw = await exchange.body()
         body: JsonObject = json.loads(raw) if raw else {}
         if self._keep:
             self.requests.append(ReceivedRequest(exchange.path, exchange.headers(), body))
         return body
 
-    def _refusal(self, exchange: _Exchange, body: JsonObject) -> tuple[int, bytes, str | None] | None:
+    def _refusal(self, exchange: Exchange, body: JsonObject) -> tuple[int, bytes, str | None] | None:
         """Status, body and Retry-After of a call that is not to be answered."""
         plan = self._plan
         if plan.api_key is not None and exchange.headers().get("authorization") != f"Bearer {plan.api_key}":
@@ -235,9 +236,18 @@ class FakeUpstream:
             listed = ", ".join(f"'{level}'" for level in plan.efforts)
             message = f"Unsupported value: 'reasoning_effort' does not support '{effort}'. Supported values: {listed}."
             return 400, _error(message, "invalid_request_error", "unsupported_value"), None
-        if plan.refuse_stream_options and "stream_options" in body:
-            return 400, _error("stream_options: Extra inputs are not permitted", "invalid_request_error", None), None
+        unknown = self._unknown_field(body)
+        if unknown is not None:
+            return 400, _error(f"{unknown}Extra inputs are not permitted", "invalid_request_error", None), None
         return None
+
+    def _unknown_field(self, body: JsonObject) -> str | None:
+        """What a request has that this server does not know, as its refusal begins; None when it has nothing such."""
+        if self._plan.refuse_stream_options and "stream_options" in body:
+            return "stream_options: "
+        if not self._plan.refuse_cache_hints:
+            return None
+        return "" if "prompt_cache_key" in body or "cache_control" in json.dumps(body.get("messages")) else None
 
     def _refusal_of_texts(self, given: str | list[str]) -> tuple[int, bytes, str | None] | None:
         """As `_refusal`, for the texts to be embedded."""
@@ -258,11 +268,11 @@ class FakeUpstream:
 def stream_frames(text: str, chunks: int, *, with_usage: bool, calls: tuple[ToolCall, ...] = ()) -> list[bytes]:
     """The events of a stream: role, the text in pieces, tool calls, finish, usage where asked, `[DONE]`."""
     frames = [_frame({"role": "assistant", "content": ""})]
-    frames += [_frame({"content": piece}) for piece in _pieces(text, chunks)]
+    frames += [_frame({"content": piece}) for piece in in_pieces(text, chunks)]
     for index, call in enumerate(calls):
         head = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
         frames.append(_frame({"tool_calls": [head]}))
-        for piece in _pieces(call.arguments, 2):
+        for piece in in_pieces(call.arguments, 2):
             frames.append(_frame({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
     frames.append(_frame({}, "tool_calls" if calls else "stop"))
     if with_usage:
@@ -296,20 +306,11 @@ def _frame(delta: JsonObject, finish: str | None = None) -> bytes:
 
 
 def _event(fields: JsonObject) -> bytes:
-    return b"data: " + _json({**_HEAD, "object": "chat.completion.chunk", **fields}) + b"\n\n"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return b"data: " + compact_json({**_HEAD, "object": "chat.completion.chunk", **fields}) + b"\n\n"
 
 
 def _error(message: str, kind: str, code: str | None) -> bytes:
-    return _json({"error": {"message": message, "type": kind, "param": None, "code": code}})
-
-
-def _pieces(text: str, count: int) -> list[str]:
-    size = max(1, -(-len(text) // max(1, count)))
-    return [text[start : start + size] for start in range(0, len(text), size)]
+    return compact_json({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
 def _brings_results(body: JsonObject) -> bool:
@@ -326,123 +327,6 @@ def _last_user_text(body: JsonObject) -> str:
     return ""
 
 
-# -- the HTTP side -------------------------------------------------------------------------------------------------
-
-
-class _Exchange:
-    """One request and its answer, on the bare ASGI interface: cheaper than request and response objects."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-
-    @property
-    def path(self) -> str:
-        return self._scope["path"]
-
-    def headers(self) -> dict[str, str]:
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._scope["headers"]}
-
-    async def body(self) -> bytes:
-        pieces: list[bytes] = []
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientLeftError
-            pieces.append(message.get("body", b""))
-            if not message.get("more_body"):
-                return b"".join(pieces)
-
-    async def disconnected(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    async def start(self, status: int, kind: bytes, *more: tuple[bytes, bytes]) -> None:
-        headers = [(b"content-type", kind), *more]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def piece(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self, data: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": data})
-
-    async def answer(self, status: int, data: bytes, retry_after: str | None = None) -> None:
-        more = [(b"content-length", str(len(data)).encode())]
-        if retry_after is not None:
-            more.append((b"retry-after", retry_after.encode()))
-        await self.start(status, b"application/json", *more)
-        await self.end(data)
-
-
-class _Endpoint:
-    """An ASGI application out of a function of an exchange."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(_ClientLeftError):
-            await self._handle(_Exchange(scope, receive, send))
-
-
-class _QuietServer(uvicorn.Server):
-    """A server that tells when it is ready and leaves the process's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-@contextmanager
-def serve_in_thread(app: ASGIApp, port: int = 0) -> Generator[str]:
-    """Serve an application on a port of this machine, 0 for a free one; gives its address, `http://127.0.0.1:PORT`.
-
-    The server has a thread and an event loop of its own, so synchronous clients and other processes can use it.
-    Leaving the block drops the connections that are still open.
-    """
-    listening = _listening_socket(port)
-    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=0)
-    server = _QuietServer(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="fake-upstream")
-    thread.start()
-    try:
-        if not server.ready.wait(START_S_MAX):
-            raise RuntimeError(f"the fake upstream did not start within {START_S_MAX:.0f} s")
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(START_S_MAX)
-        listening.close()
-
-
-@asynccontextmanager
-async def serve(app: ASGIApp, port: int = 0) -> AsyncGenerator[str]:
-    """As `serve_in_thread`, for `async with`: the caller's event loop is not blocked while it starts and stops."""
-    running = serve_in_thread(app, port)
-    address = await asyncio.to_thread(running.__enter__)
-    try:
-        yield address
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
-
-
-def _listening_socket(port: int) -> socket.socket:
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", port))
-    return listening
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m reverie.testing.fake_upstream", description="A fake model server.")
@@ -455,7 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
             kind = {"int": int, "float": float}.get(str(field.type).split(" ", maxsplit=1)[0], str)
             parser.add_argument(option, type=kind, default=field.default)
     options = vars(parser.parse_args(arguments))
-    listening = _listening_socket(options.pop("port"))
+    listening = listening_socket(options.pop("port"))
     upstream = FakeUpstream(Plan(**options), keep_requests=False)
     listening.listen()  # a client may connect from now on; its request waits for the loop
     sys.stdout.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")

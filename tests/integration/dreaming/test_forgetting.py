@@ -16,7 +16,7 @@ from reverie.sessions.restore import restore
 from reverie.sessions.retention import archive
 from reverie.sessions.store import PastMessage
 from reverie.testing import reply
-from reverie.types import Message, SessionKey, ToolCall, TurnRequest
+from reverie.types import Message, SessionKey, ThreadBinding, ToolCall, TurnRequest
 from tests.integration.dreaming.forgetting_world import (
     DAY,
     KEPT,
@@ -175,6 +175,20 @@ async def test_the_next_message_under_the_key_begins_anew(tmp_path: Path) -> Non
     assert texts == [f"The {KEPT} is red.", "So it is.", "Hello?", "Hello."]
     assert not any(SECRET in message.text for message in asked)
     assert {name: count for name, count in found.items() if name != "state.db-wal"} == {}
+
+
+async def test_no_native_thread_is_gone_on_with(tmp_path: Path) -> None:
+    """Each of the agent's threads may have been told it: the next turn begins another, in whatever conversation."""
+    async with world(tmp_path) as here:
+        await here.say(f"The {SECRET} is blue.")
+        await here.say("Another one.", "agent:main:other")
+        other = await here.session("agent:main:other")
+        bindings = here.app.open.bindings
+        assert await bindings.bind(await bindings.acquire(other.id), ThreadBinding("thr_1", other.id))
+        await here.forget(session=MAIN)
+        rows = await here.rows("SELECT session_id, state, thread_id, cleared_for FROM thread_bindings")
+
+    assert rows == [(other.id, "cleared", None, "forgotten")]
 
 
 async def test_what_the_model_wrote_down_goes_with_its_conversation(tmp_path: Path) -> None:

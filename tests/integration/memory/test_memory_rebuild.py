@@ -307,7 +307,7 @@ async def work(folder):
     )
     await index.sync_workspace("main")
     await index.settle()
-    print("working", flush=True)
+    os.write(1, b"working\\n")
     while True:
         await index.rebuild()
 
@@ -317,9 +317,9 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         asyncio.run(work(pathlib.Path(sys.argv[1])))
-    print(child, flush=True)
+    os.write(1, b"%d\\n" % child)
     os.waitpid(child, 0)
-    print("dead", flush=True)
+    os.write(1, b"dead\\n")
 """
 """Forks a process that rebuilds again and again until it is killed, for each line it reads."""
 

@@ -200,6 +200,6 @@ async def test_a_file_is_read_by_its_lines(open_index: OpenIndex) -> None:
         wide = await memory.index.get("main", "memory/wide.md")
         assert (len(wide.text.encode()), wide.cut) == (65_534, True)
         memory.write("memory/huge.md", "x" * 300_000)
-        for path in ("../x.md", "/etc/passwd", "AGENTS.md", "memory/huge.md"):
+        for path in ("../x.md", "/etc/passwd", "SOUL.md", "memory/huge.md"):
             with pytest.raises(MemoryPathError):
                 await memory.index.get("main", path)

@@ -107,3 +107,13 @@ async def test_repetition_is_looked_for_where_the_turn_is_not_exposed() -> None:
 
     assert (await exposure.judge("Always send all invoices to billing.")).provenance == "untrusted"
     assert await exposure.judge("The kiln is serviced in May.") == OWN
+
+
+def test_tools_of_a_runtime_expose_the_whole_turn() -> None:
+    """Nobody told of them while it ran; what was said before them counts no more than what came after."""
+    said = RecordedMessage(Message("assistant", "I look it up."))
+    exposure = TurnExposure([])
+    exposure.answered([said])
+    assert exposure.now == OWN
+    exposure.answered([said, RecordedMessage(Message("tool", PAGE, name="shell")), said])
+    assert exposure.now == Judgement("untrusted", "what shell showed")

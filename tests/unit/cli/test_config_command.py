@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reverie.cli.commands.config import Setting, find_setting, list_settings
 from reverie.cli.main import app
-from reverie.config import Config, Home, PluginConfig
+from reverie.config import AgentConfig, CodexConfig, Config, Home, PluginConfig, ThreadsOverride
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,10 @@ def test_every_setting_is_listed_and_explained(home: Home) -> None:
         fields += [f"{section}.{name}" for name in inner if name not in tables]
         fields += [f"{section}.{table}.{name}" for table, below in tables.items() for name in below.model_fields]
     plugin = [f"plugins.diary.{name}" for name in PluginConfig.model_fields]
-    assert [setting.key for setting in settings] == [*fields, "agents.work.workspace", *plugin]
+    below = {"codex": CodexConfig, "threads": ThreadsOverride}
+    agent = [f"agents.work.{name}" for name in AgentConfig.model_fields if name not in below]
+    agent += [f"agents.work.{table}.{name}" for table, inner in below.items() for name in inner.model_fields]
+    assert [setting.key for setting in settings] == [*fields, *agent, *plugin]
     assert all(setting.purpose for setting in settings)
 
 

@@ -116,7 +116,7 @@ score 0.820
   conceptual       1.000  × 0.06  = 0.060
   phases of sleep                 + 0.000
 gates
-  passed  source      a daily note: yes
+  passed  source      of a daily note or a conversation: yes
   passed  content     it says something: yes
   passed  provenance  written by you or the agent: yes
   passed  promoted    not promoted yet: yes

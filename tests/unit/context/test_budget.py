@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.context.budget import Budget, HistoryEntryCost, HistoryStart, choose_history_start, divide, prompt_budget
+from reverie.context.budget import (
+    Budget,
+    HistoryEntryCost,
+    HistoryStart,
+    choose_fewer_messages,
+    choose_history_start,
+    divide,
+    prompt_budget,
+)
 from reverie.errors import ContextTooLongError
+
+if TYPE_CHECKING:
+    from reverie.types import Role
 
 
 def entries(*tokens: int) -> list[HistoryEntryCost]:
@@ -62,3 +75,13 @@ def test_what_is_kept_always_fits(tokens: list[int], room: int) -> None:
 
     assert sum(entry.tokens for entry in kept) <= room
     assert not kept or kept[0].role == "user" or start == 1
+
+
+def test_more_messages_than_are_read_are_cut_once_at_a_question() -> None:
+    """To six of ten, so that the beginning then stays for several turns."""
+    entries: list[tuple[int, Role]] = [(seq, "user" if seq % 2 else "assistant") for seq in range(11, 31)]
+    chosen = choose_fewer_messages(entries, 11, 20)
+
+    assert chosen.seq == 19
+    assert chosen.reason == "history of more than the 20 messages that are read"
+    assert choose_fewer_messages([(7, "assistant")], 5, 1).seq == 8

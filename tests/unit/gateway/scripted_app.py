@@ -15,7 +15,7 @@ from reverie.dreaming.clockwork import Triggered
 from reverie.dreaming.forgetting import Forgetting
 from reverie.dreaming.runs import Begun, DreamRun
 from reverie.dreaming.traces import Traces
-from reverie.errors import SessionBusyError, UnknownSessionError
+from reverie.errors import NoThreadError, SessionBusyError, UnknownSessionError
 from reverie.gateway.server import create_gateway
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.readiness import Condition
@@ -25,6 +25,7 @@ from reverie.sessions.events import ContextAssembled, ReplyDelta, TurnFailed, Tu
 from reverie.sessions.figures import InboxFigures
 from reverie.sessions.inbox import InboxEntry, Place, QueueSettings
 from reverie.sessions.rollover import RollOver
+from reverie.sessions.thread_directory import ThreadExplanation, ThreadPage, ThreadRecord
 from reverie.sessions.tree import Entry, EntryPage
 from reverie.status import AppStatus
 from reverie.testing import FakeClock, FakeEmbedder
@@ -189,6 +190,39 @@ ENTRY = Entry(
 )
 
 
+THREAD = ThreadRecord(
+    "agent:main:main", "0001-a", "main", "codex", "thr_1", "active", "session", "reverie", "e1", "gpt-5", 86_000,
+    "last", 258_400, 12, asked=False, held=False, cleared_for=None, ignored="", created_at_ms=1, updated_at_ms=2,
+    last=None,
+)  # fmt: skip
+
+
+@dataclass
+class ScriptedThreads:
+    """One session's thread. `asked` is what was asked of it."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+
+    async def page(self, limit: int, after: str | None) -> ThreadPage:
+        """The one thread."""
+        self.asked.append((limit, after))
+        return ThreadPage((THREAD,), more=False)
+
+    async def explain(self, name: str, limit: int) -> ThreadExplanation:
+        """The one thread, without any decision."""
+        self.asked.append((name, limit))
+        if name not in {THREAD.session_key, "main"}:
+            raise UnknownSessionError(f"There is no session '{name}'.")
+        return ThreadExplanation(THREAD, THREAD.session_key, THREAD.session_id, {"client": "c"}, {}, (), None)
+
+    async def rotate(self, name: str) -> ThreadRecord:
+        """Only the one thread may be replaced."""
+        self.asked.append(("rotate", name))
+        if name != "main":
+            raise NoThreadError("It has none.")
+        return replace(THREAD, asked=True)
+
+
 @dataclass
 class ScriptedDirectory:
     """One session with one entry. `asked` are the pages that were asked for."""
@@ -268,6 +302,7 @@ class ScriptedApp:
     tools: ScriptedTools = field(default_factory=ScriptedTools)
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
     dreaming: ScriptedDreaming = field(default_factory=ScriptedDreaming)
+    threads: ScriptedThreads = field(default_factory=ScriptedThreads)
     readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
     steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
     refusal: Exception | None = None

@@ -252,5 +252,8 @@ async def test_the_status() -> None:
         },
         "pluginFailures": {},
         "dreaming": None,
+        "promptCache": {"calls": 0, "promptTokens": 0, "cachedTokens": 0},
+        "contextEngines": {},
+        "codex": {},
         "eventLoop": None,
     }  # fmt: skip

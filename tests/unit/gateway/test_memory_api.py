@@ -208,7 +208,8 @@ async def test_mcp_is_opened_with_the_first_request() -> None:
             from starlette.requests import Request
 
             asker = asker_of(Request(scope))
-            await PlainTextResponse(f"{asker.agent} {asker.kind}")(scope, receive, send)
+            answered = f"{asker.agent} {asker.kind} {asker.session_key}"
+            await PlainTextResponse(answered)(scope, receive, send)
 
         assert tools is app.tools
         opened.append("opened")
@@ -224,9 +225,12 @@ async def test_mcp_is_opened_with_the_first_request() -> None:
             first = await client.post("/mcp")
             second = await client.post("/mcp", headers={"x-reverie-agent": "cook"})
             nobody = await client.post("/mcp", headers={"x-reverie-agent": "nobody"})
+            named = await client.post("/mcp", headers={"x-reverie-session-key": "agent%3Amain%3Amain"})
+            too_long = await client.post("/mcp", headers={"x-reverie-session-key": "k" * 5000})
         assert opened == ["opened"]
 
-    assert (first.text, second.text, nobody.status_code) == ("main tool", "cook tool", 404)
+    assert (first.text, second.text, nobody.status_code) == ("main tool None", "cook tool None", 404)
+    assert (named.text, too_long.text) == ("main tool agent:main:main", "main tool None")
 
 
 async def test_a_gateway_without_mcp_says_so() -> None:

@@ -193,7 +193,7 @@ def test_memory_files_can_be_asked_for(given: str, path: str) -> None:
         "../secret.md",
         "memory/../../x.md",
         "memory/a.txt",
-        "AGENTS.md",
+        "SOUL.md",
         "skills/x/SKILL.md",
         "memory\\a.md",
         "memory/\x00.md",

@@ -8,67 +8,43 @@ a prompt too large is asked again with a smaller one; what this turn has done so
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
+from reverie.agent.runtimes.runtime import BETWEEN_ROUNDS, Fitted, Reply, input_records
 from reverie.context.compaction.estimate import with_short_results
 from reverie.errors import UpstreamRefusedError
 from reverie.llm.client import Completed, ModelRequest, ReasoningText, TextDelta
 from reverie.llm.overflow import overflow
 from reverie.sessions.events import ReasoningDelta, ReplyDelta, ToolFinished, ToolStarted
-from reverie.sessions.replay import input_start
-from reverie.sessions.transcript import RecordedMessage, records_of
+from reverie.sessions.transcript import RecordedMessage
 from reverie.types import Message, Usage, as_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from reverie.agent.loop_guard import LoopGuard
+    from reverie.agent.runtimes.runtime import ReadyTurn, Shrink
+    from reverie.context.contract import Capability
     from reverie.llm.client import Model
-    from reverie.llm.overflow import Overflow
     from reverie.memory.tool_contracts import ToolAnswer
     from reverie.sessions.events import TurnEvent
-    from reverie.types import FinishReason, JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
+    from reverie.types import JsonObject, PromptContext, SearchHit, ToolCall, Turn, TurnRequest
 
 log = structlog.get_logger(__name__)
 
-BETWEEN_ROUNDS = "\n\n"
-"""Where the model says something, uses a tool of ours and goes on speaking, the client's reply shows two paragraphs."""
-
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a turn: messages for the transcript, and what the client is told."""
+class PromptFigures:
+    """Calls of the model since the start, and the tokens of their prompts as its server counted them.
 
-    records: tuple[RecordedMessage, ...]
-    text: str
-    tool_calls: tuple[ToolCall, ...]
-    finish_reason: FinishReason
-    usage: Usage
-    prompt_tokens_first: int
-    model: str
-    prompt_tokens_last: int = 0
+    `cached_tokens` are those that it had kept from earlier calls; 0 also where it does not say.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A prompt that was made smaller: its context, and to how many characters tool results are cut (None: whole)."""
-
-    context: PromptContext
-    result_chars_max: int | None = None
-
-
-class Shrink(Protocol):
-    """How a prompt that was too large is made smaller."""
-
-    async def __call__(self, over: Overflow, sent: tuple[Message, ...]) -> Fitted:
-        """A smaller prompt than the one that was sent.
-
-        Raises:
-            ContextTooLongError: it cannot be made smaller, or that was tried too often.
-        """
-        ...
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -86,6 +62,12 @@ class _Conversation:
         return BETWEEN_ROUNDS if self.said and not self.said[-1][-1:].isspace() else ""
 
 
+CAPABILITIES: frozenset[Capability] = frozenset(
+    {"bootstrap", "assemble-before-prompt", "after-turn", "maintain", "compact"}
+)
+"""What this runtime does for a context engine. It keeps no threads, so nothing is projected into one."""
+
+
 class ChatRuntime:
     """Runs prompts on a `Model`."""
 
@@ -94,6 +76,39 @@ class ChatRuntime:
         self._tools = tuple(tools)
         self._rounds_max = rounds_max
         self._tools_refused = False
+        self._figures = PromptFigures()
+
+    @property
+    def model(self) -> str:
+        """What answers, unless a request asks for another."""
+        return self._model.name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it does for a context engine."""
+        return CAPABILITIES
+
+    @property
+    def window_tokens(self) -> int | None:
+        """As the upstream's."""
+        return None
+
+    async def answer(self, turn: ReadyTurn) -> Reply:
+        """The reply to a turn; see `respond`."""
+        return await self.respond(
+            turn.request,
+            turn.context,
+            turn.found,
+            turn.emit,
+            turn.run_tool,
+            turn.steered,
+            shrink=turn.shrink,
+            guard=turn.guard,
+        )
+
+    def figures(self) -> PromptFigures:
+        """What prompts have cost since the start."""
+        return self._figures
 
     def offered_tools(self, request: TurnRequest) -> tuple[JsonObject, ...]:
         """Our tools for this turn: none where the client forces or forbids tools, or has one of the same name."""
@@ -158,7 +173,7 @@ class ChatRuntime:
                     guard.saw(tool, answer.text)
             if theirs:  # the client runs its own; the model goes on when their results come back
                 return _reply_with_client_calls(conversation, done, theirs)
-            conversation.records.extend(_input_records(await steered()))
+            conversation.records.extend(input_records(await steered()))
         raise AssertionError("the last round offers no tools of ours, so it returns")
 
     async def _call(
@@ -192,21 +207,15 @@ class ChatRuntime:
                     emit(ReasoningDelta(text))
                 case Completed():
                     usage = event.usage or Usage()
+                    was = self._figures
+                    self._figures = PromptFigures(
+                        was.calls + 1, was.prompt_tokens + usage.prompt_tokens, was.cached_tokens + usage.cached_tokens
+                    )
                     conversation.usage += usage
                     conversation.prompt_tokens_last = usage.prompt_tokens
                     conversation.prompt_tokens_first = conversation.prompt_tokens_first or usage.prompt_tokens
                     return event, "".join(parts)
         raise AssertionError("a model's last event is Completed")
-
-
-def _input_records(turns: Sequence[Turn]) -> list[RecordedMessage]:
-    """What the messages that enter the running turn bring to the conversation: sent as one, each with its own turn."""
-    brought = [
-        replace(record, turn_id=turn.id)
-        for turn in turns
-        for record in records_of(turn.request, turn.request.messages[input_start(turn.request.messages) :])
-    ]
-    return [replace(record, joined=True) for record in brought[:-1]] + brought[-1:]
 
 
 def _sent(records: Sequence[RecordedMessage]) -> tuple[Message, ...]:
@@ -232,7 +241,8 @@ def _model_request(
     conversation: _Conversation,
     ours: tuple[JsonObject, ...],
 ) -> ModelRequest:
-    messages = (*fitted.context.messages(), *_sent(conversation.records))
+    prompt = fitted.context.messages()
+    messages = (*prompt, *_sent(conversation.records))
     if fitted.result_chars_max is not None:
         messages = with_short_results(messages, fitted.result_chars_max)
     return ModelRequest(
@@ -243,7 +253,15 @@ def _model_request(
         model_override=request.model_override,
         stream=request.stream,
         found=found,
+        cache_key=f"reverie-{fitted.context.session_id}" if fitted.context.session_id else "",
+        cache_breakpoints=_breakpoints(fitted.context.lasting_messages(), len(prompt), len(messages)),
     )
+
+
+def _breakpoints(lasting: int, prompt: int, sent: int) -> tuple[int, ...]:
+    """The ends of what comes again: the system message, the history, and within a turn what it has said so far."""
+    ends = {0, lasting - 1} if lasting else set[int]()
+    return tuple(sorted(ends | ({sent - 1} if sent > prompt else set[int]())))
 
 
 def _reply(conversation: _Conversation, done: Completed, text: str, calls: tuple[ToolCall, ...]) -> Reply:

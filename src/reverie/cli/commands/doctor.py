@@ -43,6 +43,7 @@ TITLES = {
     "state": "Conversations",
     "dreaming": "Dreaming",
     "plugins": "Plugins",
+    "engines": "Context engines",
     "repair": "Repair",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reverie.app import asked_in_background, choose_model, open_clockwork
 from reverie.cli.commands.memory_promote import parse_now
@@ -100,6 +100,23 @@ async def _with_progress(work: Awaitable[tuple[bool, JsonObject]], *, shown: boo
 
 def _show(run: JsonObject) -> None:
     rows = [("sweep", run["id"]), ("began", run["startedAt"]), ("ended", run["endedAt"] or "not yet")]
-    rows += [(name, str(value)) for name, value in run["report"].items()]
+    rows += _told(run["report"])
     for line in columns(rows, indent=""):
         say(line)
+
+
+def _told(report: JsonObject) -> list[tuple[str, str]]:
+    """A sweep's counts, and each agent's behind its name, for a person."""
+    rows = [(name.replace("_", " "), str(value)) for name, value in report.items() if name != "by_agent"]
+    for agent, own in report.get("by_agent", {}).items():
+        rows += [(f"{agent}: {name}", _shown(value)) for name, value in own.items()]
+    return rows
+
+
+def _shown(value: Any) -> str:
+    """One step's report on one line: what it counted, without what is empty."""
+    if not isinstance(value, dict):
+        return str(value)
+    counts = cast("JsonObject", value)
+    told = [f"{name.replace('_', ' ')} {each}" for name, each in counts.items() if each not in (0, "", None, [], {})]
+    return ", ".join(told) or "nothing"

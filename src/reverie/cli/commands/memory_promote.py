@@ -28,7 +28,7 @@ MATCHES_MAX = 10
 SNIPPET_SHOWN = 60
 REJECTED_SHOWN = 20
 _WANTED = {
-    "source": "a daily note",
+    "source": "of a daily note or a conversation",
     "content": "it says something",
     "provenance": "written by you or the agent",
     "promoted": "not promoted yet",

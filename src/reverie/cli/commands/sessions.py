@@ -13,15 +13,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from reverie.app import open_memory
 from reverie.cli.opening import find_home, new_or_old_home, open_home
 from reverie.cli.output import counted, printable, say, say_json, size_words, warn
 from reverie.cli.progress import Progress
 from reverie.cli.running import ask, download, find_server
+from reverie.cli.table import show_table
 from reverie.clock import iso_minute
 from reverie.config import read_secret
 from reverie.errors import ConfigError, HomeInUseError, ServerRefusedError, TurnCancelledError, UnknownSessionError
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 
 WAITING_SHOWN = 100
 TEXT_SHOWN = 2_000
-PIPED_WIDTH = 1_000
-"""Nothing is cut off where nobody looks at it on a terminal."""
 CANCELLED = "cancelled on the command line (reverie sessions cancel)"
 
 
@@ -202,7 +197,7 @@ async def list_sessions(given: Path | None, *, limit: int, after: str | None, as
         )
         for each in page["data"]
     ]
-    _show_table(("session", "entries", "size", "last used (UTC)", "state", "id"), rows)
+    show_table(("session", "entries", "size", "last used (UTC)", "state", "id"), rows)
     if page["has_more"]:
         warn(f"there are more: --after {page['data'][-1]['id']}")
 
@@ -237,7 +232,7 @@ async def show_queue(given: Path | None, name: str, *, as_json: bool) -> None:
         say("nothing runs or waits")
         return
     keys = ("id", "state", "mode", "source")
-    _show_table(keys, [tuple(printable(str(each.get(key) or "")) for key in keys) for each in entries])
+    show_table(keys, [tuple(printable(str(each.get(key) or "")) for key in keys) for each in entries])
 
 
 async def cancel_message(given: Path | None, turn_id: str, *, as_json: bool) -> None:
@@ -349,15 +344,3 @@ def _shown(entry: JsonObject) -> str:
     text: str = entry["text"] if entry["kind"] == "message" else str(data.get("summary") or data.get("cause") or data)
     calls = "".join(f"\n[calls {call['name']}]" for call in data.get("tool_calls", []))
     return (text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}… ({len(text):,} characters)") + calls
-
-
-def _show_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for head in heads:
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    with console.capture() as capture:
-        console.print(table)
-    say("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))

@@ -14,6 +14,10 @@ from reverie.cli.output import columns, counted, say, say_json, size_words, warn
 from reverie.cli.running import RunningServer, ask, find_server
 from reverie.config import read_secret
 from reverie.dreaming.status import dreaming_status
+from reverie.engines.event_log import newest_quarantines
+from reverie.engines.found import offered_engines
+from reverie.engines.report import QUARANTINES_MAX, named_engines
+from reverie.engines.runtime import chosen_engines
 from reverie.errors import ReverieError
 from reverie.llm.upstream_server import public_url
 from reverie.memory.generation_files import GenerationFiles, size_of
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from reverie.app import OpenMemory
     from reverie.config import Config, Home
+    from reverie.engines.report import NamedEngine
     from reverie.memory.index import IndexStatistics
     from reverie.plugins.report import NamedPlugin
     from reverie.sessions.directory import OversizedSession
@@ -71,6 +76,7 @@ class Status:
     live: JsonObject | None
     plugins: tuple[NamedPlugin, ...]
     dreaming: JsonObject
+    engines: tuple[NamedEngine, ...]
 
 
 async def show_status(given: Path | None, *, as_json: bool) -> None:
@@ -119,6 +125,7 @@ async def _gather(
         live=live,
         plugins=await _plugins(opened),
         dreaming=await dreaming_of(opened, live),
+        engines=await _engines(opened),
     )
 
 
@@ -128,6 +135,16 @@ async def dreaming_of(opened: OpenMemory, live: JsonObject | None) -> JsonObject
         return live["dreaming"]
     found = await dreaming_status(opened.state, opened.config.dreaming, opened.clock.now_ms())
     return found.as_json()
+
+
+async def _engines(opened: OpenMemory) -> tuple[NamedEngine, ...]:
+    """The context engines of the configuration, without the built-in one; their packages are looked up, not loaded."""
+    chosen = chosen_engines(opened.config, opened.workspaces)
+    if not chosen:
+        return ()
+    quarantines = await newest_quarantines(opened.state, QUARANTINES_MAX)
+    offered = await asyncio.to_thread(offered_engines)
+    return named_engines(chosen, offered, quarantines, opened.clock.now_ms())
 
 
 async def _plugins(opened: OpenMemory) -> tuple[NamedPlugin, ...]:
@@ -206,6 +223,7 @@ def _show(status: Status) -> None:
         ("cache", kept),
         *(("note", note) for note in index.notes),
         *(("plugin", _plugin_words(plugin)) for plugin in status.plugins),
+        *(("engine", _engine_words(engine)) for engine in status.engines),
         ("embedder", index.embedder + (f" (failed: {index.embedder_failure})" if index.embedder_failure else "")),
     ]
     if status.live is not None:
@@ -277,9 +295,23 @@ def live_rows(live: JsonObject) -> list[tuple[str, str]]:
     for lane, load in live["modelCalls"].items():
         waits = f", the oldest for {_seconds(load['oldestWaitMs'])}" if load["waiting"] else ""
         rows.append(("model calls", f"{lane}: {load['running']:,} running, {load['waiting']:,} waiting{waits}"))
+    cache = live.get("promptCache", {})
+    if cache.get("cachedTokens"):
+        share = 100 * cache["cachedTokens"] / max(1, cache["promptTokens"])
+        rows.append(("prompts", f"{cache['promptTokens']:,} tokens, {share:.0f} % of them kept by the model's server"))
     if (lag := live["eventLoop"]) is not None:
         rows.append(("event loop", f"late by {lag['delayP99Ms']:g} ms (p99), {lag['delayMaxMs']:g} ms at worst"))
     rows += [("plugin", f"{name} failed {count:,} times") for name, count in live["pluginFailures"].items() if count]
+    rows += [
+        ("engine", f"{name} is out of service: {held['cause']}")
+        for name, held in live.get("contextEngines", {}).items()
+        if held["state"] == "quarantined"
+    ]
+    rows += [
+        ("codex", f"the app-server of '{agent}' ended by itself {held['deaths']:,} times")
+        for agent, held in live.get("codex", {}).items()
+        if held["deaths"]
+    ]
     return rows
 
 
@@ -305,6 +337,15 @@ def _plugin_words(plugin: NamedPlugin) -> str:
     grant = "sees conversations" if plugin.conversation_access else "sees no conversations"
     failed = f"; failed {counted(plugin.failures, 'time')} within a day, last in {plugin.last_failure}"
     return f"{plugin.name} ({plugin.packages[0]}), {grant}{failed if plugin.failures else ''}"
+
+
+def _engine_words(engine: NamedEngine) -> str:
+    agents = ", ".join(engine.agents)
+    if len(engine.packages) != 1:
+        offers = " and ".join(engine.packages) or "no installed package"
+        return f"{engine.name} for {agents}, NOT usable: offered by {offers}; the built-in engine serves"
+    failed = f"; out of service {counted(engine.quarantines, 'time')} within a day, last by {engine.last}"
+    return f"{engine.name} ({engine.packages[0]}) for {agents}{failed if engine.quarantines else ''}"
 
 
 def _model_words(upstream: Upstream) -> str:

@@ -51,6 +51,11 @@ UPDATE turns SET state = 'running', started_at = :now WHERE id = :id AND state I
 UPDATE turns SET state = 'running', started_at = :now, carrier_id = :carrier_id
 WHERE id = :id AND state IN ('accepted', 'queued');
 
+-- name: give_back_turn
+-- The turn did not enter the one that carried it after all, and waits again; one that has ended is left alone.
+UPDATE turns SET state = 'queued', started_at = NULL, carrier_id = NULL
+WHERE id = :id AND carrier_id = :carrier_id AND state = 'running';
+
 -- name: end_turn
 -- The turn is over. Its request is in the transcript by now and is not kept twice.
 UPDATE turns SET state = :state, finished_at = :now, model = :model, finish_reason = :finish_reason, usage = :usage,
@@ -363,6 +368,18 @@ FROM turns WHERE id = :turn_id AND session_id = :session_id
 AND :seq = (SELECT min(seq) FROM messages WHERE turn_id = :turn_id AND session_id = :session_id);
 
 
+-- Condensed fragments ------------------------------------------------------------------------------------------
+
+-- name: find_condensed
+-- What a model made of a workspace file's text, for a room.
+SELECT text FROM condensed_fragments WHERE name = :file AND source = :source AND tokens_max = :tokens_max;
+
+-- name: keep_condensed
+-- Keep what a model made of a workspace file's text.
+INSERT OR REPLACE INTO condensed_fragments (name, source, tokens_max, text, by_model, at)
+VALUES (:file, :source, :tokens_max, :text, :by_model, :now);
+
+
 -- Plugins ------------------------------------------------------------------------------------------------------
 
 -- name: add_plugin_event
@@ -374,6 +391,12 @@ SELECT key, :turn_id, :now, :kind, :data FROM sessions WHERE id = :session_id RE
 -- What went wrong in plugins last, newest first.
 SELECT at AS at_ms, session_key, data ->> 'plugin' AS plugin, data ->> 'hook' AS hook, data ->> 'error' AS error
 FROM session_events WHERE kind = 'plugin.failed' ORDER BY id DESC LIMIT :limit;
+
+-- name: newest_engine_quarantines
+-- What ended the service of context engines last, newest first.
+SELECT at AS at_ms, session_key, data ->> 'engine' AS engine, data ->> 'operation' AS operation,
+       data ->> 'error' AS error
+FROM session_events WHERE kind = 'engine.quarantined' ORDER BY id DESC LIMIT :limit;
 
 
 -- Compaction ---------------------------------------------------------------------------------------------------
@@ -452,6 +475,18 @@ RETURNING state;
 -- What was being prepared for a session is of no use any more.
 UPDATE compactions SET state = 'stale', error = :error
 WHERE session_id = :session_id AND state IN ('preparing', 'flushed', 'ready') AND id <> :but;
+
+-- name: native_boundary
+-- Up to which message a session's conversation was in memory when its native thread was last compacted.
+SELECT data ->> 'through' FROM session_events
+WHERE session_key = :key AND kind = 'thread.compacted' AND data ->> 'session' = :session_id ORDER BY id DESC LIMIT 1;
+
+-- name: add_native_boundary
+-- The native thread of a session was compacted, and what was said up to a message is in memory.
+INSERT INTO session_events (session_key, at, kind, data)
+SELECT key, :now, 'thread.compacted',
+       json_object('session', id, 'first', :first_seq, 'through', :last_seq, 'memory', :flushed_to)
+FROM sessions WHERE id = :session_id;
 
 -- name: find_ready_compaction
 -- The summary that waits to be adopted by a session.
@@ -1174,3 +1209,139 @@ WHERE agent = :agent AND id > :after AND state <> 'planned' ORDER BY id LIMIT :l
 -- name: delete_memory_change
 -- A recorded change goes: it cannot be undone any more.
 DELETE FROM memory_changes WHERE id = :id AND state <> 'planned';
+
+-- Native threads ------------------------------------------------------------------------------------------------
+
+-- name: find_binding
+-- The thread that a session is bound to, with who is at work on it.
+SELECT * FROM thread_bindings WHERE session_id = :session_id;
+
+-- name: insert_vacancy
+-- A session that has no thread yet, held by who is about to bind one.
+INSERT INTO thread_bindings (session_id, state, fence, holder, leased_at, updated_at)
+VALUES (:session_id, 'cleared', 1, :holder, :now, :now);
+
+-- name: take_binding
+-- A binding has another holder from now on; what the one before still does changes nothing.
+UPDATE thread_bindings SET holder = :holder, leased_at = :now, fence = fence + 1 WHERE session_id = :session_id;
+
+-- name: renew_binding
+-- Its holder is still at work on it.
+UPDATE thread_bindings SET leased_at = :now
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder;
+
+-- name: release_binding
+-- Its holder is done with it.
+UPDATE thread_bindings SET holder = NULL, leased_at = NULL
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder;
+
+-- name: drop_vacancy
+-- No thread came to be where one was about to be bound.
+DELETE FROM thread_bindings
+WHERE session_id = :session_id AND state = 'cleared' AND cleared_for IS NULL AND holder IS NULL;
+
+-- name: release_all_bindings
+-- Whoever held them is gone: the home has another process now.
+UPDATE thread_bindings SET holder = NULL, leased_at = NULL WHERE holder IS NOT NULL;
+
+-- name: bind_thread
+-- A thread in place of the one that its holder found, or where none was.
+UPDATE thread_bindings SET thread_id = :thread_id, state = 'pending', record = :record, rotate = 0, cleared_for = NULL,
+                           updated_at = :now
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder AND thread_id IS :before;
+
+-- name: patch_binding
+-- What its holder knows of the thread now. Whether a person wants another one is not its to say.
+UPDATE thread_bindings SET state = :state, record = :record, updated_at = :now
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder AND thread_id = :thread_id;
+
+-- name: cover_binding
+-- How far the thread has seen the transcript, and how full it is where that was told.
+UPDATE thread_bindings SET updated_at = :now, record =
+  CASE WHEN :tokens IS NULL THEN json_set(record, '$.historyCoveredThrough', :through, '$.updatedAtMs', :now)
+  ELSE json_set(record, '$.historyCoveredThrough', :through, '$.updatedAtMs', :now, '$.tokenUsage', json(:tokens)) END
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder AND thread_id = :thread_id;
+
+-- name: note_thread_tokens
+-- How full a thread is, as its runtime tells while a turn runs.
+UPDATE thread_bindings SET record = json_set(record, '$.tokenUsage', json(:tokens))
+WHERE session_id = :session_id AND fence = :fence AND holder = :holder AND thread_id = :thread_id;
+
+-- name: clear_binding
+-- The session has no thread any more, if it is this one; a thread that is watched stays.
+UPDATE thread_bindings SET thread_id = NULL, state = 'cleared', record = '{}', rotate = 0, cleared_for = :reason,
+                           updated_at = :now
+WHERE session_id = :session_id AND thread_id = :thread_id AND record ->> 'connectionScope' IS NOT 'supervision';
+
+-- name: clear_bindings_of_agent
+-- None of an agent's sessions has a thread any more.
+UPDATE thread_bindings SET thread_id = NULL, state = 'cleared', record = '{}', rotate = 0, cleared_for = :reason,
+                           updated_at = :now
+WHERE state <> 'cleared' AND session_id IN (SELECT id FROM sessions WHERE agent = :agent);
+
+-- name: ask_for_rotation
+-- The next turn begins another thread; a thread that is watched stays.
+UPDATE thread_bindings SET rotate = 1, updated_at = :now
+WHERE session_id = :session_id AND thread_id IS NOT NULL AND record ->> 'connectionScope' IS NOT 'supervision';
+
+-- name: move_binding
+-- The thread goes on in the session that follows; what a turn that still runs in it does changes nothing any more.
+INSERT INTO thread_bindings (session_id, thread_id, state, record, rotate, fence, holder, leased_at, updated_at)
+SELECT :new, thread_id, state,
+       json_set(record, '$.sessionId', :new, '$.historyCoveredThrough', :through, '$.updatedAtMs', :now),
+       rotate, fence + 1, NULL, NULL, :now
+FROM thread_bindings WHERE session_id = :old;
+
+-- name: leave_binding
+-- A session has ended: it has no thread, and will not have one.
+DELETE FROM thread_bindings WHERE session_id = :session_id;
+
+-- name: count_bindings
+-- How many sessions have a row among the bindings.
+SELECT coalesce((SELECT total FROM tally WHERE name = 'thread_bindings'), 0);
+
+-- name: prune_cleared_bindings
+-- The rows of sessions without a thread give way, the oldest first.
+DELETE FROM thread_bindings WHERE session_id IN (
+  SELECT session_id FROM thread_bindings INDEXED BY thread_bindings_cleared
+  WHERE state = 'cleared' AND holder IS NULL ORDER BY updated_at LIMIT :limit
+);
+
+-- name: prune_bindings
+-- The bindings that were used longest ago give way.
+DELETE FROM thread_bindings WHERE session_id IN (
+  SELECT session_id FROM thread_bindings INDEXED BY thread_bindings_by_use
+  WHERE holder IS NULL ORDER BY updated_at, session_id LIMIT :limit
+);
+
+-- name: bindings_page
+-- Sessions with a thread or a decision about one, those used last first, from a place in that order on.
+SELECT thread_bindings.*, sessions.key, sessions.agent,
+       (SELECT max(id) FROM thread_events WHERE session_key = sessions.key) AS event_id
+FROM thread_bindings INDEXED BY thread_bindings_by_use JOIN sessions ON sessions.id = thread_bindings.session_id
+WHERE (thread_bindings.updated_at, thread_bindings.session_id) < (:at, :before)
+ORDER BY thread_bindings.updated_at DESC, thread_bindings.session_id DESC LIMIT :limit;
+
+-- name: add_thread_event
+-- A decision about the thread of a session; nothing for a session that does not exist.
+INSERT INTO thread_events (at, session_key, session_id, agent, turn_id, runtime, thread_id, action, project, reason,
+                           warm, rotated, alarm, data)
+SELECT :now, key, id, agent, :turn_id, :runtime, :thread_id, :action, :project, :reason, :warm, :rotated, :alarm, :data
+FROM sessions WHERE id = :session_id RETURNING id, session_key;
+
+-- name: newest_thread_events
+-- The last decisions about the threads of a session key, newest first.
+SELECT * FROM thread_events WHERE session_key = :key AND id < :before ORDER BY id DESC LIMIT :limit;
+
+-- name: find_thread_event
+-- A decision by its number.
+SELECT * FROM thread_events WHERE id = :id;
+
+-- name: newest_thread_alarms
+-- Threads that were replaced again and again, those that were noticed last first.
+SELECT id, at, session_key, alarm, reason FROM thread_events
+WHERE alarm <> '' AND at >= :since ORDER BY id DESC LIMIT :limit;
+
+-- name: count_thread_decisions
+-- How often each decision was made for each reason.
+SELECT substr(name, 9) AS decision, total FROM tally WHERE name >= 'threads.' AND name < 'threads/' ORDER BY name LIMIT 200;
