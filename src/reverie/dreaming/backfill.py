@@ -14,6 +14,7 @@ from reverie.dreaming.grounded import GroundedNote, findings_of, grounded, witho
 from reverie.dreaming.ingestion import note_day
 from reverie.errors import MemoryPathError
 from reverie.memory.documents import MEMORY_FOLDER, FileContent, SeenFile, read_file, walk_memory
+from reverie.memory.forgotten import ForgottenNotes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,6 +60,7 @@ class Backfill:
     ) -> None:
         self._database = database
         self._recalls = recalls
+        self._forgotten = ForgottenNotes(database)
         self._agent = agent
         self._workspace = workspace
         self._origins = origins
@@ -74,7 +76,7 @@ class Backfill:
         return await asyncio.to_thread(_sources, self._workspace, given)
 
     async def read(self, path: str) -> GroundedNote | None:
-        """What in a note is evidence; None if it cannot be read.
+        """What in a note is evidence, and was not forgotten; None if it cannot be read.
 
         Raises:
             StorageError: whose words it holds could not be looked up.
@@ -82,8 +84,9 @@ class Backfill:
         held = await asyncio.to_thread(read_file, self._workspace, path, self._bytes_max)
         if not isinstance(held, FileContent):
             return None
-        origins = await self._origins.of_lines(self._agent, held.text)
-        return await asyncio.to_thread(findings_of, path, note_day(path), held.text, origins, tags=self._tags)
+        text = await self._forgotten.visible(self._agent, path, held.text)
+        origins = await self._origins.of_lines(self._agent, text)
+        return await asyncio.to_thread(findings_of, path, note_day(path), text, origins, tags=self._tags)
 
     async def stage(self, note: GroundedNote, now_ms: int) -> list[Change]:
         """Count what a note says as evidence; returns what that changed.

@@ -30,6 +30,8 @@ from reverie.dreaming.noticing import (
 )
 from reverie.dreaming.recording import Signal, day_of, is_short_term, keys_of
 from reverie.memory.documents import MEMORY_FOLDER, FileContent, SeenFile, read_file, walk_memory
+from reverie.memory.forgotten import ForgottenNotes
+from reverie.sessions.forgetting import forgotten_among
 from reverie.sessions.reset import is_system_source
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class Ingestion:
     ) -> None:
         self._database = database
         self._recalls = recalls
+        self._forgotten = ForgottenNotes(database)
         self._origins = origins
         self._tags = tags
         self._zone = zone
@@ -161,10 +164,11 @@ class Ingestion:
         self, agent: str, workspace: Path, path: str, from_line: int, share: int, now_ms: int
     ) -> NotesPass:
         read = await asyncio.to_thread(read_file, workspace, path, self._bytes_max)
-        if not isinstance(read, FileContent) or await self._is_forgotten(agent, "note", path):
+        if not isinstance(read, FileContent):
             return NotesPass(skipped=1)
-        origins = await self._origins.of_lines(agent, read.text)
-        look = await asyncio.to_thread(look_at_note, path, read.text, origins, tags=self._tags, from_line=from_line)
+        text = await self._forgotten.visible(agent, path, read.text)
+        origins = await self._origins.of_lines(agent, text)
+        look = await asyncio.to_thread(look_at_note, path, text, origins, tags=self._tags, from_line=from_line)
         next_line, counted = await self._database.write(
             lambda tx: self._keep_note(tx, agent, path, read, look, share, now_ms)
         )
@@ -234,9 +238,9 @@ class Ingestion:
             counted = 0
             forgotten: dict[str, bool] = {}
             for message, noticed in looked_at:
-                if message.key not in forgotten:
-                    forgotten[message.key] = _is_forgotten(tx, agent, "session", message.key)
-                if not forgotten[message.key]:
+                if message.session_id not in forgotten:
+                    forgotten[message.session_id] = bool(forgotten_among(tx, agent, "session", [message.session_id]))
+                if not forgotten[message.session_id]:
                     counted += self._keep_message(tx, agent, message, noticed, now_ms)
             _put_place(tx, agent, place, now_ms)
             return counted
@@ -256,9 +260,6 @@ class Ingestion:
         if entry is not None:
             self._recalls.keep(tx, agent, [entry], now_ms)
         return entry is not None
-
-    async def _is_forgotten(self, agent: str, kind: str, name: str) -> bool:
-        return await self._database.read(lambda tx: _is_forgotten(tx, agent, kind, name))
 
 
 def note_day(path: str) -> str:
@@ -329,7 +330,3 @@ def _put_place(tx: Transaction, agent: str, place: _Place, now_ms: int) -> None:
 
 def _is_behind(tx: Transaction, place: _Place) -> bool:
     return tx.value("log_window_end", position=place.position, rows=1) is not None
-
-
-def _is_forgotten(tx: Transaction, agent: str, kind: str, name: str) -> bool:
-    return bool(tx.value("is_not_to_be_noticed", agent=agent, kind=kind, what=name))

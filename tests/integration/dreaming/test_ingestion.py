@@ -8,6 +8,7 @@ import pytest
 
 from reverie.dreaming.entry import RecallEntry, query_hash
 from reverie.dreaming.ingestion import MessagesPass, NotesPass
+from reverie.memory.forgotten import paragraph_names
 from reverie.types import SearchHit
 from tests.integration.dreaming.nights import DAY_MS, NIGHT, Home, at, open_home
 
@@ -162,15 +163,28 @@ async def test_what_strangers_wrote_into_a_note_is_not_noticed(home: Home) -> No
 
 @pytest.mark.anyio
 async def test_a_note_that_cannot_be_read_waits(home: Home) -> None:
-    """Too large, or forgotten by its owner's wish: it is passed over, and the others are read."""
+    """Too large: it is passed over, and the others are read."""
     home.write("memory/2026-04-05.md", "x" * 1_000_001)
     home.write("memory/2026-04-04.md", "The kiln is serviced in May.\n")
-    home.write("memory/2026-04-03.md", "What was to be forgotten.\n")
-    home.sql("INSERT INTO forgotten VALUES ('main', 'note', 'memory/2026-04-03.md', 1)")
     done = await read_notes(home)
 
-    assert (done.read, done.skipped) == (1, 2)
+    assert (done.read, done.skipped) == (1, 1)
     assert [entry.path for entry in await home.entries()] == ["memory/2026-04-04.md"]
+
+
+@pytest.mark.anyio
+async def test_what_was_forgotten_of_a_note_is_not_noticed(home: Home) -> None:
+    """Its file may stand there; what its owner writes into it later is noticed like anything else."""
+    note, gone = "memory/2026-04-03.md", "What was to be forgotten.\n"
+    home.write(note, f"{gone}\nThe kiln is serviced in May.\n")
+    home.sql("INSERT INTO forgotten VALUES ('main', 'note', 'memory/2026-04-03.md', 1)")
+    (name,) = paragraph_names(note, gone)
+    home.sql(f"INSERT INTO forgotten VALUES ('main', 'paragraph', '{name}', 1)")  # noqa: S608 (a test's own)
+    await read_notes(home)
+
+    assert [(entry.start_line, entry.snippet) for entry in await home.entries()] == [
+        (3, "The kiln is serviced in May.")
+    ]
 
 
 @pytest.mark.anyio
@@ -291,9 +305,10 @@ async def test_a_recall_and_a_pass_meet_in_one_entry(home: Home) -> None:
 
 @pytest.mark.anyio
 async def test_what_was_forgotten_is_not_noticed(home: Home) -> None:
-    """A conversation that a person had forgotten leaves nothing."""
+    """A conversation that a person had forgotten leaves nothing; a later one under its key is one like any other."""
     home.say("What was to be forgotten about the garden.")
-    home.sql("INSERT INTO forgotten VALUES ('main', 'session', 'agent:main:s1', 1)")
+    home.say("The spare key is with Mrs. Novak.", session="s2")
+    home.sql("INSERT INTO forgotten VALUES ('main', 'session', 's1', 1), ('main', 'session', 'agent:main:s2', 1)")
 
-    assert await read_messages(home) == MessagesPass(1, 0)
-    assert await home.entries() == []
+    assert await read_messages(home) == MessagesPass(2, 1)
+    assert [entry.path for entry in await home.entries()] == ["sessions/s2"]

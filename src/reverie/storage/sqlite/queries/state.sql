@@ -835,10 +835,6 @@ AND said.role IN ('user', 'assistant') AND said.remember = 1 AND said.kind = 'me
 AND said.created_at >= CASE said.origin WHEN 'import' THEN :recent ELSE :since END
 ORDER BY said.id LIMIT :limit;
 
--- name: is_not_to_be_noticed
--- Whether a person had something forgotten.
-SELECT EXISTS (SELECT 1 FROM forgotten WHERE agent = :agent AND kind = :kind AND name = :what);
-
 -- name: dream_steps_of
 -- What of a run is done for an agent.
 SELECT step, done_at, report FROM dream_steps WHERE run_id = :run_id AND agent = :agent;
