@@ -211,7 +211,7 @@ class Clockwork:
         except ReverieError as error:
             log.error("dreaming failed", action="dream_failed", run=run.id, cause=str(error))  # noqa: TRY400 (the cause is the message)
             await self._runs.fail(run.id, str(error))
-        except Exception as error:
+        except Exception as error:  # a named border: a run has its end on record, and the next one is due all the same
             log.exception("dreaming failed on a defect", action="dream_failed", run=run.id)
             await self._runs.fail(run.id, f"{type(error).__name__}: {error}")
         else:

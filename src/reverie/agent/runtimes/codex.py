@@ -151,7 +151,7 @@ class CodexRuntime:
         native = ThreadedTurn(self, turn, bootstrap, held)
         try:
             return await native.reply()
-        except BaseException:
+        except BaseException:  # also cancelled: the next turn must not wait for a lease that nobody renews
             with anyio.CancelScope(shield=True):
                 await self.stores.bindings.release(native.held)
             raise
