@@ -522,6 +522,230 @@ class DreamingConfig(Section):
     rem: RemSleepConfig = Field(default_factory=RemSleepConfig, description="REM sleep.")
 
 
+class LearningSessionConfig(Section):
+    """How a conversation is cut into episodes, and when one ends."""
+
+    max_turns_per_episode: int = Field(
+        default=30,
+        ge=5,
+        le=200,
+        description="Entries (messages and results of tools) of one episode: then another one begins that continues "
+        "it, whatever the next message is about.",
+    )
+    max_steps_per_episode: int = Field(
+        default=60, ge=5, le=1_000, description="Tool calls and replies of one episode, also within one exchange."
+    )
+    max_tokens_per_episode: int = Field(
+        default=32_000, ge=1_000, le=1_000_000, description="Size of one episode in tokens, estimated."
+    )
+    classify_timeout_ms: int = Field(
+        default=5_000,
+        ge=1_000,
+        le=30_000,
+        description="Longest time a model may take to say what a message is about. Later than that it counts as a new "
+        "task until it is decided again. No reply waits for it.",
+    )
+    follow_up_mode: Literal["merge_follow_ups", "episode_per_turn"] = Field(
+        default="merge_follow_ups", description="`episode_per_turn`: each message is a task of its own."
+    )
+    merge_max_gap_ms: int = Field(
+        default=7_200_000,
+        ge=0,
+        le=86_400_000,
+        description="After a longer pause a message is not part of what was before; 0: whatever the pause.",
+    )
+    idle_minutes: int = Field(
+        default=30, ge=1, le=1_440, description="An episode ends when nothing was said for so long."
+    )
+    redecide_attempts_max: int = Field(
+        default=3, ge=0, le=10, description="How often a decision that came too late is looked at again."
+    )
+
+
+class CaptureConfig(Section):
+    """How the steps of a conversation are kept and reflected on."""
+
+    max_text_chars: int = Field(default=4_000, ge=200, le=64_000, description="Text of one step; its middle is cut.")
+    max_tool_output_chars: int = Field(default=2_000, ge=200, le=32_000, description="Result of one tool call.")
+    window_steps: int = Field(default=12, ge=1, le=64, description="Steps that one call of the model reflects on.")
+    alpha_scoring: bool = Field(default=True, description="Let the model say how much a step contributed.")
+    synth_reflections: bool = Field(default=True, description="Keep what the model says of a step.")
+
+
+class RewardConfig(Section):
+    """How a task that has ended is scored, and how its steps share in that."""
+
+    llm_scoring: bool = Field(default=True, description="Let the model judge; else feedback alone counts.")
+    feedback_window_s: int = Field(
+        default=30, ge=0, le=86_400, description="Time for feedback after a task's end; 0: only feedback has it scored."
+    )
+    gamma: float = Field(default=0.9, ge=0, le=1, description="What a step passes on to the one before it.")
+    decay_half_life_days: float = Field(default=30.0, ge=1, le=365, description="After this a step's priority halves.")
+    implicit_threshold: float = Field(
+        default=0.2, ge=0, le=1, description="Feedback found in a message counts from this magnitude on."
+    )
+    summary_max_chars: int = Field(default=2_000, ge=200, le=16_000, description="Of a task, as the model judges it.")
+    min_exchanges: int = Field(default=1, ge=1, le=20, description="A task with fewer is not scored.")
+    min_content_chars: int = Field(default=40, ge=0, le=4_000, description="Nor is one that says less.")
+    tool_heavy_ratio: float = Field(
+        default=0.7, ge=0, le=1, description="Nor one of so many tool calls among its steps …"
+    )
+    min_assistant_chars_for_tool_heavy: int = Field(
+        default=80, ge=0, le=10_000, description="… and so little said, after one message."
+    )
+
+
+class PoliciesConfig(Section):
+    """How good steps become policies."""
+
+    use_llm: bool = Field(default=True, description="False: steps are linked to policies, and none is made.")
+    min_similarity: float = Field(default=0.65, ge=0, le=1, description="A step this near follows a policy.")
+    min_trace_value: float = Field(default=0.005, ge=-1, le=1, description="The least value of a step.")
+    candidate_ttl_days: float = Field(default=30.0, ge=1, le=3_650, description="How long a step waits for others.")
+    min_episodes: int = Field(default=2, ge=1, le=20, description="Different tasks that show the same.")
+    single_task_value: float = Field(default=0.5, ge=-1, le=1, description="One task is enough from this value on.")
+    inductions_max: int = Field(default=3, ge=0, le=50, description="New policies after one task, at most.")
+    trace_chars_max: int = Field(default=3_000, ge=200, le=32_000, description="Of one step, as the model sees it.")
+    gain_ema: float = Field(default=0.4, ge=0, le=1, description="Weight of a new gain against the old one.")
+    tau_softmax: float = Field(default=0.5, ge=0.01, le=10, description="How much the best steps count in a gain.")
+    activate_gain: float = Field(default=0.02, ge=-1, le=1, description="A policy is active from this gain on …")
+    activate_support: int = Field(default=1, ge=1, le=100, description="… and so many tasks.")
+    archive_gain: float = Field(default=-0.05, ge=-1, le=1, description="Below this it is given up.")
+
+
+class WorldModelsConfig(Section):
+    """How policies become knowledge of a domain."""
+
+    use_llm: bool = Field(default=True, description="False: none is made.")
+    min_policies: int = Field(default=1, ge=1, le=100, description="Policies of one domain.")
+    min_policy_gain: float = Field(default=0.02, ge=-1, le=1, description="Their least gain.")
+    min_policy_support: int = Field(default=1, ge=1, le=100, description="Their least support.")
+    cluster_min_similarity: float = Field(default=0.3, ge=0, le=1, description="To the middle of their cluster.")
+    cooldown_days: float = Field(default=1.0, ge=0, le=365, description="Rest of a domain between two changes.")
+    policy_chars_max: int = Field(default=800, ge=100, le=16_000, description="Of one policy, as the model sees it.")
+    trace_chars_max: int = Field(default=500, ge=100, le=16_000, description="Of one step that shows it.")
+    confidence_delta: float = Field(default=0.05, ge=0, le=1, description="What a confirmation or an objection moves.")
+    min_confidence: float = Field(default=0.2, ge=0, le=1, description="What is less certain is not recalled.")
+
+
+class SkillsConfig(Section):
+    """How policies become skills, and when a skill is trusted or given up."""
+
+    use_llm: bool = Field(default=True, description="False: none is made.")
+    min_gain: float = Field(default=0.02, ge=-1, le=1, description="Of the policy.")
+    min_support: int = Field(default=1, ge=1, le=100, description="Of the policy.")
+    candidate_trials: int = Field(default=1, ge=1, le=100, description="Scored uses before a candidate is decided on.")
+    cooldown_hours: float = Field(default=6.0, ge=0, le=720, description="Between two builds of one skill.")
+    rebuild_gain: float = Field(default=0.05, ge=0, le=1, description="Change of gain that is worth a rebuild.")
+    eta_delta: float = Field(default=0.1, ge=0, le=1, description="What a thumb up or down moves.")
+    archive_eta: float = Field(default=0.1, ge=0, le=1, description="Below this success rate a skill is given up.")
+    min_eta: float = Field(default=0.1, ge=0, le=1, description="Below this it is not recalled.")
+    trace_chars_max: int = Field(default=500, ge=100, le=16_000, description="Of one step, as the model sees it.")
+    evidence_max: int = Field(default=6, ge=1, le=50, description="Steps a skill is made of.")
+
+
+class FeedbackConfig(Section):
+    """What becomes of corrections, praise and bursts of failures."""
+
+    use_llm: bool = Field(default=True, description="False: templates word what is learned of it.")
+    failure_threshold: int = Field(default=3, ge=2, le=20, description="Failures of one tool …")
+    failure_window: int = Field(default=5, ge=2, le=50, description="… among its last calls that are a burst.")
+    cooldown_s: float = Field(default=60.0, ge=0, le=86_400, description="Between two repairs of the same.")
+    value_delta: float = Field(default=0.5, ge=0, le=2, description="Difference of good and bad steps for a repair.")
+    min_low_value: float = Field(default=0.01, ge=0, le=1, description="A step is bad below minus this.")
+    attach_to_policies: bool = Field(default=True, description="Policies of the same episodes learn of a repair.")
+    trace_chars_max: int = Field(default=500, ge=100, le=16_000, description="Of one step, as the model sees it.")
+    evidence_max: int = Field(default=4, ge=1, le=50, description="Good and bad steps of a repair, each.")
+
+
+class LearnedRecallConfig(Section):
+    """What of all that was learned joins the recall of a turn, within `memory.recall_tokens_max`."""
+
+    enabled: bool = Field(default=True, description="False: memories alone are recalled.")
+    skills: int = Field(default=3, ge=0, le=20, description="Skills, at most.")
+    traces: int = Field(default=5, ge=0, le=50, description="Earlier steps, episodes and policies, at most.")
+    world_models: int = Field(default=2, ge=0, le=20, description="World models, at most.")
+    share: float = Field(default=0.5, ge=0, le=1, description="Part of `memory.recall_tokens_max` it may take.")
+    min_trace_similarity: float = Field(default=0.25, ge=0, le=1, description="Steps less similar are not recalled.")
+    mmr_lambda: float = Field(default=0.7, ge=0, le=1, description="Relevance against repetition.")
+    include_low_value: bool = Field(default=False, description="Recall steps that led nowhere, too.")
+    skill_mode: Literal["summary", "full"] = Field(
+        default="summary", description="`summary`: what a skill is for, and where it stands; `full`: its guide."
+    )
+    skill_summary_chars: int = Field(default=200, ge=40, le=800, description="Of a skill in `summary`.")
+
+
+class LearningBudgetConfig(Section):
+    """What learning may spend. What is refused waits until the next hour or day; nothing of it is lost."""
+
+    calls_hour: int = Field(default=300, ge=0, le=1_000_000, description="Calls of the model an hour.")
+    calls_day: int = Field(default=1_500, ge=0, le=10_000_000, description="Calls of the model a day.")
+    tokens_hour: int = Field(default=1_000_000, ge=0, le=10_000_000_000, description="Tokens an hour.")
+    tokens_day: int = Field(default=4_000_000, ge=0, le=10_000_000_000, description="Tokens a day.")
+    calls_episode: int = Field(default=60, ge=0, le=10_000, description="Calls for one episode, in all.")
+    money_day: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="Money a day, by the prices below; 0: no bound."
+    )
+    price_in: float = Field(default=0.0, ge=0, le=100_000, description="Of a million tokens that are read.")
+    price_out: float = Field(default=0.0, ge=0, le=100_000, description="Of a million tokens that are written.")
+    kinds: dict[str, Annotated[int, Field(ge=0, le=10_000_000)]] = Field(
+        default_factory=dict[str, int], description="Calls a day of single kinds of jobs, such as `induce = 50`."
+    )
+
+
+class LearningJobsConfig(Section):
+    """How background work is run."""
+
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL for the job engine, `postgresql://…`. Unset: `jobs.db` in the home."
+    )
+    attempts_max: int = Field(default=5, ge=1, le=50, description="Tries of a job before it is put aside as dead.")
+    retry_wait_s: float = Field(
+        default=10.0, ge=0.01, le=3_600, description="Wait after the first failure; it doubles."
+    )
+    retry_wait_s_max: float = Field(default=3_600.0, ge=0.01, le=86_400, description="Longest wait between two tries.")
+    idle_quiet_s: float = Field(
+        default=20.0, ge=0, le=3_600, description="Idle work begins when no turn has run for so long."
+    )
+    starve_s_max: float = Field(
+        default=900.0, ge=0, le=86_400, description="Work that has waited so long runs beside turns, too."
+    )
+    poll_s: float = Field(default=1.0, ge=0.05, le=60, description="How often work that is due is looked for.")
+    keep_days: float = Field(default=14.0, ge=0.1, le=3_650, description="How long ended jobs and answers are kept.")
+    pause_s: float = Field(
+        default=300.0, ge=30, le=86_400, description="Rest after a server refuses the key or the bill."
+    )
+    storm_factor: float = Field(
+        default=5.0, ge=1, le=1_000, description="So many times the usual jobs or calls a minute are warned of."
+    )
+    storm_floor: int = Field(default=30, ge=1, le=100_000, description="Fewer a minute never are.")
+
+
+class LearningConfig(Section):
+    """What is learned from finished work, in the background, and what that may cost."""
+
+    mode: Literal["full", "lightweight", "off"] = Field(
+        default="full",
+        description="`full`: steps, policies, world models and skills; `lightweight`: steps alone, without any call of "
+        "a model; `off`: nothing.",
+    )
+    model: str | None = Field(default=None, description="Model for all of it. Unset: the upstream's.")
+    background_llm_concurrency: int = Field(
+        default=2, ge=1, le=8, description="Calls of the model at the same time, over all stages and processes."
+    )
+    model_timeout_s: float = Field(default=120.0, gt=0, le=3_600, description="Longest time one call may take.")
+    session: LearningSessionConfig = Field(default_factory=LearningSessionConfig, description="Episodes.")
+    capture: CaptureConfig = Field(default_factory=CaptureConfig, description="Steps and reflections.")
+    reward: RewardConfig = Field(default_factory=RewardConfig, description="Scores.")
+    policies: PoliciesConfig = Field(default_factory=PoliciesConfig, description="Policies.")
+    world_models: WorldModelsConfig = Field(default_factory=WorldModelsConfig, description="World models.")
+    skills: SkillsConfig = Field(default_factory=SkillsConfig, description="Skills.")
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, description="Feedback and repairs.")
+    recall: LearnedRecallConfig = Field(default_factory=LearnedRecallConfig, description="Recall of what was learned.")
+    budget: LearningBudgetConfig = Field(default_factory=LearningBudgetConfig, description="What it may spend.")
+    jobs: LearningJobsConfig = Field(default_factory=LearningJobsConfig, description="How it is run.")
+
+
 _BYTE_UNITS = {unit: 1024**power for power, letter in enumerate(("", "k", "m", "g", "t"))
                for unit in ((letter, f"{letter}b", f"{letter}ib") if letter else ("", "b"))}  # fmt: skip
 _BYTE_COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)", re.ASCII)
@@ -715,6 +939,7 @@ class Config(BaseSettings):
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     context: ContextConfig = Field(default_factory=ContextConfig)
     dreaming: DreamingConfig = Field(default_factory=DreamingConfig)
+    learning: LearningConfig = Field(default_factory=LearningConfig)
     threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict[str, AgentConfig])
     plugins: dict[AgentName, PluginConfig] = Field(default_factory=dict[str, PluginConfig], max_length=PLUGINS_MAX)
@@ -757,6 +982,11 @@ class Home:
     def embeddings_db(self) -> Path:
         """The embedding cache."""
         return self.path / "embeddings.db"
+
+    @property
+    def jobs_db(self) -> Path:
+        """The job engine's own."""
+        return self.path / "jobs.db"
 
     @property
     def archive(self) -> Path:

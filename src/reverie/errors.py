@@ -48,6 +48,11 @@
     ├── SweepFailedError            a sweep of dreaming that was asked for failed
     ├── ServerRefusedError          a running server did not do what a command asked of it
     ├── ListenError                 the server's address cannot be taken
+    ├── JobError                    a job does not go on
+    │   ├── JobDeferredError        not now: a budget is used up, or a server asked for a pause
+    │   ├── JobPutBackError         it gave way to somebody who waits
+    │   ├── JobHopelessError        trying again would not help
+    │   └── AnswerRefusedError      twice a model answered not what it was asked for
     ├── PluginError                 a plugin did what it may not do
     │   └── PluginBusyError         it has not ended its earlier calls
     ├── EngineError                 a context engine of others did not do what it was asked
@@ -401,6 +406,36 @@ class ServerRefusedError(ReverieError):
 
 class ListenError(ReverieError):
     """The server's address cannot be taken, for example because the port is in use."""
+
+
+class JobError(ReverieError):
+    """A job does not go on."""
+
+
+class JobDeferredError(JobError):
+    """A job cannot go on before `until_ms`; nothing failed."""
+
+    def __init__(self, until_ms: int, reason: str) -> None:
+        super().__init__(reason)
+        self.until_ms = until_ms
+        self.reason = reason
+
+
+class JobPutBackError(JobError):
+    """A job gave way to somebody who waits, and goes on later; nothing failed."""
+
+
+class JobHopelessError(JobError):
+    """A job that would fail however often it was tried."""
+
+
+class AnswerRefusedError(JobError):
+    """A model answered twice not what it was asked for: the same question is not asked again."""
+
+    def __init__(self, prompt_id: str, wrong: str) -> None:
+        super().__init__(f"the model's answers to {prompt_id} could not be used: {wrong}")
+        self.prompt_id = prompt_id
+        self.wrong = wrong
 
 
 class PluginError(ReverieError):

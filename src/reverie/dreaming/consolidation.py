@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import structlog
 
-from reverie.dreaming.prompt_files import read_prompt
 from reverie.dreaming.sections import (
     BUDGET_MARGIN,
     GeneratedEntry,
@@ -34,6 +33,7 @@ from reverie.dreaming.sections import (
 )
 from reverie.errors import UpstreamError
 from reverie.llm.client import Completed, ModelRequest, TextDelta
+from reverie.llm.prompt_files import read_prompt
 from reverie.llm.tokens import raw_message_tokens, raw_tokens
 from reverie.memory.scripts import UNSPACED
 from reverie.memory.stop_words import ENGLISH
@@ -316,7 +316,7 @@ class Consolidator:
         """One question, and what its answer comes to. Raises `RefusedProposalError` whenever it comes to nothing."""
         if len(news) > NEWS_MAX:
             raise RefusedProposalError(f"{len(news)} new entries are more than a model is asked about at once")
-        prompt = await asyncio.to_thread(read_prompt, PROMPT)
+        prompt = await asyncio.to_thread(read_prompt, "reverie.dreaming", PROMPT)
         messages = asked(prompt.instructions, held, news)
         used = sum(map(raw_message_tokens, messages)) + ANSWER_TOKENS
         refused = await self._spend.take(KIND, used, now_ms)

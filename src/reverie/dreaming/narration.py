@@ -16,9 +16,9 @@ from reverie.context.compaction.extract import harmless
 from reverie.context.fence import fenced_night
 from reverie.dreaming.diary import cleaned
 from reverie.dreaming.note_chunks import shortened
-from reverie.dreaming.prompt_files import read_prompt
 from reverie.errors import UpstreamError
 from reverie.llm.client import Completed, ModelRequest, TextDelta
+from reverie.llm.prompt_files import read_prompt
 from reverie.llm.tokens import raw_message_tokens, raw_tokens
 from reverie.types import Message
 
@@ -135,7 +135,7 @@ class Narrator:
         """
         if self._model is None or config.model is None:
             return Told(plain_text(story))
-        prompt = await asyncio.to_thread(read_prompt, PROMPT)
+        prompt = await asyncio.to_thread(read_prompt, "reverie.dreaming", PROMPT)
         messages = diary_messages(story, prompt.instructions)
         aside = sum(map(raw_message_tokens, messages)) + ANSWER_TOKENS
         refused = await self._spend.take(KIND, aside, now_ms)

@@ -92,9 +92,13 @@ def _load_migrations(database: str) -> tuple[Migration, ...]:
 
 @cache
 def load_queries(name: str) -> dict[str, str]:
-    """Parse `queries/<name>.sql`: each query starts with `-- name: find_session`, then a `--` description line."""
-    text = _sqlite_folder().joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
-    return parse_queries(text)
+    """Parse `queries/<name>.sql` and its parts `queries/<name>_<part>.sql`.
+
+    Each query starts with `-- name: find_session`, then a `--` description line; no two have one name.
+    """
+    folder = _sqlite_folder().joinpath("queries")
+    parts = sorted(entry.name for entry in folder.iterdir() if re.fullmatch(rf"{name}(_\w+)?\.sql", entry.name))
+    return parse_queries("\n".join(folder.joinpath(part).read_text(encoding="utf-8") for part in parts))
 
 
 def parse_queries(text: str) -> dict[str, str]:

@@ -24,10 +24,10 @@ from reverie.dreaming.consolidation import (
     lineage_of,
     parsed,
 )
-from reverie.dreaming.prompt_files import read_prompt
 from reverie.dreaming.sections import NewEntry, generated_entries, with_entries
 from reverie.dreaming.settings import FixedSettings
 from reverie.errors import UpstreamUnreachableError
+from reverie.llm.prompt_files import read_prompt
 from reverie.testing import ScriptedModel, reply
 from reverie.types import Usage
 
@@ -301,7 +301,7 @@ async def test_a_question_and_its_answer() -> None:
     assert isinstance(found, Proposal)
     assert (found.text, found.prompt_id, found.model, found.changes_entries) == (FILE, "consolidation/1", "small", True)
     assert (request.lane, request.model_override, request.stream) == ("background", "small", False)
-    assert request.messages == asked(read_prompt(PROMPT).instructions, HELD, [NEW])
+    assert request.messages == asked(read_prompt("reverie.dreaming", PROMPT).instructions, HELD, [NEW])
     assert [(kind, at) for kind, _, at in purse.taken] == [("consolidation", 7)]
     assert purse.taken[0][1] > ANSWER_TOKENS
     assert purse.used == [321]

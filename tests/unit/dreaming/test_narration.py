@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reverie.dreaming.narration import PROMPT, Passage, Story, diary_messages, plain_text
-from reverie.dreaming.prompt_files import read_prompt
+from reverie.llm.prompt_files import read_prompt
 
 KILN = Passage("memory/2026-04-05.md:3-4", "The kiln is serviced in May.")
 
@@ -54,7 +54,7 @@ def test_what_a_model_is_asked() -> None:
         staged=20, passages=(evil, *(KILN,) * 19), themes=tuple(f"theme{number}" for number in range(9)),
         promoted=(Passage("m", "Promoted."),) * 9, promotions=9, gave_way=1, waiting="1 waits",
     )  # fmt: skip
-    prompt = read_prompt(PROMPT)
+    prompt = read_prompt("reverie.dreaming", PROMPT)
     system, user = diary_messages(story, prompt.instructions)
 
     assert (system.role, user.role) == ("system", "user")

@@ -1,4 +1,4 @@
-"""What a model is told, read from Markdown files beside this one: each begins with its version, `<!-- id: … -->`."""
+"""What a model is told, read from Markdown files of a package: each begins with its version, `<!-- id: … -->`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class Prompt(NamedTuple):
 
 
 @cache
-def read_prompt(name: str) -> Prompt:
-    """The prompt of a name. Reads its file, the first time: call it on a worker thread."""
-    text = files(__package__).joinpath(f"prompts/{name}.md").read_text(encoding="utf-8")
+def read_prompt(package: str, name: str) -> Prompt:
+    """The prompt of a name: `prompts/<name>.md` beside a package's code.
+
+    Reads its file, the first time: call it on a worker thread.
+    """
+    text = files(package).joinpath(f"prompts/{name}.md").read_text(encoding="utf-8")
     return Prompt(*_FORM.findall(text)[0])
