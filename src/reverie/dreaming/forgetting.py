@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from reverie.dreaming.forgotten_archives import ArchivedSession, archived, delete
 from reverie.dreaming.forgotten_files import Notes, Reports
+from reverie.dreaming.forgotten_learning import Learned
 from reverie.dreaming.forgotten_openclaw import OpenClawFiles
 from reverie.dreaming.forgotten_passages import Passages
 from reverie.dreaming.forgotten_promotions import Promotions
@@ -219,6 +220,7 @@ class Forgetter:
             Promotions(self.state, self.memory, self.lasting),
             Reports(self.workspaces),
             OpenClawFiles(self.workspaces, self.clock),
+            Learned(self.state, self.workspaces),
             *self.also,
             self._evidence,
             self._notes,

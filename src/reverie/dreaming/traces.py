@@ -36,6 +36,12 @@ Trace = Literal[
     "reports",  # items of reports of sleep
     "diary",  # entries of the dream diary
     "openclaw",  # entries of OpenClaw's files of recalls in the workspace
+    "steps",  # what learning kept of each step
+    "episodes",  # what was learned of a stretch of conversation: gone, or without its words
+    "policies",  # that rest on any of it
+    "world_models",  # that rest on any of it
+    "skills",  # that rest on any of it, with their files
+    "feedback",  # and repairs that rest on it
     "archives",  # files of the archive that hold some of it
 ]
 """What is counted, in the order in which it is told."""

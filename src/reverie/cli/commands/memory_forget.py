@@ -48,6 +48,12 @@ LABELS = {
     "reports": "lines of reports",
     "diary": "entries of the dream diary",
     "openclaw": "entries of OpenClaw's files",
+    "steps": "steps that learning kept",
+    "episodes": "episodes",
+    "policies": "policies that rest on it",
+    "world_models": "world models that rest on it",
+    "skills": "skills that rest on it, with their files",
+    "feedback": "feedback, and repairs that rest on it",
     "archives": "files of the archive",
 }
 
