@@ -55,6 +55,11 @@ def skill_request(policy: Policy, config: SkillsConfig) -> JobRequest:
     )
 
 
+def refusal_mark(policy_id: str) -> str:
+    """Under which name it is remembered that nothing could be made of a policy that has no skill."""
+    return f"skill_refused:{policy_id}"
+
+
 def policy_text(policy: Policy) -> tuple[str, ...]:
     """What a policy says, without its figures: other words are other evidence."""
     said = (policy.title, policy.trigger, policy.procedure, policy.verification, policy.boundary)

@@ -63,7 +63,9 @@ def choose(
     good: Sequence[Trace], bad: Sequence[Trace], aim: NDArray[np.float32] | None, config: SkillsConfig
 ) -> Evidence:
     """The steps that are shown: of high value and near to `aim` first; without those that hold secrets."""
-    kept = sorted((trace for trace in good if not holds_secrets(trace)), key=lambda trace: (-score(trace, aim), trace.id))
+    kept = sorted(
+        (trace for trace in good if not holds_secrets(trace)), key=lambda trace: (-score(trace, aim), trace.id)
+    )
     worst = sorted((trace for trace in bad if not holds_secrets(trace)), key=lambda trace: (trace.value, trace.id))
     return Evidence(tuple(kept[: config.evidence_max]), tuple(worst[:COUNTER_EXAMPLES_MAX]))
 
@@ -89,7 +91,9 @@ def shown(trace: Trace, chars_max: int) -> str:
     """A step in one line, at most `chars_max` characters: what was wanted, what was done, what came of it."""
     done = " | ".join(f"{call.name}({call.input}) -> {call.error_code or call.output}" for call in trace.tool_calls)
     said = {"": trace.summary, "user": trace.user_text, "did": done or trace.agent_text, "learned": trace.reflection}
-    return shortened(collapse("; ".join(f"{key}: {text}".removeprefix(": ") for key, text in said.items() if text)), chars_max)
+    return shortened(
+        collapse("; ".join(f"{key}: {text}".removeprefix(": ") for key, text in said.items() if text)), chars_max
+    )
 
 
 def shortened(text: str, chars_max: int) -> str:

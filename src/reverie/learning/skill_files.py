@@ -207,7 +207,9 @@ class SkillFiles:
             return self._broken(tx, skill.agent, skill.name, skill.id, found, document, now_ms)
         same = document.guide == skill.guide.strip() and document.description == skill.description
         if same and document.name in {"", skill.name}:
-            tx.execute("take_over_skill_switch", id=skill.id, disabled=document.disabled, digest=found.digest, now=now_ms)
+            tx.execute(
+                "take_over_skill_switch", id=skill.id, disabled=document.disabled, digest=found.digest, now=now_ms
+            )
         else:
             title = document.title if document.name in {"", skill.name} else document.name
             tx.execute("take_over_skill_text", id=skill.id, title=title, description=document.description,
@@ -275,9 +277,12 @@ class SkillFiles:
 
 
 def _unsettled(folder: _Folder, rows: list[Row]) -> list[str]:
-    """The skills whose files are not as their rows know them, by name. Unreadable ones count."""
+    """The skills whose files are not as their rows know them, by name. Unreadable ones count.
+
+    Those without a row come first: a folder that was renamed is not taken for one that was deleted.
+    """
     known = {row["name"]: row for row in rows}
-    names = sorted({*folder.files, *known})
+    names = sorted({*folder.files, *known}, key=lambda name: (name in known, name))
     return [
         name
         for name in names

@@ -29,7 +29,9 @@ _HEAD = re.compile(
     r"\s*(?:(?:sudo|env|time|nohup|exec|then|do|else)\s+|[A-Za-z_][A-Za-z0-9_]*=\S*\s+)*([A-Za-z0-9_./+-]+)"
 )
 _LETTER = re.compile(r"[A-Za-z]")
-_SHELL_WORDS = frozenset({"if", "then", "else", "fi", "for", "do", "done", "while", "case", "esac", "cd", "set", "export"})
+_SHELL_WORDS = frozenset(
+    {"if", "then", "else", "fi", "for", "do", "done", "while", "case", "esac", "cd", "set", "export"}
+)
 
 
 def unfounded(claimed: Sequence[str], draft_text: Sequence[str], evidence: Sequence[Trace]) -> str:
@@ -42,7 +44,9 @@ def unfounded(claimed: Sequence[str], draft_text: Sequence[str], evidence: Seque
     seen = tools_seen(evidence)
     covered = coverage(claimed, seen)
     if covered < COVERAGE_MIN:
-        return f"only {covered:.0%} of its tools were used in the evidence; name only: {', '.join(sorted(seen)) or 'none'}"
+        return (
+            f"only {covered:.0%} of its tools were used in the evidence; name only: {', '.join(sorted(seen)) or 'none'}"
+        )
     heard = resonance(draft_text, evidence)
     if heard < RESONANCE_MIN:
         return f"it shares words with only {heard:.0%} of the evidence: describe what was done there"
