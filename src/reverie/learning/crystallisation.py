@@ -30,6 +30,7 @@ from reverie.learning.skill_eligibility import (
     refused_policy,
     skill_id_of,
 )
+from reverie.learning.skill_events import note_event
 from reverie.learning.skill_evidence import Evidence, read_evidence, shown
 from reverie.learning.skill_verification import tools_seen
 from reverie.learning.trail import note
@@ -267,9 +268,8 @@ def _keep(
         if not tx.execute("rebuild_skill", id=skill.id, **_earned(tx, skill, decision, eta), **values):
             _note(tx, now_ms, matter, "skipped", "edited_by_a_person", {})
             return None
-    detail = {"name": name, "why": decision.reason, "gain": policy.gain, "support": policy.support}
-    tx.execute("note_skill_event", skill_id=skill_id, now=now_ms, kind="build", task_id=None, outcome="",
-               detail=json.dumps(detail))  # fmt: skip
+    detail: JsonObject = {"name": name, "why": decision.reason, "gain": policy.gain, "support": policy.support}
+    note_event(tx, skill_id, "build", now_ms, detail)
     _note(tx, now_ms, matter, "learned" if skill is None else "changed", decision.choice, {"skill": skill_id, **detail})
     return name
 

@@ -83,7 +83,7 @@ def folder_name(wanted: str, title: str, skill_id: str) -> str:
 
 
 def numbered_name(name: str, number: int) -> str:
-    """The name again, for the case that it is taken: `deploy`, `deploy-2`, `deploy-3`, …"""
+    """The name again, for the case that it is taken: `deploy`, then `deploy-2`, `deploy-3`."""
     ending = f"-{number}" if number > 1 else ""
     return name[: NAME_CHARS_MAX - len(ending)].rstrip("-") + ending
 

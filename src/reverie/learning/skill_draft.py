@@ -6,7 +6,7 @@ Pure. Invariant: a draft holds no secret, no tool that was not used, nothing lon
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, Field, field_validator
@@ -33,8 +33,9 @@ ENTRY_CHARS_MAX = 300
 VECTOR_STEPS = 5
 
 _REFUSAL = re.compile(
-    r"\s*(?:(?:i['’]?m|i am) (?:very |so )?(?:sorry|unable|not able)|sorry,? (?:but )?i\b|i (?:can(?:no|['’])t|can not|won['’]t)"
-    r"|i must decline|as an ai\b|unfortunately,? i\b|(?:很?抱歉|对不起|我无法|我不能|作为(?:一个|一名)?(?:AI|人工智能)))",
+    r"\s*(?:(?:i['’]?m|i am) (?:very |so )?(?:sorry|unable|not able)|sorry,? (?:but )?i\b"
+    r"|i (?:can(?:no|['’])t|can not|won['’]t|must decline)|as an ai\b|unfortunately,? i\b"
+    r"|很?抱歉|对不起|我无法|我不能|作为(?:一个|一名)?(?:AI|人工智能))",
     re.IGNORECASE,
 )
 
@@ -171,12 +172,10 @@ def normalised(answer: SkillAnswer, evidence: Sequence[Trace]) -> Draft:
 
 def with_guidance(draft: Draft, policy: Policy) -> Draft:
     """The draft with what repairs taught its policy to prefer and to avoid, where there is room."""
-    return Draft(
-        **{
-            **{name: getattr(draft, name) for name in Draft.__slots__},
-            "prefer": _lines((*draft.prefer, *policy.preference), GUIDANCE_MAX),
-            "avoid": _lines((*draft.avoid, *policy.anti_pattern), GUIDANCE_MAX),
-        }
+    return replace(
+        draft,
+        prefer=_lines((*draft.prefer, *policy.preference), GUIDANCE_MAX),
+        avoid=_lines((*draft.avoid, *policy.anti_pattern), GUIDANCE_MAX),
     )
 
 

@@ -31,6 +31,7 @@ from reverie.learning.skill_document import (
     text_digest,
     with_head,
 )
+from reverie.learning.skill_events import note_event
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
 from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, crosses_link, read_file, skill_path
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.documents import FileContent
     from reverie.storage import Database, Row, Transaction
+    from reverie.types import JsonObject
 
 STAGE = "skill_files"
 FILE_BYTES_MAX = 64 * 1024
@@ -77,14 +79,14 @@ class _Folder(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A file as it was read just now."""
+    """A file as it was read just now; None when there is none."""
 
-    content: FileContent | SkippedFile | None
+    content: FileContent | None
 
     @property
     def digest(self) -> str | None:
         """Of its bytes; None when there is none."""
-        return text_digest(self.content.data) if not isinstance(self.content, SkippedFile | None) else None
+        return None if self.content is None else text_digest(self.content.data)
 
 
 class _Step(NamedTuple):
@@ -111,8 +113,9 @@ class SkillFiles:
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by agent: as many as there are agents
 
     async def sync(self, agent: str) -> SkillSync:
-        """Bring an agent's skills in step with their files: people's edits, deletions and new skills are taken over,
-        and what was not written yet is.
+        """Bring an agent's skills in step with their files.
+
+        People's edits, deletions and new skills are taken over, and what was not written yet is.
 
         Raises:
             HomeReadOnlyError, StorageFullError, StorageError: a file could not be written; the next one tries again.
@@ -156,10 +159,11 @@ class SkillFiles:
                 await asyncio.to_thread(_remove, workspace, name)
 
     async def _reconcile(self, agent: str, workspace: Path, name: str) -> str:
-        found = _Found(await asyncio.to_thread(read_file, workspace, skill_path(name), FILE_BYTES_MAX))
-        if isinstance(found.content, SkippedFile):
-            await self._note_once(agent, name, found.content.reason, "unreadable", {"reason": found.content.reason})
+        content = await asyncio.to_thread(read_file, workspace, skill_path(name), FILE_BYTES_MAX)
+        if isinstance(content, SkippedFile):
+            await self._note_once(agent, name, content.reason, "unreadable", {"reason": content.reason})
             return "broken"
+        found = _Found(content)
         step = await self._database.write(lambda tx: self._compare(tx, agent, name, found))
         if step.text is None:
             return step.did
@@ -193,7 +197,9 @@ class SkillFiles:
                 return self._take_over(tx, skill, found, now_ms)
             case "deleted":
                 tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
-                _event(tx, skill.id, now_ms, "status", {"from": skill.status, "to": "archived", "why": "file_deleted"})
+                note_event(
+                    tx, skill.id, "status", now_ms, {"from": skill.status, "to": "archived", "why": "file_deleted"}
+                )
                 _note(tx, now_ms, skill, "changed", "file_deleted")
                 return _Step("deleted")
             case "same" | "nothing":
@@ -215,7 +221,7 @@ class SkillFiles:
             tx.execute("take_over_skill_text", id=skill.id, title=title, description=document.description,
                        guide=document.guide, disabled=document.disabled, digest=found.digest, now=now_ms)  # fmt: skip
         detail = {"disabled": document.disabled, "text": not same}
-        _event(tx, skill.id, now_ms, "edit", detail)
+        note_event(tx, skill.id, "edit", now_ms, detail)
         _note(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
         return _Step("edited")
 
@@ -236,7 +242,7 @@ class SkillFiles:
         if tx.row("find_skill", id=skill_id) is not None:  # its folder was renamed, and now there is a new one
             skill_id = content_id("sk", agent, "written", name, now_ms)
         tx.execute("insert_skill", **_written_row(agent, name, skill_id, document, found, now_ms))
-        _event(tx, skill_id, now_ms, "build", {"by": "owner"})
+        note_event(tx, skill_id, "build", now_ms, {"by": "owner"})
         note(tx, now_ms, agent=agent, stage=STAGE, outcome="learned", reason="written_by_a_person", ref=skill_id)
         return _Step("added")
 
@@ -255,7 +261,7 @@ class SkillFiles:
         _note_once(tx, now_ms, agent, name, found.digest or "", "broken_file", detail, ref)
         return _Step("broken")
 
-    async def _note_once(self, agent: str, name: str, version: str, reason: str, detail: dict[str, object]) -> None:
+    async def _note_once(self, agent: str, name: str, version: str, reason: str, detail: JsonObject) -> None:
         now_ms = self._clock.now_ms()
         await self._database.write(lambda tx: _note_once(tx, now_ms, agent, name, version, reason, detail))
 
@@ -314,8 +320,7 @@ def _survey(workspace: Path) -> _Folder:
 def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:
     """What the file is to say; the row knows its digest before it is written."""
     held = found.content
-    edited = skill.file_state == "edited" and held is not None and not isinstance(held, SkippedFile)
-    text = with_head(held.text, skill) if edited else render(skill)
+    text = with_head(held.text, skill) if held is not None and skill.file_state == "edited" else render(skill)
     tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
     return _Step("written", skill.id, text)
 
@@ -336,7 +341,8 @@ def _write(workspace: Path, name: str, text: str, expected: str | None) -> bool:
         raise write_error(error, path) from error
 
     def still() -> bool:
-        return _Found(read_file(workspace, skill_path(name), FILE_BYTES_MAX)).digest == expected
+        held = read_file(workspace, skill_path(name), FILE_BYTES_MAX)
+        return not isinstance(held, SkippedFile) and _Found(held).digest == expected
 
     return write_atomic(path, text, still=still)
 
@@ -356,13 +362,12 @@ def _remove(workspace: Path, name: str) -> None:
 def _document(found: _Found) -> SkillDocument | BrokenDocument:
     content = found.content
     assert content is not None
-    assert not isinstance(content, SkippedFile)
     return BrokenDocument("it is not UTF-8 text") if content.broken else parse(content.text)
 
 
 def _written_row(
     agent: str, name: str, skill_id: str, document: SkillDocument, found: _Found, now_ms: int
-) -> dict[str, object]:
+) -> JsonObject:
     """A person's own skill as a row: in use at once, and never made anew, because no policy stands behind it."""
     return {
         "id": skill_id, "agent": agent, "name": name, "title": document.title or name, "status": "active",
@@ -374,13 +379,13 @@ def _written_row(
     }  # fmt: skip
 
 
-def _event(tx: Transaction, skill_id: str, now_ms: int, kind: str, detail: dict[str, object]) -> None:
-    tx.execute("note_skill_event", skill_id=skill_id, now=now_ms, kind=kind, task_id=None, outcome="",
-               detail=json.dumps(detail))  # fmt: skip
-
-
 def _note(
-    tx: Transaction, now_ms: int, skill: Skill, outcome: Outcome, reason: str, detail: dict[str, object] | None = None
+    tx: Transaction,
+    now_ms: int,
+    skill: Skill,
+    outcome: Outcome,
+    reason: str,
+    detail: JsonObject | None = None,
 ) -> None:
     detail = {"path": skill_path(skill.name), **(detail or {})}
     note(tx, now_ms, agent=skill.agent, stage=STAGE, outcome=outcome, reason=reason, ref=skill.id, detail=detail)
@@ -393,7 +398,7 @@ def _note_once(
     name: str,
     version: str,
     reason: str,
-    detail: dict[str, object],
+    detail: JsonObject,
     ref: str = "",
 ) -> None:
     """Note what is wrong with a file, unless that was said of this very version before."""

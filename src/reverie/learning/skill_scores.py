@@ -1,8 +1,8 @@
 """How a skill has done, as a number, and what follows from it: pure arithmetic.
 
-η is the mean of a Beta distribution whose prior is worth one trial: η = (η₀·1 + passes) / (1 + trials). A trial is a task
-in which the skill was used and that clearly went well or badly; being shown is none. With η₀ = 0.58 failures give 0.290,
-0.193, 0.145, 0.116, 0.097: at a floor of 0.1 a skill survives four of them and is given up at the fifth.
+η is the mean of a Beta distribution whose prior is worth one trial: η = (η₀·1 + passes) / (1 + trials). A trial is a
+task in which the skill was used and that clearly went well or badly; being shown is none. With η₀ = 0.58 failures give
+0.290, 0.193, 0.145, 0.116, 0.097: at a floor of 0.1 a skill survives four of them and is given up at the fifth.
 
 η is carried on from its last value, which is the same: η·(1 + trials) is what counts as passed so far. So a thumb, or a
 drift, moves it for good, and what comes after weighs as much as it would have.

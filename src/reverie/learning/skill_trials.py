@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reverie.learning.records import ToolUse, skill_of, task_of
+from reverie.learning.skill_events import note_event
 from reverie.learning.skill_scores import outcome_of, score_of, with_drift, with_trial
 from reverie.learning.skill_verification import keys_of
-from reverie.learning.skills import keep_score, note_event, note_use
+from reverie.learning.skills import keep_score, note_use
 from reverie.learning.trail import note
 
 if TYPE_CHECKING:

@@ -101,14 +101,11 @@ def _commands(arguments: str) -> Iterator[str]:
     except ValueError:
         return
     held = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
-    for key in _COMMAND_KEYS:
-        match held.get(key):
-            case str() as command:
-                yield command
-            case list() as words:
-                yield " ".join(map(str, _without_shell(cast("list[Any]", words))))
-            case _:
-                pass
+    for command in (held.get(key) for key in _COMMAND_KEYS):
+        if isinstance(command, str):
+            yield command
+        elif isinstance(command, list):
+            yield " ".join(map(str, _without_shell(cast("list[Any]", command))))
 
 
 def _without_shell(words: list[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from reverie.errors import RequestError
 from reverie.learning.records import Skill, skill_of
 from reverie.learning.skill_document import DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX
 from reverie.learning.skill_eligibility import DELETED, refusal_mark
+from reverie.learning.skill_events import note_event
 from reverie.learning.skill_files import FILE_BYTES_MAX
 from reverie.learning.skill_scores import score_of, status_after, with_thumb
 from reverie.learning.trail import note
@@ -26,20 +27,18 @@ if TYPE_CHECKING:
     from reverie.learning.skill_files import SkillFiles
     from reverie.learning.skill_scores import SkillScore
     from reverie.storage import Database, Transaction
-    from reverie.types import JsonObject
 
 STAGE = "skills"
 HEAD_BYTES_MAX = 8 * 1024
 """What a file takes besides its text."""
 
 UseKind = Literal["fetched", "followed"]
-EventKind = Literal["trial", "thumb", "status", "build", "edit", "drift"]
 
 
 def note_exposures(
     tx: Transaction, agent: str, skill_ids: Iterable[str], turn_id: str, session_id: str | None, now_ms: int
 ) -> int:
-    """Note that skills were shown in a turn; how many of them had not been noted for it yet. Unknown ids are left out."""
+    """Note that skills were shown in a turn; how many of them were not noted for it yet. Unknown ids are left out."""
     counted = 0
     for skill_id in dict.fromkeys(skill_ids):
         if tx.execute("note_skill_exposure", skill_id=skill_id, agent=agent, turn_id=turn_id, session_id=session_id,
@@ -67,23 +66,8 @@ def note_use(
     return noted > 0
 
 
-def note_event(
-    tx: Transaction,
-    skill_id: str,
-    kind: EventKind,
-    now_ms: int,
-    detail: JsonObject,
-    *,
-    task_id: str | None = None,
-    outcome: str = "",
-) -> None:
-    """Note something that happened to a skill."""
-    tx.execute("note_skill_event", skill_id=skill_id, now=now_ms, kind=kind, task_id=task_id, outcome=outcome,
-               detail=json.dumps(detail, ensure_ascii=False))  # fmt: skip
-
-
 def keep_score(tx: Transaction, skill: Skill, score: SkillScore, config: SkillsConfig, now_ms: int) -> Skill:
-    """Write a new score and the status that follows from it; the skill afterwards. Its file is due when that changed."""
+    """Write a new score and the status that follows from it; the skill afterwards. A new status makes its file due."""
     tx.execute("set_skill_score", id=skill.id, eta=score.eta, trials=score.trials, passes=score.passes, now=now_ms)
     choice = status_after(skill.status, score, config)
     if choice.status != skill.status:

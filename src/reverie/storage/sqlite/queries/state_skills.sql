@@ -144,8 +144,8 @@ UPDATE skills SET uses = uses + 1, last_used_at = max(coalesce(last_used_at, 0),
 
 -- name: note_skill_event
 -- Something happened to a skill.
-INSERT INTO skill_events (skill_id, at, kind, session_id, turn_id, task_id, outcome, detail)
-VALUES (:skill_id, :now, :kind, :session_id, NULL, :task_id, :outcome, :detail);
+INSERT INTO skill_events (skill_id, at, kind, task_id, outcome, detail)
+VALUES (:skill_id, :now, :kind, :task_id, :outcome, :detail);
 
 -- name: skill_events_of_task
 -- In which turns of a task skills were shown and used, and where in the transcript these turns begin.
