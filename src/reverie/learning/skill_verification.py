@@ -24,6 +24,7 @@ SHARED_WORDS_MIN = 2
 COMMAND_CHARS_MAX = 4_000
 
 _COMMAND_KEYS = ("command", "cmd", "script", "shell_command")
+_QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"")
 _BREAK = re.compile(r"&&|\|\||[;|&\n]")
 _HEAD = re.compile(
     r"\s*(?:(?:sudo|env|time|nohup|exec|then|do|else)\s+|[A-Za-z_][A-Za-z0-9_]*=\S*\s+)*([A-Za-z0-9_./+-]+)"
@@ -87,7 +88,7 @@ def command_heads(arguments: str) -> tuple[str, ...]:
     """
     heads: list[str] = []
     for command in _commands(arguments):
-        for part in _BREAK.split(command[:COMMAND_CHARS_MAX]):
+        for part in _BREAK.split(_QUOTED.sub("_", command[:COMMAND_CHARS_MAX])):
             found = _HEAD.match(part)
             head = found[1].rsplit("/", 1)[-1].lower() if found is not None else ""
             if _LETTER.search(head) and head not in _SHELL_WORDS:
