@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError
@@ -56,6 +57,12 @@ POLICY_CHARS_MAX = 2_000
 ANCHORS_MAX = 10
 WORLDS_MAX = 5
 TAKEN_NAMES_MAX = 50
+HINTS_MAX = 10
+HINT_CHARS_MAX = 300
+TOOLS_SHOWN_MAX = 50
+OVERTAKEN = "changed_meanwhile"
+"""While the model was asked, a person took the skill over, or another job made it."""
+
 ETA_MIN = 0.1
 GAIN_SHARE = 0.5
 SUPPORT_SHARE = 0.5
@@ -72,6 +79,16 @@ class _Matter:
     refused: str
     worlds: tuple[str, ...]
     taken_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A verified draft, by what it is found, which prompt it came of, and the folders that are there already."""
+
+    draft: Draft
+    vec: bytes | None
+    prompt_id: str
+    folders: frozenset[str]
 
 
 def first_eta(gain: float, support: int, min_support: int) -> float:
@@ -148,11 +165,10 @@ class SkillJob:
         draft = with_guidance(await asyncio.to_thread(normalised, answer, good), matter.policy)
         vec = await self._vector(draft.text_for_vector(matter.policy.trigger))
         now_ms = self._clock.now_ms()
-        name = await self._database.write(
-            lambda tx: _keep(tx, matter, decision, draft, vec, prompt.id, self._config, now_ms)
-        )
+        built = _Built(draft, vec, prompt.id, await self._files.folders(matter.policy.agent))
+        name = await self._database.write(lambda tx: _keep(tx, matter, decision, built, self._config, now_ms))
         if name is None:
-            return {"skipped": "edited_by_a_person"}
+            return {"skipped": OVERTAKEN}
         await self._files.settle(matter.policy.agent, name)
         return {decision.choice: name}
 
@@ -198,14 +214,18 @@ def question_text(policy: Policy, evidence: Evidence, taken_names: tuple[str, ..
     return json.dumps(
         {
             "policy": {key: text[:POLICY_CHARS_MAX] for key, text in said.items()},
-            "hints": {"prefer": policy.preference, "avoid": policy.anti_pattern},
+            "hints": {"prefer": _hints(policy.preference), "avoid": _hints(policy.anti_pattern)},
             "evidence": [{"step": shown(each, show), "value": round(each.value, 2)} for each in evidence.good],
             "counter_examples": [{"step": shown(each, show), "value": round(each.value, 2)} for each in evidence.bad],
-            "tools": sorted(tools_seen(evidence.good)),
+            "tools": sorted(tools_seen(evidence.good))[:TOOLS_SHOWN_MAX],
             "taken_names": taken_names,
         },
         ensure_ascii=False,
     )
+
+
+def _hints(texts: tuple[str, ...]) -> list[str]:
+    return [text[:HINT_CHARS_MAX] for text in texts[:HINTS_MAX]]
 
 
 def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | None:
@@ -232,19 +252,32 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
 
 
 def _keep(
-    tx: Transaction,
-    matter: _Matter,
-    decision: Eligibility,
-    draft: Draft,
-    vec: bytes | None,
-    prompt_id: str,
-    config: SkillsConfig,
-    now_ms: int,
+    tx: Transaction, matter: _Matter, decision: Eligibility, built: _Built, config: SkillsConfig, now_ms: int
 ) -> str | None:
-    """Write a verified draft into its row; the name of the skill, or None when a person came in between."""
-    policy, skill, good = matter.policy, matter.skill, matter.evidence.good
+    """Write a verified draft into its row; the name of the skill, or None when somebody came in between."""
+    policy, skill = matter.policy, matter.skill
+    values = _values(matter, built) | {"now": now_ms}
     eta = first_eta(policy.gain, policy.support, config.min_support)
-    values: JsonObject = {
+    if skill is None:
+        name = _insert(tx, policy, built, eta, values)
+    else:
+        kept = tx.execute("rebuild_skill", id=skill.id, **_earned(tx, skill, decision, eta), **values)
+        name = skill.name if kept else None
+    if name is None:
+        _note(tx, now_ms, matter, "skipped", OVERTAKEN, {})
+        return None
+    skill_id = skill_id_of(policy.agent, policy.id) if skill is None else skill.id
+    detail: JsonObject = {"name": name, "why": decision.reason, "gain": policy.gain, "support": policy.support}
+    note_event(tx, skill_id, "build", now_ms, detail)
+    _note(tx, now_ms, matter, "learned" if skill is None else "changed", decision.choice, {"skill": skill_id, **detail})
+    return name
+
+
+def _values(matter: _Matter, built: _Built) -> JsonObject:
+    """What a row says of a draft and of what it was made of."""
+    policy, draft, good = matter.policy, built.draft, matter.evidence.good
+    earlier = () if matter.skill is None else matter.skill.policies
+    return {
         "title": draft.title,
         "description": draft.summary,
         "guide": guide_of(draft, policy, good),
@@ -252,26 +285,14 @@ def _keep(
         "tools": json.dumps(draft.tools),
         "support": policy.support,
         "gain": policy.gain,
-        "policies": json.dumps([policy.id]),
+        "policies": json.dumps(list(dict.fromkeys((*earlier, policy.id)))),
         "worlds": json.dumps(matter.worlds),
         "anchors": json.dumps(matter.evidence.trace_ids[:ANCHORS_MAX]),
         "evidence": matter.digest,
-        "induced_by": prompt_id,
-        "vec": vec,
+        "induced_by": built.prompt_id,
+        "vec": built.vec,
         "provenance": least_trusted([policy.provenance, *(trace.provenance for trace in good)]),
-        "now": now_ms,
     }
-    if skill is None:
-        skill_id, name = _insert(tx, policy, draft, eta, values)
-    else:
-        skill_id, name = skill.id, skill.name
-        if not tx.execute("rebuild_skill", id=skill.id, **_earned(tx, skill, decision, eta), **values):
-            _note(tx, now_ms, matter, "skipped", "edited_by_a_person", {})
-            return None
-    detail: JsonObject = {"name": name, "why": decision.reason, "gain": policy.gain, "support": policy.support}
-    note_event(tx, skill_id, "build", now_ms, detail)
-    _note(tx, now_ms, matter, "learned" if skill is None else "changed", decision.choice, {"skill": skill_id, **detail})
-    return name
 
 
 def _earned(tx: Transaction, skill: Skill, decision: Eligibility, eta: float) -> JsonObject:
@@ -284,19 +305,24 @@ def _earned(tx: Transaction, skill: Skill, decision: Eligibility, eta: float) ->
     return {"status": held.status, "eta": kept, "trials": held.trials, "passes": held.passes}
 
 
-def _insert(tx: Transaction, policy: Policy, draft: Draft, eta: float, values: JsonObject) -> tuple[str, str]:
+def _insert(tx: Transaction, policy: Policy, built: _Built, eta: float, values: JsonObject) -> str | None:
+    """A new row under a name that is free, in the database and on disk; None when there is one by now."""
     skill_id = skill_id_of(policy.agent, policy.id)
-    wanted = folder_name(draft.wanted_name, draft.title, skill_id)
-    number = 1
-    while tx.value("skill_name_taken", agent=policy.agent, name=numbered_name(wanted, number), id=skill_id):
-        number += 1
-    name = numbered_name(wanted, number)
+    if tx.row("find_skill", id=skill_id) is not None:
+        return None
+    wanted = folder_name(built.draft.wanted_name, built.draft.title, skill_id)
+    names = (numbered_name(wanted, number) for number in count(1))
+    name = next(
+        name
+        for name in names
+        if name not in built.folders and not tx.value("skill_name_taken", agent=policy.agent, name=name, id=skill_id)
+    )
     tx.execute(
         "insert_skill", id=skill_id, agent=policy.agent, name=name, status="candidate", disabled=0, eta=eta,
         built_gain=policy.gain, built_support=policy.support, built_at=values["now"], file_digest="", file_planned=DUE,
         file_state="none", edited_at=None, **values,
     )  # fmt: skip
-    return skill_id, name
+    return name
 
 
 def _note(tx: Transaction, now_ms: int, matter: _Matter, outcome: Outcome, reason: str, detail: JsonObject) -> None:

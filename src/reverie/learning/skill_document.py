@@ -184,13 +184,13 @@ def _head_end(lines: Sequence[str]) -> int | None:
 
 
 def _values(lines: Sequence[str]) -> dict[str, str] | BrokenDocument:
-    """The values of a head. Indented lines go on with the value above; keys that we do not know are carried along."""
+    """The values of a head. Indented lines, items and closing brackets go on with the value above."""
     values: dict[str, str] = {}
     key = ""
     for number, line in enumerate(lines, 2):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if line[0] in " \t-":
+        if line[0] in " \t-}]":
             if not key:
                 return BrokenDocument(f"line {number} of its head belongs to no `key:`")
             values[key] = f"{values[key]} {line.strip()}".strip()

@@ -87,10 +87,11 @@ class SkillAnswer(BaseModel):
     @classmethod
     def _as_texts(cls, value: Any) -> Any:
         """An example that is given as an object is the texts in it, one after the other."""
-        if not isinstance(value, list):
-            return value
-        examples = cast("list[Any]", value)
-        return [": ".join(map(str, each.values())) if isinstance(each, dict) else each for each in examples]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] (any JSON)
+        return [_as_text(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> Any:
+    return ": ".join(map(str, cast("dict[str, Any]", value).values())) if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import EmbedderError, MemoryPathError
@@ -46,12 +47,15 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.documents import FileContent
     from reverie.storage import Database, Row, Transaction
-    from reverie.types import JsonObject
+    from reverie.types import JsonObject, Provenance
 
 STAGE = "skill_files"
 FILE_BYTES_MAX = 64 * 1024
 SKILLS_MAX = 1_000
 """Skills of one agent whose files are looked at; a trail note says that there are more."""
+FOLDERS_MAX = 10_000
+"""Names of folders that a new skill keeps clear of."""
+
 ETA_WRITTEN = 0.5
 """The success rate of a skill that a person wrote, before it was used: nobody knows."""
 VECTORS_PER_SYNC = 32
@@ -146,6 +150,16 @@ class SkillFiles:
             return ""
         async with self._locks[agent]:
             return await self._reconcile(agent, workspace, name)
+
+    async def folders(self, agent: str) -> frozenset[str]:
+        """The names of all folders of skills that are there, whatever stands in them, in lower case."""
+        workspace = self._workspaces.get(agent)
+        return frozenset() if workspace is None else await asyncio.to_thread(_folder_names, workspace)
+
+    async def whose(self, agent: str, name: str, text: str) -> Provenance:
+        """Whose words the text of a skill's file is; a stranger's as long as nobody has looked at it."""
+        row = await self._database.read(lambda tx: tx.row("find_skill_named", agent=agent, name=name))
+        return row["provenance"] if row is not None and row["file_digest"] == text_digest(text) else "untrusted"
 
     async def remove(self, agent: str, name: str) -> None:
         """Delete the file of a skill, and its folder when nothing else stands there.
@@ -315,6 +329,14 @@ def _survey(workspace: Path) -> _Folder:
         if content is not None:
             files[name] = "" if isinstance(content, SkippedFile) else text_digest(content.data)
     return _Folder(usable=True, files=files, more=len(fitting) > SKILLS_MAX)
+
+
+def _folder_names(workspace: Path) -> frozenset[str]:
+    try:
+        with os.scandir(workspace / SKILLS_FOLDER) as entries:
+            return frozenset(entry.name.lower() for entry in islice(entries, FOLDERS_MAX))
+    except OSError:
+        return frozenset()
 
 
 def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:

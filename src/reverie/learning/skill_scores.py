@@ -65,12 +65,16 @@ def with_trial(score: SkillScore, outcome: TrialOutcome, before: TrialOutcome | 
     return SkillScore(_bounded(eta), trials, max(0, score.passes + passed))
 
 
-def with_drift(score: SkillScore, rewards: list[float]) -> SkillScore:
-    """The score after tasks of its kind that did without it: three tenths of how they went, from -1…1 made 0…1."""
+def with_drift(score: SkillScore, rewards: list[float], floor: float) -> SkillScore:
+    """The score after tasks of its kind that did without it: three tenths of how they went, from -1…1 made 0…1.
+
+    A drift ends at `floor`: no skill is given up for what happened where it was not.
+    """
     if not rewards:
         return score
     signal = (1 + sum(rewards) / len(rewards)) / 2
-    return replace(score, eta=_bounded(DRIFT_KEPT * score.eta + DRIFT_TAKEN * signal))
+    moved = DRIFT_KEPT * score.eta + DRIFT_TAKEN * signal
+    return replace(score, eta=_bounded(max(moved, min(floor, score.eta))))
 
 
 def with_thumb(score: SkillScore, *, up: bool, delta: float) -> SkillScore:

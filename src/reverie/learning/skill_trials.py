@@ -120,7 +120,7 @@ def _resolve(tx: Transaction, task: Task, config: SkillsConfig, now_ms: int) -> 
         for use in uses:
             note_use(tx, task.agent, skill_id, use.turn_id, task.session_id, now_ms, use.how)
         said: TrialOutcome = outcome if uses else "unknown"
-        turns = json.dumps([turn_id for _, turn_id in each.exposures])
+        turns = json.dumps([turn_id for _, turn_id in each.exposures] + [use.turn_id for use in uses])
         tx.execute("resolve_skill_exposures", skill_id=skill_id, task_id=task.id, turns=turns, outcome=said)
         if uses:
             used.add(skill_id)
@@ -156,14 +156,17 @@ def _tried(
 
 
 def _drift(tx: Transaction, task: Task, known: set[str], config: SkillsConfig, now_ms: int) -> list[str]:
-    """Move the skills that were made for such work and not shown in it; the names of those whose files are due."""
+    """Move the skills that were made for such work and not shown in it; the names of those whose files are due.
+
+    One that was never tried stays where its policy put it: what it would be worth is not known from doing without.
+    """
     assert task.r_human is not None
     due: list[str] = []
     for row in tx.rows("skills_near_task", task_id=task.id, agent=task.agent, limit=SKILLS_MAX):
         skill = skill_of(row)
         if skill.id in known or not skill.trials or tx.value("skill_drifted", skill_id=skill.id, task_id=task.id):
             continue
-        score = with_drift(score_of(skill), [task.r_human])
+        score = with_drift(score_of(skill), [task.r_human], config.archive_eta)
         detail: JsonObject = {"r": task.r_human, "from": skill.eta, "to": score.eta}
         note_event(tx, skill.id, "drift", now_ms, detail, task_id=task.id)
         note(tx, now_ms, agent=task.agent, stage=STAGE, outcome="learned", reason="drift", ref=skill.id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -281,6 +281,29 @@ async def test_no_skill_is_made_without_a_model_or_in_lightweight_mode(world: Sk
     world.config = LearningConfig(mode="lightweight")
     assert await world.build() == {"skipped": "lightweight"}
     assert world.trail() == [("skipped", "no_model")]
+
+
+async def test_a_skill_archived_during_the_call_stays_archived(world: SkillWorld) -> None:
+    """A person's word that came while a rebuild was drafted wins; the draft is thrown away."""
+    await world.build()
+    world.seed_steps("ta_2")
+    world.change("UPDATE policies SET support = 2")
+    world.clock.advance(days=1)
+
+    class ArchivesMeanwhile:
+        """A model during whose answer a person archives the skill."""
+
+        available = True
+
+        async def ask(self, question: Any, job: Any) -> Any:
+            await world.skills.archive(skill_id_of("main", "po_1"))
+            return question.answer.model_validate(DRAFT)
+
+    world.asks = ArchivesMeanwhile()  # pyright: ignore[reportAttributeAccessIssue] (an `Asks` all the same)
+
+    assert await world.build(key="skill:po_1:b") == {"skipped": "changed_meanwhile"}
+    skill = await world.skill()
+    assert (skill.status, skill.version) == ("archived", 1)
 
 
 async def test_a_call_that_fails_is_tried_again_by_the_engine(world: SkillWorld) -> None:

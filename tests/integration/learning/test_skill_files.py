@@ -162,6 +162,26 @@ async def test_a_skill_that_a_person_wrote_is_in_use_at_once(world: SkillWorld) 
     assert await world.files.sync("main") == SkillSync()
 
 
+async def test_a_new_skill_keeps_clear_of_folders_that_are_there(world: SkillWorld) -> None:
+    """A learned skill does not move into a folder of somebody else's, even if no skill can be read from it."""
+    world.path("roast").parent.mkdir()
+    world.path("roast").write_text("no head")
+    world.seed_policy(id="po_2")
+    world.seed_steps("ta_2", policy="po_2")
+    world.asks.add(OP, {**DRAFT, "name": "roast"})
+
+    assert await world.build("po_2", "skill:po_2:a") == {"build": "roast-2"}
+    assert world.path("roast").read_text() == "no head"
+
+
+async def test_whose_words_a_skill_is(world: SkillWorld) -> None:
+    """As its row says, for the very text that the row knows; for any other text, a stranger's."""
+    text = world.path().read_text()
+    asked = [("main", "release-notes", text), ("main", "release-notes", text + "x"), ("main", "none", text)]
+
+    assert [await world.files.whose(*each) for each in asked] == ["agent", "untrusted", "untrusted"]
+
+
 async def test_a_broken_head_is_said_once_and_left_alone(world: SkillWorld) -> None:
     """A file that cannot be understood keeps its text, its row what it said before; the trail names the line."""
     text = world.path().read_text().replace("version: 1", "version 1")

@@ -106,6 +106,7 @@ async def test_a_fetch_counts_as_shown(world: SkillWorld) -> None:
 
     skill = await world.skill("notes")
     assert (skill.exposures, skill.uses, skill.trials, skill.passes) == (1, 1, 1, 1)
+    assert events(world)[0] == ("sk_1", "exposure", "t1", "ta_1", "pass")
 
 
 async def test_what_was_only_shown_earns_nothing(world: SkillWorld) -> None:
@@ -221,6 +222,28 @@ async def test_a_skill_that_was_not_there_drifts_once(world: SkillWorld) -> None
     skill = await world.skill("notes")
     assert (skill.eta, skill.trials, skill.exposures) == (0.646, 1, 0)
     assert [each[1] for each in events(world)] == ["drift"]
+
+
+async def test_drifts_give_no_skill_up(world: SkillWorld) -> None:
+    """However such tasks go without it, a skill drifts to the floor and no further, and stays in use."""
+    world.change("UPDATE skills SET trials = 1, passes = 1, status = 'active', eta = 0.11")
+    task = seed_task(world, 1, -1.0, READ)
+    world.seed_policy()
+    world.seed("trace_policy_links", trace_id="tr_101", policy_id="po_1", episode_id="ep_1", task_id=task)
+    await world.try_task(task)
+
+    skill = await world.skill("notes")
+    assert (skill.eta, skill.status) == (0.1, "active")
+
+
+async def test_a_skill_that_was_never_tried_does_not_drift(world: SkillWorld) -> None:
+    """What a candidate would be worth is not known from doing without it."""
+    task = seed_task(world, 1, -1.0, READ)
+    world.seed_policy()
+    world.seed("trace_policy_links", trace_id="tr_101", policy_id="po_1", episode_id="ep_1", task_id=task)
+    await world.try_task(task)
+
+    assert (await world.skill("notes")).eta == 0.58
 
 
 async def test_a_shown_skill_does_not_drift(world: SkillWorld) -> None:

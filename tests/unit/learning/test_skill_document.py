@@ -59,7 +59,7 @@ def test_a_head_as_people_write_it() -> None:
     """Quotes, remarks, folded texts, lists and keys of others are understood."""
     text = (
         "---\r\nname: 'the cook''s'\r\n# a remark\r\ndescription: >-\r\n  Use when\r\n  hungry.\r\nmetadata:\r\n"
-        "  author: me\r\nallowed-tools:\r\n- oven\r\nDisabled: Yes # for now\r\n---\r\n\r\nCook.\r\n"
+        "  {\r\n  author: me\r\n}\r\nallowed-tools:\r\n- oven\r\nDisabled: Yes # for now\r\n---\r\n\r\nCook.\r\n"
     )
     assert parse(text) == SkillDocument("the cook's", "Use when hungry.", "Cook.", "the cook's", "", disabled=True)
 

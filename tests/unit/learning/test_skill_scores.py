@@ -81,8 +81,10 @@ def test_a_task_scored_anew_takes_back_what_it_said(before: TrialOutcome, now: T
 
 def test_drift_takes_three_tenths_of_how_such_tasks_went() -> None:
     """0.7 of the old rate and 0.3 of the mean reward, made 0 to 1: 0.7·0.6 + 0.3·0.75 for rewards of 0.2 and 0.8."""
-    assert with_drift(SkillScore(0.6, 2, 1), [0.2, 0.8]) == SkillScore(0.645, 2, 1)
-    assert with_drift(SkillScore(0.6, 2, 1), []) == SkillScore(0.6, 2, 1)
+    assert with_drift(SkillScore(0.6, 2, 1), [0.2, 0.8], 0.1) == SkillScore(0.645, 2, 1)
+    assert with_drift(SkillScore(0.6, 2, 1), [], 0.1) == SkillScore(0.6, 2, 1)
+    assert with_drift(SkillScore(0.12, 2, 0), [-1.0], 0.1) == SkillScore(0.1, 2, 0)
+    assert with_drift(SkillScore(0.05, 2, 0), [-1.0], 0.1) == SkillScore(0.05, 2, 0)
 
 
 def test_thumbs_move_by_a_tenth_within_bounds() -> None:
