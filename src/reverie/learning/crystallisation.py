@@ -37,6 +37,7 @@ from reverie.learning.skill_verification import tools_seen
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
 from reverie.llm.prompt_files import read_prompt
+from reverie.memory.redaction import redacted
 from reverie.types import least_trusted
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class SkillJob:
 
 
 def question_text(policy: Policy, evidence: Evidence, taken_names: tuple[str, ...], config: SkillsConfig) -> str:
-    """What the model is shown, as JSON: bounded, whatever the policy and the steps hold."""
+    """What the model is shown, as JSON: bounded and without secrets, whatever the policy and the steps hold."""
     said = {
         "title": policy.title,
         "trigger": policy.trigger,
@@ -213,7 +214,7 @@ def question_text(policy: Policy, evidence: Evidence, taken_names: tuple[str, ..
     show = config.trace_chars_max
     return json.dumps(
         {
-            "policy": {key: text[:POLICY_CHARS_MAX] for key, text in said.items()},
+            "policy": {key: redacted(text)[:POLICY_CHARS_MAX] for key, text in said.items()},
             "hints": {"prefer": _hints(policy.preference), "avoid": _hints(policy.anti_pattern)},
             "evidence": [{"step": shown(each, show), "value": round(each.value, 2)} for each in evidence.good],
             "counter_examples": [{"step": shown(each, show), "value": round(each.value, 2)} for each in evidence.bad],
@@ -225,7 +226,7 @@ def question_text(policy: Policy, evidence: Evidence, taken_names: tuple[str, ..
 
 
 def _hints(texts: tuple[str, ...]) -> list[str]:
-    return [text[:HINT_CHARS_MAX] for text in texts[:HINTS_MAX]]
+    return [redacted(text)[:HINT_CHARS_MAX] for text in texts[:HINTS_MAX]]
 
 
 def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from reverie.errors import EmbedderError, MemoryPathError
+from reverie.errors import EmbedderError, MemoryPathError, TextRefusedError
 from reverie.learning.ids import content_id
 from reverie.learning.records import Skill, skill_of
 from reverie.learning.skill_document import (
@@ -211,9 +211,8 @@ class SkillFiles:
                 return self._take_over(tx, skill, found, now_ms)
             case "deleted":
                 tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
-                note_event(
-                    tx, skill.id, "status", now_ms, {"from": skill.status, "to": "archived", "why": "file_deleted"}
-                )
+                change = {"from": skill.status, "to": "archived", "why": "file_deleted"}
+                note_event(tx, skill.id, "status", now_ms, change)
                 _note(tx, now_ms, skill, "changed", "file_deleted")
                 return _Step("deleted")
             case "same" | "nothing":
@@ -290,6 +289,8 @@ class SkillFiles:
             text = f"{row['title']}\n{row['description']}\n{row['guide']}"[:VECTOR_CHARS_MAX]
             try:
                 vectors = await self._embedder.embed_passages([text])
+            except TextRefusedError:
+                continue
             except EmbedderError:
                 return
             values = {"id": row["id"], "updated_at": row["updated_at"], "vec": pack(vectors[0])}

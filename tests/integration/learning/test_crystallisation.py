@@ -9,6 +9,7 @@ import pytest
 
 from reverie.config import LearningConfig
 from reverie.errors import EmbedderError, JobDeferredError, UpstreamTimeoutError
+from reverie.learning.skill_draft import SkillAnswer
 from reverie.learning.skill_eligibility import skill_id_of
 from reverie.testing.scripted_asks import ScriptedAsks
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
@@ -113,6 +114,7 @@ async def test_the_job_twice_is_the_job_once(world: SkillWorld) -> None:
 async def test_what_the_model_is_shown_is_bounded_and_holds_no_secret(world: SkillWorld) -> None:
     """At most six steps of at most 500 characters, best and nearest first; a step with a key in it is left out."""
     world.seed_steps("ta_2", value=0.5, count=8)
+    world.change("UPDATE policies SET procedure = 'use sk-aaaaaaaaaaaaaaaaaaaaaaaa'")
     world.change("UPDATE traces SET user_text = 'key sk-aaaaaaaaaaaaaaaaaaaaaaaa' WHERE id = 'tr_ta_1_0'")
     world.change("UPDATE traces SET agent_text = ?, tool_calls = '[]' WHERE id = 'tr_ta_1_1'", "release notes " * 200)
     world.change("UPDATE traces SET value = -0.4 WHERE id IN ('tr_ta_2_0', 'tr_ta_2_1')")
@@ -122,7 +124,8 @@ async def test_what_the_model_is_shown_is_bounded_and_holds_no_secret(world: Ski
     assert [each["value"] for each in shown["evidence"]] == [0.8, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert [each["value"] for each in shown["counter_examples"]] == [-0.4, -0.4]
     assert max(len(each["step"]) for each in shown["evidence"]) == 500
-    assert "sk-" not in world.asks.asked[0].text
+    assert "sk-aaaaaaaaa" not in world.asks.asked[0].text
+    assert shown["policy"]["procedure"] == "use sk-aaa…aaaa"
     assert shown["tools"] == ["publish", "read_file"]
 
 
@@ -162,6 +165,19 @@ async def test_a_draft_that_does_not_hold_is_refused_once(
     world.seed_steps("ta_2", value=0.9)
     world.change("UPDATE policies SET support = 2")
     assert await world.build(key="skill:po_1:b") == {"build": "release-notes"}
+
+
+async def test_the_second_try_is_told_what_was_wrong(world: SkillWorld) -> None:
+    """What is asked carries its check: the reason for an answer that does not hold, nothing for one that does."""
+    await world.build()
+    check = world.asks.asked[0].check
+
+    assert check is not None
+    assert check(SkillAnswer.model_validate({**DRAFT, "steps": []})) == "there are 0 steps: give 2 to 6"
+    assert check(SkillAnswer.model_validate({**DRAFT, "summary": " "})) == (
+        "`summary` is empty: say when to use the skill"
+    )
+    assert check(SkillAnswer.model_validate(DRAFT)) is None
 
 
 async def test_a_skill_is_made_although_it_cannot_be_embedded(world: SkillWorld) -> None:
