@@ -16,14 +16,14 @@ from reverie.learning import trail
 from reverie.learning.buckets import bucket_of
 from reverie.learning.clusters import ask_for_worlds
 from reverie.learning.matching import Nearest
-from reverie.learning.measuring import measure
+from reverie.learning.measuring import decide, measure
 from reverie.learning.policies import each_page, follow
 from reverie.learning.pool import DAY_MS, ask_for_policies, candidate_id, prune
 from reverie.learning.records import ToolUse, task_of
 from reverie.learning.vectors import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -134,15 +134,17 @@ class AssociateJob:
                 "policies_of_task", task_id=task.id, after="", limit=TOUCHED_MAX)]
         )  # fmt: skip
         untouched = await self._database.read(lambda tx: _to_decide(tx, task.agent, self._config))
-        await self._measure_all([*touched, *(each for each in untouched if each not in set(touched))], job)
+        await self._each(touched, measure, job)
+        await self._each([each for each in untouched if each not in set(touched)], decide, job)
         return len(touched)
 
-    async def _measure_all(self, policy_ids: Sequence[str], job: Job) -> None:
+    async def _each(self, policy_ids: Sequence[str], move: Callable[..., bool], job: Job) -> None:
+        """Measure policies or decide on them, 25 in one transaction."""
         now_ms = self._clock.now_ms()
         skills = makes_skills(self._config, self._asks)
         for some in in_parts(policy_ids, AT_ONCE):
             await self._database.write(
-                lambda tx, some=some: [measure(tx, each, self._config, job, now_ms, skills=skills) for each in some]
+                lambda tx, some=some: [move(tx, each, self._config, job, now_ms, skills=skills) for each in some]
             )
 
     async def _ask_for_policies(self, task: Task, job: Job) -> int:
@@ -150,7 +152,7 @@ class AssociateJob:
             return 0
         now_ms = self._clock.now_ms()
         asked = await ask_for_policies(self._database, task.agent, self._config.policies, job, now_ms)
-        await self._measure_all(asked.followed, job)
+        await self._each(asked.followed, measure, job)
         return asked.policies
 
     async def _note(self, task: Task, job: Job, done: JsonObject) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
@@ -22,7 +22,7 @@ from reverie.learning.records import policy_of
 from reverie.learning.vectors import centroid, cosine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -134,11 +134,8 @@ def domain_state(tx: Transaction, agent: str, domain: str) -> DomainState:
     kept = tx.value("domain_mark", mark=_mark(agent, domain))
     if kept is None:
         return DomainState()
-    value: Mapping[str, object] = json.loads(kept)
-    changed_at, settled = value["changed_at"], value["settled"]
-    assert isinstance(changed_at, int)
-    assert isinstance(settled, list)
-    return DomainState(changed_at, tuple(map(str, settled)))
+    value: dict[str, Any] = json.loads(kept)
+    return DomainState(value["changed_at"], tuple(value["settled"]))
 
 
 def settle_cluster(tx: Transaction, cluster: Cluster, now_ms: int, *, changed: bool) -> None:

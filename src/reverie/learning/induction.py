@@ -18,6 +18,7 @@ from reverie.learning import trail
 from reverie.learning.asking import Question
 from reverie.learning.association import makes_skills
 from reverie.learning.buckets import parse_signature
+from reverie.learning.clusters import ask_for_worlds
 from reverie.learning.duplicates import Said, nearest
 from reverie.learning.matching import Nearest, score
 from reverie.learning.measuring import measure
@@ -110,7 +111,11 @@ class InduceJob:
         evidence = await self._database.read(lambda tx: _evidence(tx, job))
         if not evidence.steps:
             return await self._leave(job, "no_evidence")
-        return await self._without_asking(evidence, job) or await self._by_asking(evidence, job)
+        done = await self._without_asking(evidence, job) or await self._by_asking(evidence, job)
+        await ask_for_worlds(
+            self._database, job.agent, self._config, job, self._clock.now_ms(), available=self._asks.available
+        )
+        return done
 
     async def _without_asking(self, evidence: Evidence, job: Job) -> JsonObject | None:
         """What became of the evidence already, or becomes of it by a policy that is near; None when neither."""

@@ -46,10 +46,13 @@ def measure(tx: Transaction, policy_id: str, config: LearningConfig, job: Job, n
     if policy is None or policy.status == "archived":
         return False
     measured = _with_gain(tx, policy, config)
-    decided = _with_status(tx, measured, config, job, now_ms)
-    if skills:
-        ask_for_skill(tx, decided, config.skills, job, now_ms)
-    return decided != policy
+    return _decided(tx, measured, config, job, now_ms, skills=skills) != policy
+
+
+def decide(tx: Transaction, policy_id: str, config: LearningConfig, job: Job, now_ms: int, *, skills: bool) -> bool:
+    """Decide on one policy by its gain as it is known, without measuring it: True when its status moved."""
+    policy = find_policy(tx, policy_id)
+    return policy is not None and _decided(tx, policy, config, job, now_ms, skills=skills) != policy
 
 
 def ask_for_skill(tx: Transaction, policy: Policy, config: SkillsConfig, job: Job, now_ms: int) -> bool:
@@ -98,6 +101,13 @@ def is_material(policy: Policy, built: Built | None, config: SkillsConfig) -> bo
 def gain_step(gain: float, rebuild_gain: float) -> int:
     """Which step of `rebuild_gain` a gain is on."""
     return math.floor(gain / max(rebuild_gain, LEAST_GAIN_STEP))
+
+
+def _decided(tx: Transaction, policy: Policy, config: LearningConfig, job: Job, now_ms: int, *, skills: bool) -> Policy:
+    decided = _with_status(tx, policy, config, job, now_ms)
+    if skills:
+        ask_for_skill(tx, decided, config.skills, job, now_ms)
+    return decided
 
 
 def _with_gain(tx: Transaction, policy: Policy, config: LearningConfig) -> Policy:

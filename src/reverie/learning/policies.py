@@ -6,6 +6,7 @@ it back. `updated_at` is the age of text and status; a gain that moves does not 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reverie.learning.records import Policy, PolicyStatus
-    from reverie.storage import Database, Transaction
+    from reverie.storage import Database, Row, Transaction
     from reverie.types import Provenance
 
 EDITABLE = ("title", "trigger", "procedure", "verification", "boundary")
@@ -143,7 +144,7 @@ def follow(tx: Transaction, trace_ids: Iterable[str], policy_id: str) -> int:
 
 
 async def each_page(database: Database, agent: str, see: Callable[[Sequence[Place]], None]) -> None:
-    """Show all policies of an agent that steps may follow, 500 at a time, on a reader's thread.
+    """Show all policies of an agent that steps may follow, 500 at a time, on a worker thread.
 
     Those are candidates and active ones that say how something is done: induced, or an experience of what went well.
     What a person said of an answer (a preference, an instruction, something to avoid) is recalled, but followed by no
@@ -151,9 +152,13 @@ async def each_page(database: Database, agent: str, see: Callable[[Sequence[Plac
     """
     after = ""
     while True:
-        after = await database.read(lambda tx, after=after: _see_page(tx, agent, after, see))
-        if not after:
+        rows = await database.read(
+            lambda tx, after=after: tx.rows("policy_places", agent=agent, after=after, limit=PAGE)
+        )
+        await asyncio.to_thread(lambda rows=rows: see(_places(rows)))
+        if len(rows) < PAGE:
             return
+        after = rows[-1]["id"]
 
 
 def text_digest(policy: Policy) -> str:
@@ -225,11 +230,9 @@ def set_policy_status(tx: Transaction, policy_id: str, status: PolicyStatus, now
     return find_policy(tx, policy_id)
 
 
-def _see_page(tx: Transaction, agent: str, after: str, see: Callable[[Sequence[Place]], None]) -> str:
-    rows = tx.rows("policy_places", agent=agent, after=after, limit=PAGE)
+def _places(rows: Sequence[Row]) -> list[Place]:
     vectors = [(row, unpack(row["vec"])) for row in rows]
-    see([Place(row["id"], row["signature"], vec) for row, vec in vectors if vec is not None])
-    return rows[-1]["id"] if len(rows) == PAGE else ""
+    return [Place(row["id"], row["signature"], vec) for row, vec in vectors if vec is not None]
 
 
 def _newest(ids: Iterable[str]) -> tuple[str, ...]:

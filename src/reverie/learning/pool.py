@@ -92,7 +92,10 @@ def candidate_id(signature: str, trace_id: str) -> str:
 def prune(tx: Transaction, agent: str, now_ms: int) -> int:
     """Drop the steps that have waited long enough and those beyond 20,000: at most 1,000 of each at a time."""
     dropped = tx.execute("drop_expired_candidates", now=now_ms, limit=DROPPED_AT_ONCE)
-    return dropped + tx.execute("drop_candidates_beyond", agent=agent, kept=CANDIDATES_MAX, at_once=DROPPED_AT_ONCE)
+    beyond: int = tx.value("count_waiting_candidates", agent=agent) - CANDIDATES_MAX
+    if beyond > 0:
+        dropped += tx.execute("drop_oldest_candidates", agent=agent, limit=min(beyond, DROPPED_AT_ONCE))
+    return dropped
 
 
 async def ask_for_policies(database: Database, agent: str, config: PoliciesConfig, job: Job, now_ms: int) -> Asked:

@@ -158,17 +158,18 @@ def joined_structure(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Json
 def keep_world(tx: Transaction, draft: WorldDraft, target: Target | None, now_ms: int) -> str:
     """Keep a new world model, or what it adds to another one; returns the id of the one that holds it.
 
-    The others that it supersedes are archived, but for those that a person edited.
+    The others that it supersedes go into it and are archived, but for those that a person edited.
     """
     if target is None:
         _insert(tx, draft, now_ms)
         return draft.id
-    _write(tx, joined(target.world, draft), now_ms)
-    for each in draft.supersedes:
-        other = find_world_model(tx, each)
-        if other is None or other.id == target.world.id or other.agent != draft.agent or other.edited_at_ms is not None:
+    superseded = [find_world_model(tx, each) for each in draft.supersedes if each != target.world.id]
+    for other in superseded:
+        if other is None or other.agent != draft.agent or other.edited_at_ms is not None:
             continue
         tx.execute("set_world_status", id=other.id, status="archived", now=now_ms)
+        draft = _with(draft, other)
+    _write(tx, joined(target.world, draft), now_ms)
     return target.world.id
 
 
@@ -255,6 +256,17 @@ def _write(tx: Transaction, world: WorldModel, now_ms: int) -> None:
         vec=None if world.vec is None else pack(world.vec),
         provenance=world.provenance,
         now=now_ms,
+    )
+
+
+def _with(draft: WorldDraft, other: WorldModel) -> WorldDraft:
+    """A new world model with what another one said that it takes the place of."""
+    return replace(
+        draft,
+        structure=joined_structure(draft.structure, other.structure),
+        policies=_union(draft.policies, other.policies, SOURCES_MAX),
+        episodes=_union(draft.episodes, other.source_episodes, SOURCES_MAX),
+        provenance=least_trusted((draft.provenance, other.provenance)),
     )
 
 

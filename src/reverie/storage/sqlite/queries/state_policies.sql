@@ -119,21 +119,24 @@ UPDATE l2_candidates SET policy_id = :policy_id WHERE trace_id = :trace_id AND p
 DELETE FROM l2_candidates WHERE id IN (SELECT id FROM l2_candidates WHERE expires_at <= :now
                                        ORDER BY expires_at LIMIT :limit);
 
--- name: drop_candidates_beyond
+-- name: count_waiting_candidates
+-- How many steps of an agent wait.
+SELECT count(*) FROM l2_candidates WHERE agent = :agent AND policy_id IS NULL;
+
+-- name: drop_oldest_candidates
 -- Those that have waited longest give way to newer ones.
-DELETE FROM l2_candidates WHERE id IN (
-  SELECT id FROM l2_candidates WHERE agent = :agent AND policy_id IS NULL ORDER BY expires_at DESC, id
-  LIMIT :at_once OFFSET :kept);
+DELETE FROM l2_candidates WHERE id IN (SELECT id FROM l2_candidates WHERE agent = :agent AND policy_id IS NULL
+                                       ORDER BY expires_at, id LIMIT :limit);
 
 -- name: ready_buckets
 -- The buckets with something new of which a policy can be made, best first: one pass over the steps that wait.
-SELECT c.signature, max(t.value) AS best, count(DISTINCT c.task_id) AS tasks
+SELECT c.signature, max(t.value) AS best, count(DISTINCT t.task_id) AS tasks
 FROM l2_candidates AS c JOIN traces AS t ON t.id = c.trace_id
 WHERE c.agent = :agent AND c.policy_id IS NULL AND c.expires_at > :now
   AND t.archived_at IS NULL AND t.vec_summary IS NOT NULL AND t.value >= :value_min
 GROUP BY c.signature
-HAVING sum(c.asked = '') > 0 AND (count(DISTINCT c.task_id) >= :tasks_min OR max(t.value) >= :single_value)
-ORDER BY max(t.value) * count(DISTINCT c.task_id) DESC, c.signature LIMIT :limit;
+HAVING sum(c.asked = '') > 0 AND (count(DISTINCT t.task_id) >= :tasks_min OR max(t.value) >= :single_value)
+ORDER BY max(t.value) * count(DISTINCT t.task_id) DESC, c.signature LIMIT :limit;
 
 -- name: bucket_members
 -- The best steps that wait in a bucket.
