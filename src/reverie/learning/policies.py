@@ -155,7 +155,7 @@ async def each_page(database: Database, agent: str, see: Callable[[Sequence[Plac
         rows = await database.read(
             lambda tx, after=after: tx.rows("policy_places", agent=agent, after=after, limit=PAGE)
         )
-        await asyncio.to_thread(lambda rows=rows: see(_places(rows)))
+        await asyncio.to_thread(_show, rows, see)
         if len(rows) < PAGE:
             return
         after = rows[-1]["id"]
@@ -230,9 +230,9 @@ def set_policy_status(tx: Transaction, policy_id: str, status: PolicyStatus, now
     return find_policy(tx, policy_id)
 
 
-def _places(rows: Sequence[Row]) -> list[Place]:
+def _show(rows: Sequence[Row], see: Callable[[Sequence[Place]], None]) -> None:
     vectors = [(row, unpack(row["vec"])) for row in rows]
-    return [Place(row["id"], row["signature"], vec) for row, vec in vectors if vec is not None]
+    see([Place(row["id"], row["signature"], vec) for row, vec in vectors if vec is not None])
 
 
 def _newest(ids: Iterable[str]) -> tuple[str, ...]:

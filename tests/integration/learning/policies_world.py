@@ -19,20 +19,20 @@ from reverie.testing import FakeClock, FakeEmbedder, ScriptedAsks
 from tests.learning_rows import T0, seed, unit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from reverie.types import JsonObject
 
 NOW = T0 + 3_600_000
-POLICY = {
+POLICY: dict[str, Any] = {
     "title": "Install build headers before pip",
     "trigger": "pip fails to compile in an alpine container",
     "action": "Install gcc and musl-dev with apk, then run pip install again.",
     "rationale": "Wheels are missing for musl.",
     "confidence": 0.7,
 }
-WORLD = {
+WORLD: dict[str, Any] = {
     "title": "Alpine containers",
     "domain_tags": ["alpine", "musl"],
     "environment": [{"label": "musl", "description": "The C library is musl.", "evidenceIds": []}],
@@ -102,11 +102,9 @@ class World:
         """All rows of a table."""
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            found: list[dict[str, Any]] = []
             cursor = connection.cursor()
-            for row in cursor.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):  # noqa: S608 (names of tables of tests)
-                found.append(dict(zip([column[0] for column in cursor.get_description()], row, strict=True)))
-            return found
+            rows = cursor.execute(f"SELECT * FROM {table} ORDER BY 1, 2")  # noqa: S608 (names of tables of tests)
+            return [dict(zip([column[0] for column in cursor.get_description()], row, strict=True)) for row in rows]
         finally:
             connection.close()
 
@@ -130,7 +128,7 @@ class World:
 
 
 @asynccontextmanager
-async def learned_world(path: Path, **settings: Any) -> AsyncIterator[World]:
+async def learned_world(path: Path, **settings: Any) -> AsyncGenerator[World]:
     """A world with settings of learning."""
     state = path / "state.db"
     database = await Database.open(state, STATE, now_ms=NOW)

@@ -32,7 +32,7 @@ def add_policy(here: World, policy_id: str, **columns: Any) -> None:
 
 
 async def ask(here: World) -> list[str]:
-    """Have an unrelated task scored, after which changed groups are looked for; returns the jobs that were asked for."""
+    """Have an unrelated task scored, after which changed groups are looked for; returns the jobs asked for so far."""
     if not any(row["id"] == "ta_z" for row in here.rows("tasks")):
         here.worked("z", value=0.01, tags=["zzz"], vec_summary=unit(0, 0, 1))
     await here.associate("z")

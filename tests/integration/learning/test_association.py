@@ -98,6 +98,19 @@ async def test_policy_of_another_agent_is_never_followed(tmp_path: Path) -> None
         assert (waiting(here), here.keys("induce")) == (["tr_mine"], [])
 
 
+async def test_nearest_of_many_policies_is_found(tmp_path: Path) -> None:
+    """All of an agent are gone through, page by page: the last of 501 is found."""
+    async with learned_world(tmp_path) as here:
+        for number in range(500):
+            add_policy(here, f"po_{number:04}", vec=unit(0, 1, number))
+        add_policy(here, "po_zzzz")
+        here.worked("a")
+
+        await here.associate("a")
+
+        assert linked(here) == [("tr_a", "po_zzzz")]
+
+
 async def test_gain_is_exact_and_decides_on_the_policy(tmp_path: Path) -> None:
     """Two steps of 0.8 and 0.6 beside one of 0.2: 0.7 minus (0.2 + 0.5·5)/6, from two tasks."""
     async with learned_world(tmp_path) as here:
@@ -286,7 +299,7 @@ async def test_hundred_ready_buckets_ask_for_three_policies(tmp_path: Path) -> N
 
 
 async def test_bucket_is_ready_again_when_something_new_came(tmp_path: Path) -> None:
-    """What was asked for with some evidence is not asked for again; with a further episode it is, with other evidence."""
+    """What was asked for is not asked for again with the same evidence; with a further episode it is."""
     async with learned_world(tmp_path) as here:
         here.worked("a")
         await here.associate("a")

@@ -147,7 +147,7 @@ async def test_edited_policy_keeps_its_text(tmp_path: Path) -> None:
     async with learned_world(tmp_path) as here:
         key = await two_tasks(here)
         seed(here.path, "policies", id="po_old", title="x", vec=unit(0, 0, 1), provenance="owner")
-        await here.database.write(lambda tx: edit_policy(tx, "po_old", {"title": str(POLICY["title"])}, NOW))
+        await here.database.write(lambda tx: edit_policy(tx, "po_old", {"title": POLICY["title"]}, NOW))
         here.asks.add(PROMPT, {**POLICY, "verification": "pip exits with zero", "boundary": "only alpine"})
 
         await here.run(key)

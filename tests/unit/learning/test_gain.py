@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +17,9 @@ from reverie.learning.gain import (
     raw_gain,
     smoothed,
 )
-from reverie.learning.records import PolicyStatus
+
+if TYPE_CHECKING:
+    from reverie.learning.records import PolicyStatus
 
 CONFIG = PoliciesConfig()
 

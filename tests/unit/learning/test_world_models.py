@@ -21,7 +21,8 @@ from tests.unit.learning.learned import world
 
 def draft(**fields: Any) -> WorldDraft:
     values: dict[str, Any] = {
-        "agent": "main", "title": "new", "body": "new body", "structure": {}, "domain": "python|shell", "tags": ("new",),
+        "agent": "main", "title": "new", "body": "new body", "structure": {}, "domain": "python|shell",
+        "tags": ("new",),
         "confidence": 0.6, "members": "digest", "policies": ("po_1", "po_2", "po_3"), "episodes": ("ep_9",),
         "supersedes": (), "induced_by": "l3.abstraction@1", "vec": unit(1, 0), "provenance": "agent",
     }  # fmt: skip
