@@ -16,7 +16,7 @@ from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
 from reverie.learning.domains import domain_of
 from reverie.learning.ids import digest_of
-from reverie.learning.policies import text_digest
+from reverie.learning.policies import words_digest
 from reverie.learning.pool import DAY_MS
 from reverie.learning.records import policy_of
 from reverie.learning.vectors import centroid, cosine
@@ -59,7 +59,7 @@ class Cluster:
     @property
     def digest(self) -> str:
         """Of which policies it has and of what these say, whatever they are worth."""
-        members = sorted((policy.id, text_digest(policy)) for policy in self.policies)
+        members = sorted((policy.id, words_digest(policy)) for policy in self.policies)
         return digest_of(self.agent, self.domain, members)
 
     @property

@@ -161,17 +161,14 @@ async def each_page(database: Database, agent: str, see: Callable[[Sequence[Plac
         after = rows[-1]["id"]
 
 
+def words_digest(policy: Policy) -> str:
+    """A digest of what a policy says: other words make another policy of it for a world model."""
+    return digest_of(policy.title, policy.trigger, policy.procedure, policy.verification, policy.boundary)
+
+
 def text_digest(policy: Policy) -> str:
-    """A digest of what a policy says: other words make another policy of it for skills and world models."""
-    return digest_of(
-        policy.title,
-        policy.trigger,
-        policy.procedure,
-        policy.verification,
-        policy.boundary,
-        policy.preference,
-        policy.anti_pattern,
-    )
+    """A digest of what a policy says and of what repairs taught it: of all that goes into its skill."""
+    return digest_of(words_digest(policy), policy.preference, policy.anti_pattern)
 
 
 def edit_policy(tx: Transaction, policy_id: str, changes: Mapping[str, str], now_ms: int) -> Policy | None:

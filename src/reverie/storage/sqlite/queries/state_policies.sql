@@ -100,9 +100,10 @@ WHERE t.id = :trace_id AND p.id = :policy_id AND p.status <> 'archived' AND p.ag
 ON CONFLICT (trace_id, policy_id) DO NOTHING;
 
 -- name: keep_candidate
--- A good step waits for others of its kind; one that waits already waits longer.
+-- A good step that is there still waits for others of its kind; one that waits already waits longer.
 INSERT INTO l2_candidates (id, agent, signature, trace_id, episode_id, task_id, similarity, at, expires_at)
-VALUES (:id, :agent, :signature, :trace_id, :episode_id, :task_id, :similarity, :now, :expires_at)
+SELECT :id, :agent, :signature, t.id, :episode_id, :task_id, :similarity, :now, :expires_at
+FROM traces AS t WHERE t.id = :trace_id
 ON CONFLICT (id) DO UPDATE SET similarity = excluded.similarity, task_id = excluded.task_id,
   expires_at = excluded.expires_at;
 
@@ -112,7 +113,8 @@ DELETE FROM l2_candidates WHERE trace_id = :trace_id AND id <> :id AND policy_id
 
 -- name: stamp_candidate
 -- A step no longer waits: it became part of a policy.
-UPDATE l2_candidates SET policy_id = :policy_id WHERE trace_id = :trace_id AND policy_id IS NULL;
+UPDATE l2_candidates SET policy_id = :policy_id
+WHERE trace_id = :trace_id AND policy_id IS NULL AND EXISTS (SELECT 1 FROM policies WHERE id = :policy_id);
 
 -- name: drop_expired_candidates
 -- Steps that have waited long enough.
