@@ -15,12 +15,12 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reverie.llm.prompt_files import read_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from reverie.types import JsonObject
 
@@ -197,10 +197,10 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
-        fields: JsonObject = value
+        fields = cast("JsonObject", value)
         return [text for key, each in fields.items() if key not in {"id", "answer_in"} for text in _texts(each)]
     if isinstance(value, list):
-        entries: Sequence[Any] = value
+        entries = cast("list[Any]", value)
         return [text for each in entries for text in _texts(each)]
     return []
 

@@ -9,13 +9,12 @@ began and ended on the server's monotonic clock, and the most background calls t
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -96,7 +95,8 @@ class LearningUpstream:
             if not await exchange.waited(self.learning_delay_s if learned else self.delay_s):
                 return
             if body.get("stream"):
-                wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+                options: Any = body.get("stream_options") or {}
+                wants_usage = bool(options.get("include_usage"))
                 await exchange.start(200, b"text/event-stream; charset=utf-8")
                 for frame in stream_frames(text, CHUNKS, with_usage=wants_usage):
                     await exchange.piece(frame)
@@ -127,10 +127,12 @@ def main(arguments: list[str] | None = None) -> None:
     upstream = LearningUpstream(
         LearningAnswers(relation=given.relation), delay_s=given.delay_s, learning_delay_s=given.learning_delay_s
     )
-    with listening_socket(given.port) as listening:
-        print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)  # noqa: T201 (how the caller finds it)
-        server = uvicorn.Server(uvicorn.Config(upstream.app, log_level="error", lifespan="off", access_log=False))
-        asyncio.run(server.serve(sockets=[listening]))
+    listening = listening_socket(given.port)
+    listening.listen()  # a client may connect from now on; its request waits for the loop
+    sys.stdout.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
+    sys.stdout.flush()
+    config = uvicorn.Config(upstream.app, log_config=None, lifespan="off", access_log=False)
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":
