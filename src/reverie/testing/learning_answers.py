@@ -105,7 +105,8 @@ class LearningAnswers:
         }
 
     def _reward_r_human(self, shown: JsonObject) -> JsonObject:
-        goal, process, satisfaction = self.axes if isinstance(self.axes, tuple) else self.axes(shown)
+        axes = self.axes
+        goal, process, satisfaction = axes(shown) if callable(axes) else axes
         return {
             "goal_achievement": goal,
             "process_quality": process,
