@@ -35,7 +35,7 @@ from reverie.sessions.store import PastMessage
 from reverie.types import SessionKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
 CONNECTIONS = (1, 8, 32)
 TOPICS = (
@@ -222,8 +222,13 @@ async def upstream_process(*options: str) -> AsyncGenerator[Target]:
 
 
 @asynccontextmanager
-async def reverie_process(home: Path, upstream: str, *, starts: int = 2) -> AsyncGenerator[tuple[Target, float]]:
-    """Reverie as a process, and how long the last start took until it was ready; all but the first are warm ones."""
+async def reverie_process(
+    home: Path, upstream: str, *, starts: int = 2, environment: Mapping[str, str] | None = None
+) -> AsyncGenerator[tuple[Target, float]]:
+    """Reverie as a process, and how long the last start took until it was ready; all but the first are warm ones.
+
+    `environment` is added to this process's own.
+    """
     port = free_port()
     command = [
         sys.executable,
@@ -246,7 +251,7 @@ async def reverie_process(home: Path, upstream: str, *, starts: int = 2) -> Asyn
         started = time.perf_counter()
         with (
             (home / "server.log").open("ab") as log,
-            subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ)) as process,
+            subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}) as process,
         ):
             try:
                 await asyncio.to_thread(wait_ready, url, process, home / "server.log")
