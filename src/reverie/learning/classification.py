@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol, TypeVar
 import structlog
 from pydantic import BaseModel, BeforeValidator
 
-from reverie.errors import AnswerRefusedError, JobDeferredError, UpstreamError, UpstreamTimeoutError
+from reverie.errors import (
+    AnswerRefusedError,
+    JobDeferredError,
+    JobHopelessError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from reverie.learning.asking import Question
 from reverie.learning.intent import Intent, IntentKind
 from reverie.learning.relation import LATE, Relation, Verdict
@@ -116,6 +122,7 @@ class AsksNow(Protocol):
             TimeoutError: there was none in time.
             JobDeferredError: the budget, or the server, says later; nothing was spent.
             JobPutBackError: it gave way to a turn.
+            JobHopelessError: there is no model.
             AnswerRefusedError: twice the answer was not what was asked for.
             UpstreamError: the call failed.
         """
@@ -170,7 +177,7 @@ async def _arbitrated(verdict: Verdict, text: str, prompts: Prompts, ask: Ask) -
         second = await ask(Question(prompts.arbitrate, text, ArbitrateAnswer, max_tokens=ANSWER_TOKENS))
     except UpstreamTimeoutError:
         raise
-    except (AnswerRefusedError, JobDeferredError, UpstreamError):
+    except (AnswerRefusedError, JobDeferredError, JobHopelessError, UpstreamError):
         return NOT_ARBITRATED
     return DISAGREED if second.verdict == "same" else verdict
 
@@ -238,7 +245,7 @@ class RelationJob:
             decision, why = Decision(LATE), "late"
         except JobDeferredError as error:
             return None, error.reason
-        except (AnswerRefusedError, UpstreamError) as error:
+        except (AnswerRefusedError, JobHopelessError, UpstreamError) as error:
             log.warning("relation.classify_failed", session=undecided.session_id, seq=undecided.seq, cause=str(error))
             return None, "failed"
         took_ms = round((self._clock.monotonic_s() - began_s) * MS_PER_S)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
-from reverie.errors import AnswerRefusedError, UpstreamError
+from reverie.errors import AnswerRefusedError, JobHopelessError, UpstreamError
 from reverie.learning.classification import MS_PER_S, decide, read_prompts
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Redecision:
             decision = await self._decision(undecided, job)
         except (TimeoutError, UpstreamError):
             return await self._apply(undecided, "late_again", self._again(undecided, attempt))
-        except AnswerRefusedError:
+        except (AnswerRefusedError, JobHopelessError):
             return await self._apply(undecided, "boundary_stands", self._standing(undecided))
         return await self._apply(undecided, decision.verdict.relation, self._correcting(undecided, decision))
 

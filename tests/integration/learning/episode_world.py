@@ -280,9 +280,7 @@ async def opened(
     """A new home, started before anything was said. Without `asks` there is no model."""
     clock = FakeClock()
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=clock.now_ms())
-    world = World(
-        tmp_path / "state.db", database, clock, config or LearningConfig(), asks or Asks({}, available=False)
-    )
+    world = World(tmp_path / "state.db", database, clock, config or LearningConfig(), asks or Asks({}, available=False))
     try:
         await world.recover()
         yield world

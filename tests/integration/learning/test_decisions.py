@@ -255,7 +255,8 @@ async def test_a_server_that_is_always_late_causes_no_reward(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [UpstreamClosedError("gone"), AnswerRefusedError("turn.classify@1", "no"), JobDeferredError(1, "calls_day")]
+    "error",
+    [UpstreamClosedError("gone"), AnswerRefusedError("turn.classify@1", "no"), JobDeferredError(1, "calls_day")],
 )
 async def test_without_an_answer_the_rules_stand(tmp_path: Path, error: Exception) -> None:
     """A model that fails, or may not be asked, leaves what was put by rules."""

@@ -32,8 +32,10 @@ async def test_a_follow_up_is_appended_at_29_entries_and_not_at_30(tmp_path: Pat
             "open_episode", "follow_up", "rule", "r3_en", "close_open_and_start_new_episode", "turn_limit", "decided",
         )  # fmt: skip
         assert world.episodes_of() == [(1, 30, "first", "turn_limit", 1, 30), (31, 31, "turn_limit", None, 1, 1)]
-        assert world.rows("SELECT stage, reason, json_extract(detail, '$.source'), json_extract(detail, '$.turns')"
-                          " FROM learning_trail WHERE stage = 'limit'") == [("limit", "turn_limit", "open_episode", 30)]
+        assert world.rows(
+            "SELECT stage, reason, json_extract(detail, '$.source'), json_extract(detail, '$.turns')"
+            " FROM learning_trail WHERE stage = 'limit'"
+        ) == [("limit", "turn_limit", "open_episode", 30)]
 
 
 async def test_a_new_task_at_a_full_episode_is_a_new_task(tmp_path: Path) -> None:
@@ -144,16 +146,21 @@ async def test_one_exchange_with_300_tool_calls_is_split(tmp_path: Path) -> None
         assert set(roles.values()) == {"user", "assistant"}
         chain = world.rows("SELECT continues_id, id FROM episodes ORDER BY opened_at, rowid")
         assert [before for before, _ in chain] == [None, *[each for _, each in chain[:-1]]]
-        assert world.value("SELECT carry_over FROM episodes ORDER BY rowid DESC LIMIT 1").startswith(f"Began with: {ASK}")
+        assert world.value("SELECT carry_over FROM episodes ORDER BY rowid DESC LIMIT 1").startswith(
+            f"Began with: {ASK}"
+        )
         assert sorted(world.takes.seqs["s1"]) == list(range(1, 603))
         assert len(world.takes.ended) == len(episodes) - 1
         assert world.jobs("reward") == []
 
 
 @pytest.mark.parametrize(
-    ("limit", "settings"), [("step_limit", {"max_steps_per_episode": 5}), ("token_limit", {"max_tokens_per_episode": 1000})]
+    ("limit", "settings"),
+    [("step_limit", {"max_steps_per_episode": 5}), ("token_limit", {"max_tokens_per_episode": 1000})],
 )
-async def test_steps_and_tokens_are_limited_within_an_exchange(tmp_path: Path, limit: str, settings: dict[str, int]) -> None:
+async def test_steps_and_tokens_are_limited_within_an_exchange(
+    tmp_path: Path, limit: str, settings: dict[str, int]
+) -> None:
     """The limits by steps and by tokens cut an exchange, too, and say that they did."""
     async with opened(tmp_path, learning(max_turns_per_episode=200, **settings)) as world:
         world.say(ASK)
@@ -192,7 +199,7 @@ async def test_an_episode_counted_again_holds_what_it_held(tmp_path: Path) -> No
         world.exchange(FOLLOWS, tools=2)
         await world.follow()
 
-        (episode_id, *live), = world.rows("SELECT id, entries, exchanges, steps, tokens FROM episodes")
+        ((episode_id, *live),) = world.rows("SELECT id, entries, exchanges, steps, tokens FROM episodes")
         rows = await world.database.read(lambda tx: tx.rows("messages_of_episode", episode_id=episode_id, limit=100))
         entries = [entry_of(row) for row in rows]
         assert live == [
@@ -303,8 +310,10 @@ async def test_a_turn_on_its_way_keeps_its_episode_open(tmp_path: Path) -> None:
         world.exchange(ASK)
         world.exchange(ASK, session="s2")
         await world.follow()
-        world.change("INSERT INTO turns (id, session_id, position, state, request, accepted_at)"
-                     " VALUES ('t1', 's1', 1, 'running', '{}', 0)")
+        world.change(
+            "INSERT INTO turns (id, session_id, position, state, request, accepted_at)"
+            " VALUES ('t1', 's1', 1, 'running', '{}', 0)"
+        )
         world.clock.advance(ms=HOUR_MS)
         world.say(FOLLOWS, session="s2")
         await world.idle()
