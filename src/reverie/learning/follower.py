@@ -17,7 +17,7 @@ from reverie.learning.records import episode_of
 from reverie.learning.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from reverie.clock import Clock
     from reverie.learning.classification import HiddenFeedback
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 LOG: Final = ""
 """The name of the log's position among those of the sessions."""
-PAGE_MESSAGES: Final = 16
+PAGE_MESSAGES: Final = 8
+"""About one turn; a transaction of it takes a few milliseconds, for which turns that write have to wait."""
 STRETCH_MESSAGES: Final = 512
 """Of the log, in one page: what was imported is passed over in such strides."""
 CLOSED_AT_ONCE: Final = 16
+OWED_AT_ONCE: Final = 4
 FOLLOWED_MAX: Final = 4_096
 ABANDONED_MS: Final = 3_600_000
 """A message nobody is to decide on any more stays where it is after so long."""
@@ -91,13 +93,14 @@ class Listens(Protocol):
 class _Passed:
     """What a pass did: the sessions whose messages it put, those that have something left, and whether more waits."""
 
-    followed: frozenset[str]
     owing: frozenset[str]
     more: bool
+    followed: frozenset[str] = frozenset()
+    looked_after: str = ""
 
 
 class Follower:
-    """Follows the log. One for a process; only one process of a home may have one."""
+    """Follows the log. One for a process; only one process of a home may have one, and its calls do not overlap."""
 
     def __init__(self, database: Database, clock: Clock, episodes: Episodes) -> None:
         self._database = database
@@ -117,8 +120,7 @@ class Follower:
         """Put the next messages; True when there may be more."""
         if self._episodes.config.mode == "off":
             return False
-        passed = await self._database.write(self._pass)
-        self._owing = passed.owing
+        passed = await self._work(self._pass)
         for session_id in passed.followed:
             self._followed[session_id] = None
             self._followed.move_to_end(session_id)
@@ -133,7 +135,7 @@ class Follower:
         """
         if self._episodes.config.mode == "off":
             return False
-        return await self._database.write(self._close_idle)
+        return (await self._work(self._close_idle)).more
 
     async def recover(self) -> bool:
         """At the start of a process: close what ended while none ran, finish what was left; True while there is more.
@@ -142,8 +144,14 @@ class Follower:
         """
         if self._episodes.config.mode == "off":
             return False
-        self._looked_after, more = await self._database.write(self._recover)
-        return more
+        passed = await self._work(self._recover)
+        self._looked_after = passed.looked_after
+        return passed.more
+
+    async def _work(self, work: Callable[[Transaction], _Passed]) -> _Passed:
+        passed = await self._database.write(work)
+        self._owing = passed.owing
+        return passed
 
     # -- within a transaction -------------------------------------------------------------------------------------
 
@@ -161,7 +169,7 @@ class Follower:
         position = tx.value("learning_position", session_id=LOG)
         if position is None:
             self._begin(tx)
-            return _Passed(frozenset(), self._owing, more=bool(self._owing))
+            return _Passed(self._owing, more=True)
         through = tx.value("log_stretch_end", position=position, limit=STRETCH_MESSAGES)
         rows = [] if through is None else self._page(tx, position, through)
         sessions = self._put(tx, rows, now_ms)
@@ -169,10 +177,11 @@ class Follower:
             through = rows[-1]["id"]
         if through is not None:
             self._go_on_from(tx, through)
-        more = through is not None and tx.value("last_position") > through
-        ended = () if more else self._end_sessions(tx, now_ms)
-        owing = self._settle(tx, {*sessions, *ended, *self._owing}, now_ms)
-        return _Passed(frozenset(sessions), owing, more=more or bool(owing))
+        unread = through is not None and tx.value("last_position") > through
+        ended = [] if unread else self._end_sessions(tx, now_ms)
+        owing = self._settle(tx, [*sessions, *ended], now_ms)
+        more = unread or bool(owing) or len(ended) == CLOSED_AT_ONCE
+        return _Passed(owing, more, frozenset(sessions))
 
     @staticmethod
     def _page(tx: Transaction, position: int, through: int) -> list[Row]:
@@ -192,6 +201,7 @@ class Follower:
             place = places[session_id]
             assert place is not None, "a message has a session"
             brought = entry.message.turn_id is not None and entry.seq < newest.get(_turn(entry), 0)
+            brought = brought or entry.message.whose == "system"
             placing.put(tx, place, entry, now_ms, brought=brought)
         return set(places)
 
@@ -204,9 +214,12 @@ class Follower:
         return [episode.session_id for episode in found]
 
     def _settle(self, tx: Transaction, sessions: Iterable[str], now_ms: int) -> frozenset[str]:
-        """Learn from sessions; those that have something left."""
+        """Learn from sessions, and from some that were left; those that have something left now."""
+        owed = sorted(self._owing)
+        turn = {*sessions, *owed[:OWED_AT_ONCE]}
         settling = self._episodes.settling
-        return frozenset(each for each in sorted(sessions) if settling.settle(tx, each, now_ms))
+        left = {each for each in sorted(turn) if settling.settle(tx, each, now_ms)}
+        return frozenset(left | (self._owing - turn))
 
     def _close_quiet(self, tx: Transaction, quiet_ms: int, reason: str, now_ms: int) -> list[str]:
         position = tx.value("learning_position", session_id=LOG) or 0
@@ -215,24 +228,23 @@ class Follower:
             close(tx, episode_of(row), reason, now_ms)
         return [row["session_id"] for row in rows]
 
-    def _close_idle(self, tx: Transaction) -> bool:
+    def _close_idle(self, tx: Transaction) -> _Passed:
         now_ms = self._clock.now_ms()
         closed = self._close_quiet(tx, self._idle_ms, "idle", now_ms)
-        left = tx.rows("abandoned_routings", before=now_ms - ABANDONED_MS, limit=CLOSED_AT_ONCE)
-        for row in left:
+        alone = tx.rows("abandoned_routings", before=now_ms - ABANDONED_MS, limit=CLOSED_AT_ONCE)
+        for row in alone:
             self._episodes.let_stand(tx, row, "nobody_decides", now_ms)
-        self._settle(tx, {*closed, *(row["session_id"] for row in left)}, now_ms)
-        return len(closed) == CLOSED_AT_ONCE or len(left) == CLOSED_AT_ONCE
+        owing = self._settle(tx, [*closed, *(row["session_id"] for row in alone)], now_ms)
+        return _Passed(owing, CLOSED_AT_ONCE in {len(closed), len(alone)} or bool(owing))
 
-    def _recover(self, tx: Transaction) -> tuple[str, bool]:
+    def _recover(self, tx: Transaction) -> _Passed:
         now_ms = self._clock.now_ms()
         closed = self._close_quiet(tx, self._stale_ms, "missed_session_end", now_ms)
-        unsettled = [
-            row["session_id"] for row in tx.rows("unsettled_sessions", after=self._looked_after, limit=CLOSED_AT_ONCE)
-        ]
-        self._settle(tx, {*closed, *unsettled}, now_ms)
-        more = len(closed) == CLOSED_AT_ONCE or len(unsettled) == CLOSED_AT_ONCE
-        return (unsettled[-1] if unsettled else self._looked_after), more
+        rows = tx.rows("unsettled_sessions", after=self._looked_after, limit=CLOSED_AT_ONCE)
+        unsettled = [row["session_id"] for row in rows]
+        owing = self._settle(tx, [*closed, *unsettled], now_ms)
+        more = CLOSED_AT_ONCE in {len(closed), len(unsettled)} or bool(owing)
+        return _Passed(owing, more, looked_after=unsettled[-1] if unsettled else self._looked_after)
 
 
 def _turn(entry: Entry) -> tuple[str, str | None]:

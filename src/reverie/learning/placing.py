@@ -97,7 +97,7 @@ class Placing:
         return Place(session, latest_episode(tx, session_id, before_seq), open_calls(rounds), followed)
 
     def put(self, tx: Transaction, place: Place, entry: Entry, now_ms: int, *, brought: bool = False) -> None:
-        """Put a new message. One that was `brought` along as history is put by rules alone.
+        """Put a new message. One that was `brought` along, as history or by a program, is put by rules alone.
 
         What an agent says before anything was asked belongs to no episode.
         """

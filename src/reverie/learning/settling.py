@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reverie.learning.said import SaidMessage
     from reverie.storage import Row, Transaction
 
-TAKEN_MAX: Final = 48
+TAKEN_MAX: Final = 16
 """Messages that become traces in one transaction, so that turns need not wait for it."""
 WIDENED: Final = 4
 """Where so many messages make no complete step, the next look takes in so many times more."""

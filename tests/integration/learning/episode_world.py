@@ -233,8 +233,11 @@ class World:
         return self._sql.execute(sql, values).get
 
     def episodes_of(self, session: str = "s1") -> list[tuple[int, int, str, str | None, int, int]]:
-        """The spans of a session in order: first and last number, why the episode was opened, why it was closed,
-        the number of its task, and its entries."""
+        """The spans of a session, in order.
+
+        Of each the first and last number, why its episode was opened and why closed, the number of its task, its
+        entries.
+        """
         tasks: dict[str, int] = {}
         return [
             (first, last, opened, closed, tasks.setdefault(task, len(tasks) + 1), entries)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reverie.errors import AnswerRefusedError, JobDeferredError, UpstreamClosedError, UpstreamTimeoutError
+from reverie.errors import (
+    AnswerRefusedError,
+    JobDeferredError,
+    JobHopelessError,
+    UpstreamClosedError,
+    UpstreamTimeoutError,
+)
 from reverie.jobs.request import Job
 from reverie.learning.classification import HiddenFeedback, RelationJob
 from tests.integration.learning.episode_world import (
@@ -24,6 +30,8 @@ from tests.integration.learning.episode_world import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from reverie.learning.asking import Question
 
 pytestmark = pytest.mark.anyio
 
@@ -97,22 +105,17 @@ async def test_a_weak_rule_is_gone_by_and_then_corrected(tmp_path: Path) -> None
         assert world.takes.ended == []
 
 
-async def test_an_unsure_new_task_has_a_second_opinion(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("same", ("follow_up", "llm", "arbitrated")), ("new", ("new_task", "llm", "classified"))]
+)
+async def test_an_unsure_new_task_has_a_second_opinion(tmp_path: Path, verdict: str, expected: tuple[str, ...]) -> None:
     """A new task below 0.8 is arbitrated: who disagrees makes it a follow-up, who agrees confirms it."""
-    for verdict, expected in (("same", ("follow_up", "llm", "arbitrated")), ("new", ("new_task", "llm", "classified"))):
-        asks = Asks({CLASSIFY: [UNSURE_NEW_TASK], ARBITRATE: [{"verdict": verdict, "confidence": 0.7}]})
-        async with opened(tmp_path / verdict, asks=asks) as world:
-            seq = await weak_second(world)
-            await world.run()
+    asks = Asks({CLASSIFY: [UNSURE_NEW_TASK], ARBITRATE: [{"verdict": verdict, "confidence": 0.7}]})
+    async with opened(tmp_path, asks=asks) as world:
+        seq = await weak_second(world)
+        await world.run()
 
-            assert world.routing(seq)[1:4] == expected
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path) -> None:
-    """A folder for each world of a test."""
-    for name in ("same", "new"):
-        (tmp_path / name).mkdir()
+        assert world.routing(seq)[1:4] == expected
 
 
 async def test_a_second_opinion_that_fails_is_a_follow_up(tmp_path: Path) -> None:
@@ -129,7 +132,7 @@ async def test_the_second_opinion_has_what_is_left_of_the_time(tmp_path: Path) -
     """Both calls together have `classify_timeout_ms`; none gets more than is left."""
 
     class Slow(Asks):
-        async def ask_now(self, question, job, timeout_ms):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        async def ask_now(self, question: Question[Any], job: Job, timeout_ms: int) -> Any:
             answer = await super().ask_now(question, job, timeout_ms)
             world.clock.advance(ms=3_200)
             return answer
@@ -186,7 +189,8 @@ async def test_deciding_again_joins_two_episodes(tmp_path: Path) -> None:
 
         assert world.episodes_of() == [(1, 4, "first", None, 1, 4)]
         assert world.rows(
-            "SELECT relation, classified_by, action, state, corrects IS NOT NULL FROM routings WHERE seq = ? ORDER BY id",
+            "SELECT relation, classified_by, action, state, corrects IS NOT NULL FROM routings WHERE seq = ?"
+            " ORDER BY id",
             seq,
         ) == [
             ("new_task", "timeout", "close_open_and_start_new_task", "superseded", 0),
@@ -256,7 +260,12 @@ async def test_a_server_that_is_always_late_causes_no_reward(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "error",
-    [UpstreamClosedError("gone"), AnswerRefusedError("turn.classify@1", "no"), JobDeferredError(1, "calls_day")],
+    [
+        UpstreamClosedError("gone"),
+        AnswerRefusedError("turn.classify@1", "no"),
+        JobDeferredError(1, "calls_day"),
+        JobHopelessError("no model"),
+    ],
 )
 async def test_without_an_answer_the_rules_stand(tmp_path: Path, error: Exception) -> None:
     """A model that fails, or may not be asked, leaves what was put by rules."""
@@ -324,3 +333,50 @@ async def test_a_split_moves_with_its_message(tmp_path: Path) -> None:
             (3, 7, "topic", "turn_limit", 2, 5),
             (8, 12, "turn_limit", None, 2, 5),
         ]
+
+
+async def test_an_episode_that_became_idle_meanwhile_stays_closed(tmp_path: Path) -> None:
+    """A decision that comes after the pause moves what was said; what was closed is closed, and now it is finished."""
+    async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:
+        await weak_second(world)
+        world.clock.advance(seconds=1_900)
+        await world.idle()
+        assert world.jobs("reward") == []
+        await world.run()
+
+        assert world.episodes_of() == [(1, 2, "first", "topic", 1, 2), (3, 4, "topic", "idle", 2, 2)]
+        assert world.rows("SELECT ended_for FROM tasks ORDER BY rowid") == [("topic",), ("idle",)]
+        assert len(world.jobs("reward")) == 2
+
+
+async def test_a_decision_that_comes_after_very_much_was_said_changes_nothing(tmp_path: Path) -> None:
+    """More than some hundred messages are not moved any more; the trail says so."""
+    async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:
+        world.exchange(ASK)
+        seq = world.exchange(WEAK, tools=220)
+        await world.follow()
+        before = world.episodes_of()
+        await world.run()
+
+        assert world.episodes_of() == before
+        assert world.routing(seq)[4:] == ("append_to_open_episode", "", "decided")
+        assert world.rows("SELECT reason FROM learning_trail WHERE stage = 'classify'") == [
+            ("too_much_was_said_since",)
+        ]
+        assert world.takes.seqs["s1"] == list(range(1, 445))
+
+
+async def test_an_undecided_message_of_a_closed_episode_leaves_it_closed(tmp_path: Path) -> None:
+    """A message that went on with a closed episode provisionally, and is a new task, leaves it as closed as it was."""
+    async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:
+        world.exchange(ASK, "The coffee report is compiled.")
+        await world.follow()
+        world.clock.advance(seconds=1_801)
+        await world.idle()
+        seq = world.exchange("The coffee report deserves another table, then")
+        await world.follow()
+        assert world.routing(seq)[0::4] == ("closed_episode", "reopen_previous_episode")
+        await world.run()
+
+        assert world.episodes_of() == [(1, 2, "first", "idle", 1, 2), (3, 4, "topic", None, 2, 2)]
+        assert world.rows("SELECT state, endings FROM tasks ORDER BY rowid") == [("ended", 2), ("open", 0)]

@@ -68,7 +68,7 @@ class EpisodeMachine(RuleBasedStateMachine):
         config = learning(max_turns_per_episode=ENTRIES_MAX, max_steps_per_episode=ENTRIES_MAX)
         self._opened = opened(Path(self._folder.name), config, self.asks)
         self.world: World = self.run(self._opened.__aenter__())
-        self.number = dict.fromkeys(ROOMS, 1)
+        self.number: dict[str, int] = dict.fromkeys(ROOMS, 1)
         self.sessions: list[str] = []
         self.calls: dict[str, list[str]] = {}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reverie.errors import UpstreamClosedError
 from reverie.learning.entries import entry_of
-from tests.integration.learning.episode_world import ASK, WEAK, Asks, learning, opened
+from tests.integration.learning.episode_world import ASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,8 @@ async def test_a_closed_episode_is_gone_on_with_unless_it_is_full(tmp_path: Path
             "closed_episode", "follow_up", "rule", "r3_en", "start_new_episode", "turn_limit", "decided",
         )  # fmt: skip
         assert world.episodes_of() == [(1, 5, "first", "idle", 1, 5), (6, 6, "turn_limit", None, 1, 1)]
-        assert world.jobs("reward") == [f"reward:{world.value('SELECT id FROM tasks')}:{n}" for n in (1, 2)]
+        task_id = world.value("SELECT id FROM tasks")
+        assert world.jobs("reward") == [f"reward:{task_id}:{n}" for n in (1, 2)]
         assert world.rows("SELECT state, endings FROM tasks") == [("open", 2)]
 
 
@@ -357,3 +359,71 @@ async def test_feedback_is_looked_for_in_the_reply_before(tmp_path: Path) -> Non
 
         first = world.value("SELECT id FROM episodes ORDER BY rowid LIMIT 1")
         assert world.hears.heard == [("New task: water the plants", first, None)]
+
+
+async def test_a_page_that_fails_is_read_again(tmp_path: Path) -> None:
+    """A page and its position are one transaction: when a part of it fails nothing has happened."""
+
+    class Failing(Takes):
+        def take(self, *_: Any, **__: Any) -> Any:
+            raise UpstreamClosedError("in the middle of it")
+
+    async with opened(tmp_path) as world:
+        world.exchange(ASK)
+        before = world.dump()
+        takes, world.takes = world.takes, Failing()
+        world.restart()
+        with pytest.raises(UpstreamClosedError):
+            await world.follow()
+        assert world.dump() == before
+
+        world.takes = takes
+        world.restart()
+        await world.follow()
+        assert world.episodes_of() == [(1, 2, "first", None, 1, 2)]
+        assert world.takes.seqs == {"s1": [1, 2]}
+
+
+async def test_what_was_said_while_learning_was_off_is_passed_over(tmp_path: Path) -> None:
+    """Learning that is switched on again begins with what is said from then on."""
+    async with opened(tmp_path) as world:
+        world.config = world.config.model_copy(update={"mode": "off"})
+        world.restart()
+        await world.recover()
+        world.exchange(ASK)
+        assert await world.follower.follow() is False
+        assert await world.follower.close_idle() is False
+        world.config = world.config.model_copy(update={"mode": "full"})
+        world.restart()
+        await world.recover()
+        world.exchange(ASK)
+        await world.follow()
+
+        assert world.episodes_of() == [(3, 4, "first", None, 1, 2)]
+
+
+async def test_what_programs_say_is_put_by_rules_alone(tmp_path: Path) -> None:
+    """A message that a program sent asks no model about itself."""
+    async with opened(tmp_path, asks=Asks({})) as world:
+        world.exchange(ASK)
+        seq = world.exchange(WEAK)
+        world.change("UPDATE messages SET provenance = 'system' WHERE seq = ?", seq)
+        await world.follow()
+
+        assert (world.jobs("classify"), world.routing(seq)[6]) == ([], "decided")
+
+
+async def test_many_sessions_that_end_at_once_are_ended_piece_by_piece(tmp_path: Path) -> None:
+    """Forty sessions end: each once, in bounded transactions."""
+    async with opened(tmp_path) as world:
+        for number in range(40):
+            world.exchange(ASK, session=f"s{number}")
+        await world.follow()
+        for number in range(40):
+            world.end_session(f"s{number}")
+        await world.follow()
+
+        assert world.rows("SELECT state, ended_for, count(*) FROM tasks GROUP BY 1, 2") == [
+            ("ended", "session_end", 40)
+        ]
+        assert len(world.jobs("reward")) == 40
