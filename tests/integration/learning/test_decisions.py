@@ -350,7 +350,7 @@ async def test_an_episode_that_became_idle_meanwhile_stays_closed(tmp_path: Path
 
 
 async def test_a_decision_that_comes_after_very_much_was_said_changes_nothing(tmp_path: Path) -> None:
-    """More than some hundred messages are not moved any more; the trail says so."""
+    """More than two hundred messages are not moved any more; the trail says so."""
     async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:
         world.exchange(ASK)
         seq = world.exchange(WEAK, tools=220)
