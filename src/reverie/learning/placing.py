@@ -30,7 +30,7 @@ from reverie.learning.episode_rows import (
     reopen,
 )
 from reverie.learning.relation import Asked, Verdict
-from reverie.learning.routing import HARD_TIMEOUT, Limits, Load, Route, Routing, limit_reached, route
+from reverie.learning.routing import HARD_TIMEOUT, Load, Route, Routing, limit_reached, route
 from reverie.learning.trail import note
 
 if TYPE_CHECKING:
@@ -82,11 +82,6 @@ class Placing:
         self._rules = Routing.of(config.session)
         self._full = config.mode == "full"
         self._available = available
-
-    @property
-    def limits(self) -> Limits:
-        """How much one episode may hold."""
-        return self._rules.limits
 
     def place(self, tx: Transaction, session_id: str, before_seq: int, *, followed: bool) -> Place | None:
         """Where a message of a session goes, before a number; None when the session is gone."""
