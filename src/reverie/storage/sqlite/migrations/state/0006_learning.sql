@@ -22,6 +22,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_agent ON tasks (agent, started_at);
 CREATE INDEX tasks_by_session ON tasks (session_id, started_at);
 CREATE INDEX tasks_open ON tasks (state, started_at) WHERE state = 'open';
+CREATE INDEX tasks_open_by_session ON tasks (session_id) WHERE state = 'open';
 
 -- An episode: a bounded stretch of one conversation on one task. At most one of a session is open.
 CREATE TABLE episodes (
@@ -49,6 +50,7 @@ CREATE TABLE episodes (
 ) STRICT;
 CREATE UNIQUE INDEX episodes_open ON episodes (session_id) WHERE state = 'open';
 CREATE INDEX episodes_open_by_age ON episodes (last_at) WHERE state = 'open';
+CREATE INDEX episodes_unsettled ON episodes (session_id) WHERE state = 'closed' AND provisional = 1;
 CREATE INDEX episodes_by_session ON episodes (session_id, opened_at);
 CREATE INDEX episodes_by_agent ON episodes (agent, opened_at);
 CREATE INDEX episodes_by_task ON episodes (task_id, opened_at);
@@ -86,12 +88,16 @@ CREATE TABLE routings (
   gap_ms INTEGER,
   duration_ms INTEGER NOT NULL DEFAULT 0,
   attempts INTEGER NOT NULL DEFAULT 0,    -- of deciding it again
+  inputs TEXT NOT NULL DEFAULT '{}',      -- JSON: figures of the episode before; never words of a conversation
   intent TEXT NOT NULL DEFAULT '{}',      -- JSON
+  feedback TEXT NOT NULL DEFAULT '{}',    -- JSON: what a model found it to say of the reply before it
+  heard INTEGER NOT NULL DEFAULT 0,       -- 1: it was looked at as feedback, once it was decided where it belongs
   UNIQUE (session_id, seq, corrects)
 ) STRICT;
 CREATE INDEX routings_by_session ON routings (session_id, seq);
 CREATE INDEX routings_by_episode ON routings (episode_id);
 CREATE INDEX routings_provisional ON routings (at) WHERE state = 'provisional';
+CREATE INDEX routings_unheard ON routings (session_id, seq) WHERE heard = 0;
 CREATE TRIGGER routings_are_bounded AFTER INSERT ON routings WHEN NEW.id % 1000 = 0 BEGIN
   DELETE FROM routings WHERE id <= NEW.id - 50000;
 END;
