@@ -93,7 +93,8 @@ class Side:
     async def look(self) -> None:
         """Note its memory, and how late its loop was in the last minute."""
         status: dict[str, Any] = json.loads((await ask(self.server, "GET", "/v1/status")).body)
-        self.stall_ms_max = max(self.stall_ms_max, (status.get("eventLoop") or {}).get("delayMaxMs", 0.0))
+        lag: dict[str, float] = status.get("eventLoop") or {}
+        self.stall_ms_max = max(self.stall_ms_max, lag.get("delayMaxMs", 0.0))
         self.rss_mib.append(process_rss_mib(self.server.pid))
 
 
@@ -203,7 +204,7 @@ async def run(turns: int, delay_s: float, sessions: int) -> Report:
                 sides.append(Side(name, server, upstream))
             watching = asyncio.create_task(watch(sides))
             await asyncio.gather(*(converse(side, turns, delay_s) for side in sides))
-            figures: dict[str, float] = await _turns_figures(*sides, turns)
+            figures: dict[str, float] = await _turns_figures(sides[0], sides[1], turns)
             figures |= await ending(sides[0], sessions, delay_s)
             watching.cancel()
             figures["loop_stall_ms_max"] = sides[0].stall_ms_max
