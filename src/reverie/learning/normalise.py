@@ -76,15 +76,12 @@ def normalised(step: Step, *, text_chars_max: int, output_chars_max: int) -> Ste
     )
 
 
-def repeats(text: StepText, before: StepText) -> bool:
-    """True for an exchange without tools that says the same as the one right before it.
+def repeats(text: StepText, user_text: str, agent_text: str) -> bool:
+    """True for an exchange without tools that says the same as the one right before it, whose texts are given.
 
     Calls are never left out: that one was made again is what shows a loop.
     """
-    return not (text.tools or before.tools) and (text.user_text, text.agent_text) == (
-        before.user_text,
-        before.agent_text,
-    )
+    return not text.tools and (text.user_text, text.agent_text) == (user_text, agent_text)
 
 
 def shortened(text: str, chars_max: int) -> str:

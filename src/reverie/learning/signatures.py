@@ -70,11 +70,16 @@ def error_signatures(texts: Iterable[str]) -> tuple[str, ...]:
         for text in held:
             for found in family.finditer(text):
                 line = _SPACES.sub(" ", found[0]).strip(" :,;").strip()[:SIGNATURE_CHARS_MAX].rstrip()
-                if len(line) >= SIGNATURE_CHARS_MIN and not any(line.casefold() in one.casefold() for one in kept):
+                if len(line) >= SIGNATURE_CHARS_MIN and not any(_same(line, one) for one in kept):
                     kept.append(line)
                 if len(kept) == SIGNATURES_MAX:
                     return tuple(kept)
     return tuple(kept)
+
+
+def _same(line: str, other: str) -> bool:
+    one, two = line.casefold(), other.casefold()
+    return one in two or two in one
 
 
 def error_code_of(output: str) -> str:
