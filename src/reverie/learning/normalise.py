@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HEAD_SHARE = 0.55
 """Of a text that is cut, what is kept of its beginning; the rest is its end."""
+ELISION = "\n[… left out …]\n"
 REFLECTION_CHARS_MIN = 10
 REFLECTION_CHARS_MAX = 1_500
 SPOKEN_CHARS_MAX = 16_000
@@ -88,12 +89,11 @@ def shortened(text: str, chars_max: int) -> str:
     """A text of at most so many characters: of a longer one the beginning and the end, with a mark between them."""
     if len(text) <= chars_max:
         return text
-    mark = f"\n[… {len(text) - chars_max:,} characters or more left out …]\n"
-    if len(mark) >= chars_max:
+    room = chars_max - len(ELISION)
+    if room <= 0:
         return text[:chars_max]
-    head = round((chars_max - len(mark)) * HEAD_SHARE)
-    tail = chars_max - len(mark) - head
-    return text[:head] + mark + (text[-tail:] if tail else "")
+    head = round(room * HEAD_SHARE)
+    return text[:head] + ELISION + text[len(text) - (room - head) :]
 
 
 def one_line(text: str, chars_max: int = SUMMARY_CHARS_MAX) -> str:
