@@ -16,7 +16,7 @@ def said(turn: int, user_text: str, agent_text: str = "", tool: str = "") -> Tas
 
 
 LONG = "Please explain how the roaster is cleaned after a long day."
-CALLS = [said(1, "do it now, all of it, and then the rest"), *(said(1, "", "", "bash") for _ in range(3))]
+CALLS = [said(1, "do it now, all of it, and then the rest", tool="bash"), *(said(1, "", "", "bash") for _ in range(3))]
 
 
 @pytest.mark.parametrize(
