@@ -2,7 +2,7 @@
 
 Where the record of the original system differs: windows are reflected on as they are full, one call each, so that there
 are no chunks of one pass, no calls for single steps, and no cap of 128 calls a pass; a refused answer leaves neutral
-steps instead of starting calls for each. Steps are known by their ids, so that nothing has to be matched after a restart.
+steps instead of starting calls for each. Steps are known by their ids: nothing has to be matched after a restart.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def window(home: Home) -> tuple[Any, ...]:
 
 @pytest.mark.anyio
 async def test_a_window_costs_one_call(home: Home) -> None:
-    """It brings every step its reflection, its α and its summary, in any order, and both vectors by one call."""
+    """It brings every step its reflection, its α and its summary, in any order. Each text is embedded once."""
     answer = scores(0.7, 0.2, 0.4)
     answer["scores"].reverse()
     home.asks.add("reflection.batch", answer)
@@ -60,7 +60,7 @@ async def test_a_window_costs_one_call(home: Home) -> None:
     assert window(home) == ("reflected", home.clock.now_ms(), "reflection.batch@1", "")
     assert (len(home.asks.asked), home.asks.asked[0].max_tokens) == (1, 768 + 3 * 512)
     assert home.embedder is not None
-    assert home.embedder.passages == 6
+    assert home.embedder.passages == 5
     for trace in home.traces():
         assert trace.vec_summary is not None
         assert trace.vec_action is not None
@@ -79,7 +79,7 @@ async def test_a_window_that_was_reflected_on_makes_no_call_again(home: Home) ->
     assert await home.reflect() == {"skipped": "reflected"}
     assert home.everything() == before
     assert home.embedder is not None
-    assert (len(home.asks.asked), home.embedder.passages) == (1, 6)
+    assert (len(home.asks.asked), home.embedder.passages) == (1, 5)
 
 
 @pytest.mark.anyio
@@ -112,7 +112,7 @@ async def test_the_model_is_shown_each_step_within_its_bounds(home: Home) -> Non
 
 @pytest.mark.anyio
 async def test_a_full_window_of_long_texts_stays_bounded(home: Home) -> None:
-    """Twelve steps of 4,000 characters in every field; the ask is told again where the window begins within an exchange."""
+    """Twelve steps, long in every field; what was asked is told again where a window begins within an exchange."""
     big = "w" * 9_000
     said = [user(7, "烘豆机" * 3_000), agent(8, big, f"c0 x {big}"), result(9, "c0", big)]
     for number in range(1, 13):
@@ -173,7 +173,7 @@ async def test_what_is_of_no_use_contributes_nothing(home: Home) -> None:
 
 @pytest.mark.anyio
 async def test_without_scoring_alpha_says_whether_something_is_known(home: Home) -> None:
-    """A half with a reflection, 0 without; texts too short to say anything are none, an empty summary changes nothing."""
+    """A half with a reflection, 0 without; a text too short to say anything is none, an empty summary no summary."""
     home.set(alpha_scoring=False)
     answer = scores(0.9, 0.9, 0.9)
     answer["scores"][1] |= {"reflection_text": "short", "summary": " "}
@@ -299,7 +299,7 @@ async def test_a_call_that_fails_leaves_the_window_closed(home: Home) -> None:
     assert [alpha for _, alpha, _, _ in judged(home)] == [0.0] * 3
     await home.reflect()
     assert home.embedder is not None
-    assert (window(home)[0], home.embedder.passages) == ("reflected", 6)
+    assert (window(home)[0], home.embedder.passages) == ("reflected", 5)
 
 
 @pytest.mark.anyio
