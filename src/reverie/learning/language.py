@@ -8,7 +8,7 @@ from typing import Literal
 CHINESE_SHARE = 0.7
 """Of the letters of a text, from which on it counts as Chinese."""
 
-_HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _LATIN = re.compile(r"[A-Za-z]")
 
 

@@ -29,13 +29,12 @@ SUMMARY_CHARS_MAX = 140
 
 _THOUGHT = re.compile(r"\s*<(think|thinking)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 _REFLECTIONS = (
-    re.compile(r"<reflection>(.*?)</reflection>", re.DOTALL | re.IGNORECASE),
     re.compile(
-        r"^#{1,6}\s*(?:Reasoning|Reflection|思考过程|反思)\s*:?\s*\n(.*?)(?=^#{1,6}\s|\Z)", re.DOTALL | re.MULTILINE
+        r"^#{1,6} *(?:Reasoning|Reflection|思考过程|反思)[ :\uff1a]*\n(.*?)(?=^#{1,6} |\Z)", re.DOTALL | re.MULTILINE
     ),
-    re.compile(r"^\s*(?:Reflection|思考过程|反思)\s*[::]\s*(.+)$", re.MULTILINE),
+    re.compile(r"^[ \t]*(?:Reflection|思考过程|反思)[ \t]*[:\uff1a](.+)$", re.MULTILINE),
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s|(?<=[。!?])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s|(?<=[\u3002\uff01\uff1f])")
 _LINE_MARKS = re.compile(r"^[\s#>*\-]+")
 _SPACES = re.compile(r"\s+")
 
@@ -110,11 +109,15 @@ def heuristic_summary(user_text: str, agent_text: str, tools: tuple[ToolUse, ...
 
 def reflection_in(text: str) -> str:
     """What an agent says of its own step within a text, as it stands there; '' for nothing of a sensible length."""
-    for pattern in _REFLECTIONS:
-        found = pattern.search(text)
-        if found is not None and len(reflection := found[1].strip()) >= REFLECTION_CHARS_MIN:
-            return reflection[:REFLECTION_CHARS_MAX]
-    return ""
+    found = (_tagged(text), *(match[1] for pattern in _REFLECTIONS if (match := pattern.search(text))))
+    sensible = (each.strip() for each in found if len(each.strip()) >= REFLECTION_CHARS_MIN)
+    return next(sensible, "")[:REFLECTION_CHARS_MAX]
+
+
+def _tagged(text: str) -> str:
+    _, _, after = text.partition("<reflection>")
+    inside, end, _ = after.partition("</reflection>")
+    return inside if end else ""
 
 
 def _called(tools: tuple[ToolUse, ...]) -> tuple[str, ...]:

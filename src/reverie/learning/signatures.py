@@ -17,20 +17,23 @@ JSON_CHARS_MAX = 65_536
 EDGE_CHARS = 2_000
 """Of a result without form, its beginning and its end are looked at: a tool says there how it went."""
 CODE_CHARS_MAX = 32
+BEFORE_CHARS, AFTER_CHARS = 80, 60
+"""Of a line in which something like `permission denied` stands."""
 
+_PHRASED = re.compile(
+    r"command not found|no such file or directory|permission denied|connection refused|timed out|"
+    r"找不到|没有权限|权限不足|超时",
+    re.IGNORECASE,
+)
 _FAMILIES: tuple[re.Pattern[str], ...] = (
     re.compile(r"\b(?:error|warning)(?:\[[A-Z]\d+\]|\s+[A-Z]{1,4}\d{2,5})\s*:[^\n]*"),  # compilers: error[E0308]: …
-    re.compile(r"\b(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)\b(?:\s*[::][^\n]*)?"),  # exceptions
+    re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b(?:[ \t]*[:\uff1a][^\n]*)?"),  # exceptions
     re.compile(r"\bE(?:NOENT|ACCES|PERM|EXIST|CONNREFUSED|CONNRESET|TIMEDOUT|ADDRINUSE|PIPE|MFILE|NOSPC)\b[^\n]*"),
     re.compile(r"\b(?:HTTP(?:/\d(?:\.\d)?)?\s+|status(?:\s+code)?\s*[:=]?\s*)[45]\d\d\b[^\n]*", re.IGNORECASE),
-    re.compile(
-        r"[^\n]{0,80}(?:command not found|no such file or directory|permission denied|connection refused|timed out|"
-        r"找不到|没有权限|权限不足|超时)[^\n]{0,60}",
-        re.IGNORECASE,
-    ),
+    _PHRASED,
     re.compile(
         r"(?:\bexit(?:ed)?(?:\s+with)?(?:\s+(?:status|code))?\s*[:=]?\s*[1-9]\d{0,2}\b|"
-        r"^\s*(?:error|fatal|failed)\s*:|^\s*(?:错误|失败)\s*[::])[^\n]*",
+        r"^[ \t]*(?:error|fatal|failed|错误|失败)[ \t]*[:\uff1a])[^\n]*",
         re.IGNORECASE | re.MULTILINE,
     ),
 )
@@ -42,9 +45,7 @@ _EXIT = re.compile(
 )
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
 _RAISED = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception))\b", re.MULTILINE)
-_BEGINS_BADLY = re.compile(
-    r"\s*(?:\[?(?:error|fatal|failed|failure)\b\]?\s*[::!]|错误\s*[::]|失败\s*[::])", re.IGNORECASE
-)
+_BEGINS_BADLY = re.compile(r"\s*\[?(?:error|fatal|failed|failure|错误|失败)\]?\s*[:!\uff1a\uff01]", re.IGNORECASE)
 _STATUS = re.compile(r"\s*(?:HTTP(?:/\d(?:\.\d)?)?\s+)?([45]\d\d)\s+[A-Z][a-z]")
 _ERRNO = re.compile(r"\b(E[A-Z]{3,12}):")
 _PHRASES = (
@@ -69,12 +70,21 @@ def error_signatures(texts: Iterable[str]) -> tuple[str, ...]:
     for family in _FAMILIES:
         for text in held:
             for found in family.finditer(text):
-                line = _SPACES.sub(" ", found[0]).strip(" :,;").strip()[:SIGNATURE_CHARS_MAX].rstrip()
+                line = _line_of(found)
                 if len(line) >= SIGNATURE_CHARS_MIN and not any(_same(line, one) for one in kept):
                     kept.append(line)
                 if len(kept) == SIGNATURES_MAX:
                     return tuple(kept)
     return tuple(kept)
+
+
+def _line_of(found: re.Match[str]) -> str:
+    """What was found, on one line: a phrase says nothing without a part of the rest of its own."""
+    line, text = found[0], found.string
+    if found.re is _PHRASED:
+        before = text[max(0, found.start() - BEFORE_CHARS) : found.start()].rsplit("\n", 1)[-1]
+        line = before + line + text[found.end() : found.end() + AFTER_CHARS].split("\n", 1)[0]
+    return _SPACES.sub(" ", line).strip(" :,;")[:SIGNATURE_CHARS_MAX].rstrip()
 
 
 def _same(line: str, other: str) -> bool:

@@ -45,7 +45,7 @@ _SHELLS = frozenset(
 _COMMAND_KEYS = ("command", "cmd", "script")
 _PREFACE = re.compile(r"^(?:\s*(?:sudo|env|time|\w+=\S*|cd\s+\S+\s*(?:&&|;))\s*)+")
 _COMMAND = re.compile(r"[A-Za-z0-9_./-]+")
-_NO_TAG = re.compile(r"[^a-z0-9一-鿿]+")
+_NO_TAG = re.compile(r"[^a-z0-9\u4e00-\u9fff]+")
 _EMPTY_PARTS = frozenset({"error", "not", "the", "and", "exception"})
 
 

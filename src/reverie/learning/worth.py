@@ -26,7 +26,7 @@ UNIQUE_SHARE = 0.4
 _TRIVIAL = re.compile(
     r"(?:hi|hello|hey|yo|thanks?(?: you)?|thx|ok(?:ay)?|yes|no|yep|nope|sure|cool|nice|great|"
     r"good (?:morning|evening|night)|bye|test(?:ing)?|ping|\d*|你好|您好|谢谢|多谢|好的?|嗯+|是的?|不是?|"
-    r"测试|在吗|再见|早上好|晚安)[\s!.?,~!。?,~]*",
+    r"测试|在吗|再见|早上好|晚安)[\s!.?,~\uff01\u3002\uff1f\uff0c\uff5e]*",
     re.IGNORECASE,
 )
 

@@ -249,7 +249,7 @@ def _said(kinds: list[str]) -> list[SaidMessage]:
 
 
 @given(st.lists(st.sampled_from(KINDS), max_size=20), st.lists(st.integers(0, 20), max_size=5), st.booleans())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_chunks_give_the_same_traces(
     tmp_path_factory: pytest.TempPathFactory,
     kinds: list[str],

@@ -60,7 +60,7 @@ def test_what_an_agent_says_of_its_step_is_its_reflection() -> None:
     assert reflection_in("x <reflection>I should ask first.</reflection> y") == "I should ask first."
     assert reflection_in("# Answer\n4\n## Reasoning\nTwo and two, counted.\n## Next\nz") == "Two and two, counted."
     assert reflection_in("done\nReflection: the cache was stale") == "the cache was stale"
-    assert reflection_in("思考过程:先检查缓存,再重新编译整个项目") == "先检查缓存,再重新编译整个项目"
+    assert reflection_in("好\n思考过程\uff1a先检查缓存再重新编译整个项目") == "先检查缓存再重新编译整个项目"
     assert reflection_in("Reflection: short") == ""
     assert reflection_in("no such thing") == ""
     assert len(reflection_in(f"<reflection>{'r' * 2_000}</reflection>")) == REFLECTION_CHARS_MAX
@@ -82,7 +82,7 @@ def test_a_summary_is_one_line_of_140_characters() -> None:
     assert heuristic_summary("", "", (ToolUse("bash", '{"cmd": "ls"}'),)) == 'bash {"cmd": "ls"}'
     assert heuristic_summary("", "It is done.", ()) == "It is done."
     assert heuristic_summary("Do this first. " + "And then " * 30, "", ()) == "Do this first."
-    assert heuristic_summary("先修复构建。" + "然后发布" * 50, "", ()) == "先修复构建。"
+    assert heuristic_summary("先修复构建\uff01" + "然后发布" * 50, "", ()) == "先修复构建\uff01"
     assert heuristic_summary("w" * 200, "", ()) == "w" * 139 + "…"
     assert one_line("a\n b", 10) == "a b"
     assert heuristic_summary("", "", ()) == ""

@@ -63,6 +63,7 @@ def test_a_judge_is_one_voice_beside_those_that_come_later() -> None:
 
 def test_numbers_of_a_model() -> None:
     """Also written as a text; what is none is none, and what cannot be reckoned with is 0."""
-    assert [number_of(value) for value in (1, 0.5, "0.25", "high", None, True, [])] == [1.0, 0.5, 0.25] + [None] * 4
+    written: tuple[object, ...] = (1, 0.5, "0.25", "high", None, True, {})
+    assert [number_of(value) for value in written] == [1.0, 0.5, 0.25, None, None, None, None]
     assert number_of(10**400) is None
     assert [finite_or_zero(value) for value in (0.5, math.inf, math.nan, None)] == [0.5, 0.0, 0.0, 0.0]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from reverie.learning.normalise import StepText, reflection_in
+from reverie.learning.records import ToolUse
 from reverie.learning.signatures import error_code_of, error_signatures, screaming
+from reverie.learning.tags import tags_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,7 @@ from reverie.learning.signatures import error_code_of, error_signatures, screami
         ("open x: permission denied", "PERMISSION_DENIED"),
         ("HTTP/1.1 404 Not Found", "HTTP_404"),
         ("Error: ENOENT: no such file", "ENOENT"),
-        ("错误:磁盘已满", "ERROR"),
+        ("错误\uff1a磁盘已满", "ERROR"),
         ('{"error": "file not found"}', "FILE_NOT_FOUND"),
         ('{"error": {"type": "RateLimit"}}', "RATE_LIMIT"),
         ('{"error": {"message": "a long story of what went wrong and why it did"}}', "ERROR"),
@@ -74,4 +79,19 @@ def test_signatures_are_bounded() -> None:
     assert [len(each) for each in many] == [160] * 4
     assert error_signatures(["all is well", "exit 1", ""]) == ("exit 1",)
     assert error_signatures(["没有问题"]) == ()
-    assert error_signatures(["打开文件失败:权限不足"]) == ("打开文件失败:权限不足",)
+    assert error_signatures(["读\n打开文件失败\uff1a权限不足\n写"]) == ("打开文件失败\uff1a权限不足",)
+    assert error_signatures(["错误\uff1a磁盘已经满了"]) == ("错误\uff1a磁盘已经满了",)
+
+
+@pytest.mark.parametrize(
+    "piece", ["A.", "_A", " ", "\n", "error ", "exit with status ", "<reflection>", "# Reflection\n", "x="]
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """Also one that somebody made so that a pattern is slow on it."""
+    text = (piece * 16_000)[:16_000]
+    began = time.perf_counter()
+    error_signatures([text[:4_000]])
+    error_code_of(text)
+    reflection_in(text)
+    tags_of(StepText(text[:4_000], text[:4_000], "", "", "", (ToolUse("bash", text[:4_000]),)))
+    assert time.perf_counter() - began < 0.5
