@@ -1,0 +1,120 @@
+"""What explicit feedback does to values at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reverie.jobs.request import ask_for
+from reverie.learning.reward import reward_request
+from reverie.learning.trace_feedback import apply_to_task, apply_to_trace
+from tests.integration.learning.traces_world import Home, open_home, verdict
+from tests.unit.learning.said import agent, user
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncGenerator[Home]:
+    """A home with a task of two steps that has ended and is not scored yet."""
+    async with open_home(tmp_path) as opened:
+        said = [
+            user(1, "Please clean the roaster before the evening."),
+            agent(2, "The roaster is clean, I used the brush."),
+        ]
+        await opened.take([*said, user(3, "And the grinder?"), agent(4, "Clean, too.")])
+        opened.sql("UPDATE traces SET alpha = 0.5, usable = 1")
+        await opened.end_task()
+        yield opened
+
+
+async def on_task(home: Home) -> str:
+    now_ms = home.clock.now_ms()
+    return await home.database.write(lambda tx: apply_to_task(tx, "ta_1", home.config, now_ms))
+
+
+async def on_trace(home: Home, trace_id: str) -> float | None:
+    return await home.database.write(lambda tx: apply_to_trace(tx, trace_id))
+
+
+async def scored(home: Home) -> None:
+    home.asks.add("reward.r_human", verdict(0.8, 0.8, 0.8))
+    await home.reward()
+
+
+@pytest.mark.anyio
+async def test_feedback_on_a_scored_task_is_arithmetic(home: Home) -> None:
+    """(0.8 - 1) / 2 = -0.1, handed on to all steps; said again nothing changes; no model is asked."""
+    await scored(home)
+    asked = len(home.asks.asked)
+    home.seed("feedback", id="fb_1", task_id="ta_1", polarity="negative", magnitude=1.0)
+    assert await on_task(home) == "propagated"
+    task = await home.task()
+    assert (task.r_human, task.state) == (pytest.approx(-0.1), "scored")
+    assert [(each.value, each.priority) for each in home.traces()] == [
+        (pytest.approx(-0.095), 0.0),
+        (pytest.approx(-0.1), 0.0),
+    ]
+    assert await on_task(home) == "propagated"
+    assert (await home.task()).r_human == pytest.approx(-0.1)
+    assert len(home.asks.asked) == asked
+    assert home.sql("SELECT outcome, reason, detail FROM learning_trail WHERE stage = 'feedback' LIMIT 1") == [
+        ("changed", "propagated", json.dumps({"r_human": task.r_human, "before": 0.8, "traces": 2}))
+    ]
+
+
+@pytest.mark.anyio
+async def test_feedback_makes_a_reward_due(home: Home) -> None:
+    """The time for feedback is over with it. When only feedback has a task scored, the reward is asked for now."""
+    assert await on_task(home) == "due"
+    due = "SELECT key, state, not_before FROM job_requests"
+    assert home.sql(due) == [("reward:ta_1:1", "waiting", home.clock.now_ms())]
+
+    home.sql("DELETE FROM job_requests")
+    task, now_ms = await home.task(), home.clock.now_ms()
+    await home.database.write(lambda tx: ask_for(tx, reward_request(task, now_ms + 30_000), now_ms))
+    assert await on_task(home) == "due"
+    assert home.sql(due) == [("reward:ta_1:1", "waiting", now_ms)]
+
+
+@pytest.mark.anyio
+async def test_feedback_on_other_tasks_waits_or_is_kept_alone(home: Home) -> None:
+    """An open one has it counted when it ends; a skipped one stays so; without learning nothing happens."""
+    for state in ("open", "skipped"):
+        home.sql("UPDATE tasks SET state = ?", state)
+        assert await on_task(home) == state
+    home.set(mode="lightweight")
+    assert await on_task(home) == "switched_off"
+    home.sql("DELETE FROM tasks")
+    assert await on_task(home) == "unknown_task"
+    assert home.sql("SELECT count(*) FROM job_requests") == [(0,)]
+
+
+@pytest.mark.anyio
+async def test_people_say_what_one_step_was_worth(home: Home) -> None:
+    """The mean of the signs by their magnitudes, (1 - 0.5) / 1.5; its priority never falls for that."""
+    first, second = home.traces()
+    home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=first.id, polarity="positive", magnitude=1.0)
+    home.seed("feedback", id="fb_2", task_id="ta_1", trace_id=first.id, polarity="negative", magnitude=0.5)
+    home.seed("feedback", id="fb_3", task_id="ta_1", trace_id=first.id, polarity="negative", channel="implicit")
+    home.seed("feedback", id="fb_4", task_id="ta_1", trace_id=second.id, polarity="negative", magnitude=1.0)
+    assert await on_trace(home, first.id) == pytest.approx(1 / 3)
+    assert await on_trace(home, second.id) == -1.0
+    assert await on_trace(home, "tr_none") is None
+    assert [(each.value, each.priority) for each in home.traces()] == [(pytest.approx(1 / 3), 0.5), (-1.0, 1.0)]
+
+
+@pytest.mark.anyio
+async def test_what_people_said_of_a_step_outlives_a_new_reward(home: Home) -> None:
+    """The others have what the reward brings them."""
+    first, _ = home.traces()
+    home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=first.id, polarity="negative", magnitude=1.0)
+    await scored(home)
+    assert [(each.value, each.priority) for each in home.traces()] == [
+        (-1.0, 1.0),
+        (pytest.approx(0.8), pytest.approx(0.8, abs=1e-3)),
+    ]
