@@ -14,8 +14,7 @@ SELECT * FROM feedback WHERE id = :id;
 
 -- name: judge_feedback_again
 -- A model has another opinion of a message than the rules.
-UPDATE feedback SET polarity = :polarity, magnitude = :magnitude, confidence = :confidence, classified_by = 'llm',
-                    raw = json_set(raw, '$.rationale', :rationale)
+UPDATE feedback SET polarity = :polarity, magnitude = :magnitude, confidence = :confidence, classified_by = 'llm'
 WHERE id = :id;
 
 -- name: place_feedback
@@ -40,6 +39,11 @@ ORDER BY seq DESC LIMIT 1;
 -- The newest thing the agent said in a session.
 SELECT session_id, seq, turn_id FROM messages
 WHERE session_id = :session_id AND role = 'assistant' AND kind = 'message' ORDER BY seq DESC LIMIT 1;
+
+-- name: answer_before
+-- What the agent said last before an entry of a transcript: the beginning of it.
+SELECT seq, turn_id, substr(text, 1, :chars) AS text FROM messages
+WHERE session_id = :session_id AND seq < :seq AND role = 'assistant' AND kind = 'message' ORDER BY seq DESC LIMIT 1;
 
 -- name: text_of_entry
 -- The beginning of a message.
@@ -123,9 +127,10 @@ ON CONFLICT (id) DO NOTHING;
 -- name: merge_experience
 -- A policy takes in an experience that says the same: what it comes of, what to prefer, what to avoid.
 UPDATE policies SET guidance = :guidance, polarity = :polarity, salience = :salience, confidence = :confidence,
-                    status = :status, skill_eligible = :skill_eligible, source_episodes = :source_episodes,
-                    source_feedback = :source_feedback, source_traces = :source_traces, verifier = :verifier,
-                    provenance = :provenance, updated_at = :now
+                    status = :status, gain = :gain, support = :support, skill_eligible = :skill_eligible,
+                    source_episodes = :source_episodes, source_feedback = :source_feedback,
+                    source_traces = :source_traces, provenance = :provenance, updated_at = :now,
+                    verifier = CASE WHEN :verifier = '{}' THEN verifier ELSE :verifier END
 WHERE id = :id;
 
 -- name: first_and_last_steps
