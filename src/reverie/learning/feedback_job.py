@@ -94,7 +94,7 @@ class FeedbackJob:
         return {"done": done, "experience": await self._experiences.learn(feedback, job)}
 
     def _apply(self, tx: Transaction, feedback_id: str, now_ms: int) -> tuple[str, Feedback | None]:
-        """All that needs no model, in one transaction: what was done, and the feedback unless there is no more to do."""
+        """All that needs no model, in one transaction: what was done, and the feedback if there is more to do."""
         row = tx.row("find_feedback", id=feedback_id)
         if row is None:
             return "gone", None
@@ -198,7 +198,9 @@ class FeedbackJob:
 
 def _placed(tx: Transaction, feedback: Feedback) -> Feedback:
     """Feedback with the task of its turn, which may not have been known when it was given."""
-    if feedback.task_id is not None or feedback.turn_id is None or tx.row("find_turn", id=feedback.turn_id) is None:
+    if feedback.task_id is not None or feedback.turn_id is None:
+        return feedback
+    if tx.value("session_of_turn", id=feedback.turn_id) is None:
         return feedback
     place = resolve(tx, Target("turn", feedback.turn_id))
     if place.task_id is None:

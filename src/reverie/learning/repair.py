@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from reverie.errors import AnswerRefusedError
+from reverie.errors import AnswerRefusedError, JobDeferredError
 from reverie.learning.asking import Question
 from reverie.learning.bursts import context_hash
 from reverie.learning.feedback import feedback_of
@@ -46,6 +46,10 @@ STEPS_PER_PIECE = 6
 """Steps looked at for each piece of evidence that is wanted, where that is more."""
 POLICIES_LOOKED_AT = 500
 POLICIES_TOLD_MAX = 8
+SCORE_WAIT_MS = 600_000
+"""A repair that the steps give no reason for looks again after this, as long as their task is not scored …"""
+SCORE_WAIT_MS_MAX = 86_400_000
+"""… and the newest of them is not older."""
 ANSWER_TOKENS_MAX = 500
 TEMPLATE = "template"
 TEMPLATE_CONFIDENCE = 0.4
@@ -119,9 +123,9 @@ class Advice:
 
 
 def gathered(steps: Sequence[Trace], situation: Situation, config: FeedbackConfig) -> Evidence:
-    """The evidence among a session's last steps, newest first: so many of each side, those about this tool first of all.
+    """The evidence among a session's last steps, which come newest first: at most `evidence_max` of each side.
 
-    A step that failed, or that reads so, is bad whatever its value. Where none of a side is about the situation, any is.
+    A step whose call failed is bad whatever its value. Steps about the situation count; where a side has none, any do.
     """
     low = [step for step in steps if _is_low(step, config.min_low_value)]
     bad = {step.id for step in low}
@@ -192,6 +196,7 @@ class RepairJob:
         told = situation.told is not None
         choice = chosen(evidence, told=told, value_delta=self._config.feedback.value_delta)
         if not choice.make:
+            await self._wait_for_score(job, steps[0])
             return await self._skip(job, choice.reason, {"difference": evidence.difference})
         advice, refused = await self._advice(situation, evidence, job)
         if not advice.preference and not advice.anti_pattern:
@@ -257,6 +262,19 @@ class RepairJob:
         )
         return tuple(policy_of(row) for row in rows)
 
+    async def _wait_for_score(self, job: Job, newest: Trace) -> None:
+        """Steps have no values before their task is scored: what says nothing now may say something then.
+
+        Raises:
+            JobDeferredError: the task is not scored yet, and that may still happen.
+        """
+        now_ms = self._clock.now_ms()
+        if job.task_id is None or now_ms - newest.at_ms > SCORE_WAIT_MS_MAX:
+            return
+        row = await self._database.read(lambda tx: tx.row("find_task", id=job.task_id))
+        if row is not None and row["state"] in {"open", "ended"}:
+            raise JobDeferredError(now_ms + SCORE_WAIT_MS, "task_not_scored")
+
     async def _skip(self, job: Job, reason: str, detail: JsonObject | None = None) -> JsonObject:
         now_ms = self._clock.now_ms()
         await self._database.write(
@@ -268,7 +286,8 @@ class RepairJob:
 def _is_low(step: Trace, min_low_value: float) -> bool:
     if step.failed or step.value < -min_low_value or any(call.error_code for call in step.tool_calls):
         return True
-    return step.value <= 0 and any(_FAILURE.search(call.output) for call in step.tool_calls)
+    said = (step.reflection, *(call.output for call in step.tool_calls))
+    return step.value <= 0 and any(_FAILURE.search(text) for text in said)
 
 
 def _keywords(situation: Situation) -> frozenset[str]:
