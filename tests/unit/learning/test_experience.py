@@ -48,7 +48,7 @@ def verdict(passed: int, total: int, reward: float | None = None) -> dict[str, A
         ({"raw": verdict(0, 0)}, False, Kind("verifier_feedback", "checks_failed")),
     ],
 )
-def test_each_feedback_has_its_type(given: dict[str, Any], criticised: bool, kind: Kind) -> None:  # noqa: FBT001 (a column of the table)
+def test_each_feedback_has_its_type(given: dict[str, Any], kind: Kind, *, criticised: bool) -> None:
     """Weight from 0.5 on and something to do, or a program's verdict, of which all checks must have passed."""
     assert kind_of(feedback(**given), criticised=criticised) == kind
 
@@ -113,7 +113,7 @@ def experience(vec: Any, kind: Any = "failure_avoidance") -> Experience:
     ("likeness", "same_type", "joined"),
     [(0.73, True, True), (0.71, True, False), (0.83, False, True), (0.81, False, False)],
 )
-def test_likeness_decides_what_is_joined(likeness: float, same_type: bool, joined: bool) -> None:  # noqa: FBT001 (columns of the table)
+def test_likeness_decides_what_is_joined(likeness: float, *, same_type: bool, joined: bool) -> None:
     """From a cosine of 0.72 on within a type, from 0.82 on across types."""
     vec = unit(likeness, (1 - likeness**2) ** 0.5)
     known = policy(vec=vec, type="failure_avoidance" if same_type else "success_pattern")

@@ -66,7 +66,7 @@ def test_steps_about_something_else_count_where_there_are_no_others() -> None:
         (0.3, -0.1, True, Choice(make=True, reason="owner_said")),
     ],
 )
-def test_values_must_differ_unless_the_owner_spoke(high: float, low: float, told: bool, choice: Choice) -> None:  # noqa: FBT001 (a column of the table)
+def test_values_must_differ_unless_the_owner_spoke(high: float, low: float, choice: Choice, *, told: bool) -> None:
     """A difference of 0.5 between the means is needed, or somebody's word."""
     evidence = Evidence((trace(value=high),), (trace(value=low),))
     assert chosen(evidence, told=told, value_delta=0.5) == choice
