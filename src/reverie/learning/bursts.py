@@ -148,8 +148,13 @@ class Bursts:
 
 def rest_ends_ms(tx: Transaction, agent: str, hashed: str, cooldown_s: float) -> int:
     """When another repair of the same may be asked for: a while after the last one was; 0 for at once."""
-    last = tx.value("last_repair_asked", agent=agent, first=f"repair:{hashed}:", end=f"repair:{hashed};")
+    last = tx.value("last_repair_asked", agent=agent, **_keys_of(hashed))
     return 0 if last is None else last + round(cooldown_s * 1_000)
+
+
+def told_repair_waits(tx: Transaction, agent: str, hashed: str) -> bool:
+    """Whether a repair of the same that an owner's word asked for is still to begin: it stands for another one, too."""
+    return bool(tx.value("told_repair_waits", agent=agent, **_keys_of(hashed)))
 
 
 def repair_request(
@@ -173,6 +178,11 @@ def repair_request(
         agent=agent,
         task_id=task_id,
     )
+
+
+def _keys_of(hashed: str) -> dict[str, str]:
+    """Between which keys those of the repairs of one tool and purpose stand."""
+    return {"first": f"repair:{hashed}:", "end": f"repair:{hashed};"}
 
 
 def _outcomes(row: Row) -> tuple[ToolOutcome, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from reverie.errors import JobDeferredError
 from reverie.jobs.request import JobRequest, ask_for
-from reverie.learning.bursts import context_hash, context_of, repair_request, rest_ends_ms
+from reverie.learning.bursts import context_hash, context_of, repair_request, rest_ends_ms, told_repair_waits
 from reverie.learning.feedback import STAGE, feedback_of
 from reverie.learning.feedback_rules import HARD_CORRECTION
 from reverie.learning.feedback_targets import Target, judged_seq, resolve
@@ -168,7 +168,10 @@ class FeedbackJob:
         if feedback.shape not in _CORRECTING or not sure or feedback.session_id is None:
             return
         tool, context = _tool_before(tx, feedback)
-        rests = rest_ends_ms(tx, feedback.agent, context_hash(tool, context), self._config.feedback.cooldown_s)
+        hashed = context_hash(tool, context)
+        if told_repair_waits(tx, feedback.agent, hashed):
+            return
+        rests = rest_ends_ms(tx, feedback.agent, hashed, self._config.feedback.cooldown_s)
         request = repair_request(
             feedback.agent,
             feedback.session_id,

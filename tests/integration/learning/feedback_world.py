@@ -17,7 +17,7 @@ from reverie.testing import FakeClock
 from tests.learning_rows import T0, seed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from reverie.storage import Row
@@ -71,7 +71,7 @@ class FeedbackWorld:
 
 
 @asynccontextmanager
-async def restarted(tmp_path: Path, **settings: Any) -> AsyncIterator[FeedbackWorld]:
+async def restarted(tmp_path: Path, **settings: Any) -> AsyncGenerator[FeedbackWorld]:
     """The world as another process finds it."""
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=NOW)
     try:
@@ -81,7 +81,7 @@ async def restarted(tmp_path: Path, **settings: Any) -> AsyncIterator[FeedbackWo
 
 
 @asynccontextmanager
-async def feedback_world(tmp_path: Path, **settings: Any) -> AsyncIterator[FeedbackWorld]:
+async def feedback_world(tmp_path: Path, **settings: Any) -> AsyncGenerator[FeedbackWorld]:
     """The world, with settings of learning such as `mode="lightweight"`."""
     database = await Database.open(tmp_path / "state.db", STATE, now_ms=T0)
     world = FeedbackWorld(database, LearningConfig(**settings))

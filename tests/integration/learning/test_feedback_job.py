@@ -37,13 +37,13 @@ class Effects:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def revalue(self, _tx: Transaction, *, task_id: str | None, trace_id: str | None, now_ms: int) -> None:
+    def revalue(self, tx: Transaction, *, task_id: str | None, trace_id: str | None, now_ms: int) -> None:
         self.calls.append(("revalue", task_id, trace_id, now_ms))
 
-    def skill(self, _tx: Transaction, thing_id: str, now_ms: int, *, up: bool) -> None:
+    def skill(self, tx: Transaction, thing_id: str, now_ms: int, *, up: bool) -> None:
         self.calls.append(("skill", thing_id, now_ms, up))
 
-    def world(self, _tx: Transaction, thing_id: str, now_ms: int, *, up: bool) -> None:
+    def world(self, tx: Transaction, thing_id: str, now_ms: int, *, up: bool) -> None:
         self.calls.append(("world", thing_id, now_ms, up))
 
 
@@ -130,12 +130,12 @@ async def test_a_thumb_moves_a_skill_and_a_world_model_once(tmp_path: Path) -> N
         world.seed("skills", id="sk_1", name="a")
         world.seed("world_models", id="wm_1")
         effects = Effects()
-        for target, polarity, done in (
-            (Target("skill", "sk_1"), "positive", "thumb"),
-            (Target("world_model", "wm_1"), "negative", "thumb"),
-            (Target("skill", "sk_1"), "neutral", "no_thumb"),
+        for submission, done in (
+            (Submission(Target("skill", "sk_1"), "positive"), "thumb"),
+            (Submission(Target("world_model", "wm_1"), "negative"), "thumb"),
+            (Submission(Target("skill", "sk_1"), "neutral"), "no_thumb"),
         ):
-            given = await world.feedbacks.submit(Submission(target, polarity))
+            given = await world.feedbacks.submit(submission)
             assert await run_twice(world, given, effects) == done
         gone = await world.feedbacks.submit(Submission(Target("skill", "sk_1"), "negative"))
         change(world, "DELETE FROM skills")
@@ -195,6 +195,17 @@ async def test_a_correction_asks_for_a_repair(tmp_path: Path) -> None:
         assert world.rows(newest) == [
             f'{{"context": "pytest", "feedback_id": "{given.id}", "session_id": "s1", "tool": "shell"}}'
         ]
+
+
+async def test_corrections_that_wait_are_one_repair(tmp_path: Path) -> None:
+    """However often the same is corrected while a repair of it waits, there is one."""
+    async with feedback_world(tmp_path) as world:
+        for number in range(5):
+            given = await world.feedbacks.submit(
+                Submission(Target("turn", "t1"), text="You got the date wrong", key=str(number))
+            )
+            await run_twice(world, given, Effects())
+        assert len(world.rows(REPAIRS)) == 1
 
 
 async def test_an_answer_without_tools_is_repaired_as_a_reply(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ WHERE session_id = :session_id AND tool_calls <> '[]' ORDER BY at DESC LIMIT :li
 -- When a repair of one tool and purpose was asked for last.
 SELECT max(requested_at) FROM job_requests WHERE key >= :first AND key < :end AND agent = :agent;
 
+-- name: told_repair_waits
+-- Whether a repair that an owner's word asked for is still to begin, for one tool and purpose.
+SELECT EXISTS (SELECT 1 FROM job_requests WHERE key >= :first AND key < :end AND agent = :agent AND state = 'waiting'
+               AND json_extract(payload, '$.feedback_id') IS NOT NULL);
+
 -- name: newest_traces
 -- The steps of a session that were made last, newest first.
 SELECT * FROM traces WHERE session_id = :session_id AND archived_at IS NULL ORDER BY at DESC LIMIT :limit;
