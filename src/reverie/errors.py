@@ -222,7 +222,9 @@ class UnknownFeedbackTargetError(RequestError):
     status = 404
 
     def __init__(self, kind: str, target_id: str) -> None:
-        super().__init__(f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="not_found")
+        super().__init__(
+            f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
+        )
 
 
 class QueueFullError(RequestError):

@@ -85,7 +85,7 @@ async def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path: Pat
     async with feedback_world(tmp_path) as world:
         with pytest.raises(UnknownFeedbackTargetError, match="'nope' to give feedback on") as raised:
             await world.feedbacks.submit(Submission(Target(kind, "nope"), "positive"))
-        assert (raised.value.status, raised.value.code) == (404, "not_found")
+        assert (raised.value.status, raised.value.code) == (404, "feedback_target_not_found")
         with pytest.raises(UnknownFeedbackTargetError):
             await world.feedbacks.submit(Submission(Target("turn", "t1"), "positive"), agent="other")
         assert world.rows("SELECT (SELECT count(*) FROM feedback) + (SELECT count(*) FROM job_requests)") == [0]

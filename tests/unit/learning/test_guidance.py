@@ -11,7 +11,7 @@ from reverie.learning.guidance import ADVICE_CHARS_MAX, ADVICE_MAX, added, clean
     ("text", "kept"),
     [
         ("see [the page](javascript:alert(1)) first", "see the page first"),
-        ("open [it](file:///etc/passwd)", "open it"),
+        ("open [it](file://server/share/page.html)", "open it"),
         ("![x](data:text/html;base64,AAAA) done", "x done"),
         ("go to <javascript:steal()> now", "go to now"),
         ("run javascript:alert(1) now", "run now"),
