@@ -63,8 +63,9 @@ class Foreground:
         Raises:
             JobPutBackError: one did.
         """
+        call = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as call:
+            async with call:
                 self._giving_way.add(call)
                 try:
                     yield

@@ -156,18 +156,18 @@ UPDATE model_calls SET error = :error WHERE key = :key;
 
 -- name: spent
 -- What was spent in a span by a kind of jobs.
-SELECT calls, tokens, money FROM learning_spend WHERE span = :span AND name = :name AND kind = :kind;
+SELECT calls, tokens, money FROM learning_spend WHERE span = :span AND name = :span_name AND kind = :kind;
 
 -- name: spend
 -- Enter into the ledger what was set aside, or the difference to what was spent in truth.
 INSERT INTO learning_spend (span, name, kind, calls, tokens, money, at)
-VALUES (:span, :name, :kind, :calls, :tokens, :money, :now)
+VALUES (:span, :span_name, :kind, :calls, :tokens, :money, :now)
 ON CONFLICT (span, name, kind) DO UPDATE SET
   calls = calls + excluded.calls, tokens = tokens + excluded.tokens, money = money + excluded.money, at = excluded.at;
 
 -- name: spent_by_kind
 -- What was spent in a span, by kind of jobs; '' is all of them.
-SELECT kind, calls, tokens, money FROM learning_spend WHERE span = :span AND name = :name ORDER BY kind LIMIT :limit;
+SELECT kind, calls, tokens, money FROM learning_spend WHERE span = :span AND name = :span_name ORDER BY kind LIMIT :limit;
 
 -- name: prune_calls
 -- Drop some of the calls that were made long ago.
@@ -209,7 +209,9 @@ SELECT * FROM provider_pauses WHERE provider = :provider;
 -- A server asked for a pause, or refused us; a pause that lasts longer already stays.
 INSERT INTO provider_pauses (provider, until, kind, reason, since) VALUES (:provider, :until, :kind, :reason, :now)
 ON CONFLICT (provider) DO UPDATE SET
-  until = max(until, excluded.until), kind = excluded.kind, reason = excluded.reason, since = excluded.since;
+  kind = CASE WHEN excluded.until >= until THEN excluded.kind ELSE kind END,
+  reason = CASE WHEN excluded.until >= until THEN excluded.reason ELSE reason END,
+  until = max(until, excluded.until), since = excluded.since;
 
 -- name: begin_probe
 -- Be the one who finds out whether a server that refused us takes us again.
