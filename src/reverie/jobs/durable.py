@@ -42,6 +42,8 @@ APPLICATION_VERSION = "jobs-1"
 QUEUES: dict[Lane, str] = {"background": "reverie-background", "idle": "reverie-idle"}
 """Interactive jobs are started at once, without a queue."""
 QUEUE_POLL_S = 0.5
+LISTENER_S = 0.1
+"""Nobody listens to what this would tell; it is how long `destroy` waits for it."""
 OUTCOME_GRACE_S = 0.1
 """DBOS writes down that a workflow has ended just after it has."""
 UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
@@ -159,6 +161,7 @@ def _config(location: Path | str, executor: str) -> DBOSConfig:
         "executor_id": executor,
         "log_level": "WARNING",
         "enable_otlp": False,
+        "notification_listener_polling_interval_sec": LISTENER_S,
     }
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from reverie.errors import HomeError, StorageError
-from reverie.jobs.performing import Performer, perform_on
+from reverie.jobs.performing import FLUSH_S, Performer, perform_on
 from reverie.jobs.requests import JobBook
 from reverie.jobs.runs import LEASE_MS, JobRuns, workflow_id
 
@@ -87,6 +87,7 @@ class Jobs:
         engine_file: Path,
         executor: Executor,
         on_started: Callable[[Job], None] | None = None,
+        flush_s: float = FLUSH_S,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -95,6 +96,7 @@ class Jobs:
         self._foreground = foreground
         self._engine_file = engine_file
         self._executor = executor
+        self._flush_s = flush_s
         self._on_started = on_started or _nobody_is_told
         self._book = JobBook(database, clock)
         self._runs: JobRuns | None = None
@@ -113,12 +115,14 @@ class Jobs:
             StorageError: the home cannot be written.
         """
         runs = JobRuns(self._database, self._clock, await self._executor.name())
-        performer = Performer(runs, self._clock, self._config, self._handlers, self._on_started, self._ended)
+        performer = Performer(
+            runs, self._clock, self._config, self._handlers, self._on_started, self._ended, flush_s=self._flush_s
+        )  # fmt: skip
         self._runs, self._performer, self._stopping = runs, performer, False
         self._loop_task = asyncio.create_task(self._loop(runs, performer), name="jobs")
 
     async def stop(self) -> None:
-        """End: nothing more begins, what runs has 15 s, then it is broken off and waits for the next start."""
+        """End: nothing more begins, what runs has `flush_s`, then it is broken off and waits for the next start."""
         self._stopping = True
         if self._loop_task is not None:
             self.wake()

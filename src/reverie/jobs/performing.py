@@ -55,6 +55,8 @@ class Performer:
         handlers: Mapping[str, Handler],
         on_started: Callable[[Job], None],
         on_ended: Callable[[str], None],
+        *,
+        flush_s: float = FLUSH_S,
     ) -> None:
         self._runs = runs
         self._clock = clock
@@ -62,6 +64,7 @@ class Performer:
         self._handlers = handlers
         self._on_started = on_started
         self._on_ended = on_ended
+        self._flush_s = flush_s
         self._performing: set[asyncio.Task[Any]] = set()
         self._at_work: dict[str, asyncio.Future[JsonObject]] = {}
         self._stopping = False
@@ -90,10 +93,10 @@ class Performer:
             handler.cancel()
 
     async def stop(self) -> None:
-        """Begin nothing more; what runs has `FLUSH_S`, then it is broken off and put back."""
+        """Begin nothing more; what runs has `flush_s`, then it is broken off and put back."""
         self._stopping = True
         if self._performing:
-            await asyncio.wait(self._performing, timeout=FLUSH_S)
+            await asyncio.wait(self._performing, timeout=self._flush_s)
         for key in tuple(self._at_work):
             self.break_off(key)
         if self._performing:

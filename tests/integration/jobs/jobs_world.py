@@ -58,15 +58,22 @@ class JobsWorld:
 
 @asynccontextmanager
 async def jobs_world(
-    folder: Path, handlers: Mapping[str, Handler], config: LearningJobsConfig = QUICK
+    folder: Path, handlers: Mapping[str, Handler], config: LearningJobsConfig = QUICK, flush_s: float = 15.0
 ) -> AsyncGenerator[JobsWorld]:
     """A home whose jobs run for the length of the block."""
     clock = SystemClock()
     database = await Database.open(folder / "state.db", STATE, now_ms=clock.now_ms())
     foreground = Foreground(clock)
     jobs = Jobs(
-        database, clock, config, handlers, foreground, engine_file=folder / "jobs.db", executor=Executor(folder)
-    )  # fmt: skip
+        database,
+        clock,
+        config,
+        handlers,
+        foreground,
+        engine_file=folder / "jobs.db",
+        executor=Executor(folder),
+        flush_s=flush_s,
+    )
     await jobs.start()
     try:
         yield JobsWorld(database, clock, jobs, foreground)
