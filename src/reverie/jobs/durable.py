@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 
     Performer = Callable[[str, int], None]
 
-APPLICATION = "reverie"
 APPLICATION_VERSION = "jobs-1"
 """Fixed: DBOS would strand what waits whenever the code changes."""
-QUEUES: dict[Lane, str] = {"background": "reverie-background", "idle": "reverie-idle"}
+QUEUED: tuple[Lane, ...] = ("background", "idle")
 """Interactive jobs are started at once, without a queue."""
 QUEUE_POLL_S = 0.5
 LISTENER_S = 0.1
@@ -59,7 +58,13 @@ _log.propagate = True
 
 
 class DurableRuns:
-    """DBOS, launched. Build it with `launch`, end it with `destroy`."""
+    """DBOS, launched. Build it with `launch`, end it with `destroy`.
+
+    `home` is part of the names of the queues: homes may share a PostgreSQL, and each takes its own runs alone.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._queues: dict[Lane, str] = {lane: f"{home}-{lane}" for lane in QUEUED}
 
     @classmethod
     def launch(cls, location: Path | str, executor: str, performer: Performer) -> DurableRuns | None:
@@ -76,21 +81,28 @@ class DurableRuns:
         try:
             DBOS(config=_config(location, executor))
             DBOS.launch()
-            for queue in QUEUES.values():
+            runs = cls(home_of(executor))
+            for queue in runs._queues.values():
                 DBOS.register_queue(queue, worker_concurrency=RUNS_MAX, polling_interval_sec=QUEUE_POLL_S)
         except _FAILURES as error:
-            cls().destroy()
+            cls("").destroy()
             raise StorageError(f"the job engine cannot use its database ({type(error).__name__}).") from error
-        return cls()
+        return runs
 
-    def start(self, workflow_id: str, lane: Lane, key: str, run: int) -> None:
+    def start(self, workflow_id: str, lane: Lane, key: str, run: int) -> bool:
         """Have a run begin, at once or by a queue. The same id is the same run, however often it is started.
+
+        False when it came to its end long ago, so that nothing will be done: state.db is older than the engine's
+        database, for example because it was restored.
 
         Raises:
             StorageError: it could not be written down.
         """
-        queue = QUEUES.get(lane)
+        queue = self._queues.get(lane)
         try:
+            known = DBOS.get_workflow_status(workflow_id)
+            if known is not None and known.status in FINISHED:
+                return False
             with SetWorkflowID(workflow_id):
                 if queue is None:
                     DBOS.start_workflow(_perform, key, run)
@@ -98,6 +110,7 @@ class DurableRuns:
                     DBOS.enqueue_workflow(queue, _perform, key, run)
         except _FAILURES as error:
             raise StorageError(f"the job engine could not take a job ({type(error).__name__}).") from error
+        return True
 
     def unfinished(self, workflow_ids: Iterable[str]) -> set[str]:
         """Which of these DBOS knows and will bring to their end.
@@ -147,6 +160,11 @@ def _perform(key: str, run: int) -> None:
         performer(key, run)
 
 
+def home_of(executor: str) -> str:
+    """What the names of a home's processes have in common."""
+    return executor.rpartition("-")[0]
+
+
 def _config(location: Path | str, executor: str) -> DBOSConfig:
     """How DBOS is to run: alone, quietly, and under names that outlast an upgrade."""
     if isinstance(location, str):
@@ -155,7 +173,7 @@ def _config(location: Path | str, executor: str) -> DBOSConfig:
         _prepare(location)
         url = f"sqlite:///{location}"
     return {
-        "name": APPLICATION,
+        "name": home_of(executor),
         "system_database_url": url,
         "application_version": APPLICATION_VERSION,
         "executor_id": executor,

@@ -104,7 +104,6 @@ class Jobs:
         self._engine: DurableRuns | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._bell = asyncio.Event()
-        self._in_hand: set[str] = set()
         self._times = _Times()
         self._stopping = False
 
@@ -116,7 +115,7 @@ class Jobs:
         """
         runs = JobRuns(self._database, self._clock, await self._executor.name())
         performer = Performer(
-            runs, self._clock, self._config, self._handlers, self._on_started, self._ended, flush_s=self._flush_s
+            runs, self._clock, self._config, self._handlers, self._on_started, self.wake, flush_s=self._flush_s
         )  # fmt: skip
         self._runs, self._performer, self._stopping = runs, performer, False
         self._loop_task = asyncio.create_task(self._loop(runs, performer), name="jobs")
@@ -137,7 +136,6 @@ class Jobs:
             engine, self._engine = self._engine, None
             await asyncio.to_thread(engine.destroy)
         await self._executor.release()
-        self._in_hand.clear()
 
     def wake(self) -> None:
         """Something was asked for, or a turn has ended: look at once."""
@@ -180,10 +178,6 @@ class Jobs:
             self._performer.break_off(key)
         return job
 
-    def _ended(self, key: str) -> None:
-        self._in_hand.discard(key)
-        self.wake()
-
     # -- taking in hand ------------------------------------------------------------------------------------------
 
     async def _loop(self, runs: JobRuns, performer: Performer) -> None:
@@ -221,7 +215,6 @@ class Jobs:
             return None
         self._times.launch_after_s = now_s + LAUNCH_AGAIN_S
         left = await runs.take_over()
-        self._in_hand.update(job.key for job in left)
         module = await asyncio.to_thread(import_module, "reverie.jobs.durable")
         location = self._config.database_url or self._engine_file
         perform = partial(perform_on, asyncio.get_running_loop(), performer)
@@ -231,30 +224,24 @@ class Jobs:
             log.warning("another home in this process has the job engine: jobs wait for it", action="jobs_wait")
             return None
         known = await asyncio.to_thread(self._engine.unfinished, [workflow_id(job) for job in left])
-        await self._give_back(runs, [job for job in left if workflow_id(job) not in known])
+        await runs.give_back((job.key, job.run) for job in left if workflow_id(job) not in known)
         return self._engine
 
     async def _hand_over(self, runs: JobRuns, engine: DurableRuns, job: JobRecord) -> None:
-        self._in_hand.add(job.key)
+        taken = False
         try:
-            await asyncio.to_thread(engine.start, workflow_id(job), job.lane, job.key, job.run)
-        except StorageError:
-            await self._give_back(runs, [job])
-            raise
-
-    async def _give_back(self, runs: JobRuns, jobs: list[JobRecord]) -> None:
-        for job in jobs:
-            self._in_hand.discard(job.key)
-        await runs.give_back(jobs)
+            taken = await asyncio.to_thread(engine.start, workflow_id(job), job.lane, job.key, job.run)
+        finally:
+            if not taken:
+                await runs.give_back([(job.key, job.run)])
 
     async def _look_after(self, runs: JobRuns, performer: Performer) -> None:
-        """Renew the leases of what is in hand, and let go of what is not ours any more."""
-        for key in await runs.lost(tuple(self._in_hand)):
-            self._in_hand.discard(key)
+        """Renew the leases of what is at work, and break off what is not wanted of us any more."""
+        for key in await runs.lost(performer.at_work):
             performer.break_off(key)
         now_s = self._clock.monotonic_s()
         if now_s - self._times.renewed_s >= RENEW_S:
-            await runs.renew(tuple(self._in_hand))
+            await runs.renew(performer.at_work)
             self._times.renewed_s = now_s
 
     async def _prune(self, runs: JobRuns, engine: DurableRuns) -> None:

@@ -44,7 +44,7 @@ BROKEN_OFF = "it was broken off"
 class Performer:
     """Does the runs of this process. Belongs to one event loop.
 
-    `on_started` is told of each run as it begins, `on_ended` of the key of each that has ended.
+    `on_started` is told of each run as it begins, `on_ended` when one has ended.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Performer:
         config: LearningJobsConfig,
         handlers: Mapping[str, Handler],
         on_started: Callable[[Job], None],
-        on_ended: Callable[[str], None],
+        on_ended: Callable[[], None],
         *,
         flush_s: float = FLUSH_S,
     ) -> None:
@@ -70,21 +70,25 @@ class Performer:
         self._stopping = False
 
     async def perform(self, key: str, run: int) -> None:
-        """Do one run; returns when what became of it is written down. Nothing happens once `stop` was called."""
-        if self._stopping:
-            return
+        """Do one run; returns when what became of it is written down. Once `stop` was called it is given back."""
         me = asyncio.current_task()
         assert me is not None, "a coroutine runs in a task"
         self._performing.add(me)
         try:
-            job = await self._runs.begin(key, run)
-            if job is not None:
+            if self._stopping:
+                await self._runs.give_back([(key, run)])
+            elif (job := await self._runs.begin(key, run)) is not None:
                 await self._settle(job, await self._outcome(job))
         except (StorageError, HomeError) as error:  # its lease lapses, and it is done again
             log.warning("what became of a job is not written down", action="job_unsettled", job=key, error=str(error))
         finally:
             self._performing.discard(me)
-            self._on_ended(key)
+            self._on_ended()
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The keys of the jobs whose handlers are at work."""
+        return tuple(self._at_work)
 
     def break_off(self, key: str) -> None:
         """Cancel the handler of a job, if it is at work."""

@@ -3,7 +3,7 @@
     waiting ──dispatch──▶ dispatched ──begin──▶ running ──end──▶ done, dead, or waiting again
                               └── its process died: waiting again, or before that same process once more
 
-Whoever has a job in hand renews its lease. One run of a job is under way at a time, whatever the number of processes:
+Whoever does a run renews its lease. One run of a job is under way at a time, whatever the number of processes:
 a run that was overtaken finds that its number is not the row's any more, and ends without a word.
 """
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from reverie.storage.database import Database, Transaction
 
 LEASE_MS = 60_000
+"""Of a run that is under way; it is renewed."""
+HANDED_MS = 300_000
+"""Within this time a run that was handed over begins, or it is handed over anew."""
 IN_HAND_MAX = 1_000
 RESULT_CHARS_MAX = 20_000
 DIED = "its process died {times} times while it ran"
@@ -60,20 +63,20 @@ class JobRuns:
         now_ms = self._clock.now_ms()
 
         def work(tx: Transaction) -> tuple[JobRecord, ...]:
-            tx.execute("hand_over_again", holder=self._holder, lease_until=now_ms + LEASE_MS, now=now_ms)
+            tx.execute("hand_over_again", holder=self._holder, lease_until=now_ms + HANDED_MS, now=now_ms)
             left = [job_of(row) for row in tx.rows("in_flight_with", holder=self._holder, limit=IN_HAND_MAX)]
             return tuple(job for job in left if not _buried(tx, job, now_ms))
 
         return await self._database.write(work)
 
-    async def give_back(self, jobs: Iterable[JobRecord]) -> None:
-        """Jobs that were handed over, and whose runs never began, wait again."""
-        given = list(jobs)
+    async def give_back(self, runs: Iterable[tuple[str, int]]) -> None:
+        """Jobs that were handed over, and whose runs (by key and number) never began, wait again."""
+        given = list(runs)
         now_ms = self._clock.now_ms()
 
         def work(tx: Transaction) -> None:
-            for job in given:
-                tx.execute("give_back", key=job.key, run=job.run, now=now_ms)
+            for key, run in given:
+                tx.execute("give_back", key=key, run=run, now=now_ms)
 
         if given:
             await self._database.write(work)
@@ -83,7 +86,7 @@ class JobRuns:
         mine = await self._database.read(
             lambda tx: tx.rows("in_flight_with", holder=self._holder, limit=IN_HAND_MAX)
         )  # fmt: skip
-        await self.give_back(job_of(row) for row in mine if row["state"] == "dispatched")
+        await self.give_back((row["key"], row["run"]) for row in mine if row["state"] == "dispatched")
 
     async def free_lapsed(self) -> None:
         """Jobs in the hands of a process that is not heard of any more wait again."""
@@ -168,7 +171,7 @@ class JobRuns:
         return await self._database.read(work) if held else set()
 
     async def renew(self, keys: Iterable[str]) -> None:
-        """Keep the leases of the jobs in hand."""
+        """Keep the leases of the jobs whose runs are under way."""
         held = list(keys)
         until_ms = self._clock.now_ms() + LEASE_MS
 
@@ -201,7 +204,7 @@ class JobRuns:
         )
         for row in rows:
             seen = {"key": row["key"], "run": row["run"]}
-            lease = {"holder": self._holder, "lease_until": now_ms + LEASE_MS}
+            lease = {"holder": self._holder, "lease_until": now_ms + HANDED_MS}
             tx.execute("dispatch_job", **seen, **lease, aged=admission.which == "aged", now=now_ms)
             taken = tx.row("find_job", key=row["key"])
             assert taken is not None, "a row that was just changed is there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -18,6 +19,9 @@ T = TypeVar("T", bound=BaseModel)
 ANSWER_CHARS_MAX = 100_000
 """What is read of an answer; none that is of use comes near."""
 FAULTS_TOLD = 5
+OBJECTS_MAX = 20
+"""Pairs of brackets that are looked at."""
+_BEGINS = re.compile(r'\{\s*["\']')
 NO_OBJECT = "there is no JSON object in it"
 
 
@@ -53,11 +57,16 @@ def first_object(text: str) -> JsonObject | None:
     """The first JSON object within a text: fenced, with words around it, with a comma too many, or cut short."""
     text = text[:ANSWER_CHARS_MAX]
     start = text.find("{")
-    if start < 0:
-        return None
-    end = _end_of_object(text, start)
-    found = None if end is None else _plain(text[start:end])
-    return found if found is not None else _repaired(text[start:end])
+    for _ in range(OBJECTS_MAX):
+        end = _end_of_object(text, start) if start >= 0 else None
+        if end is None:
+            break
+        found = _plain(text[start:end])
+        if found:
+            return found
+        start = text.find("{", end)
+    begun = _BEGINS.search(text)
+    return None if begun is None else _repaired(text[begun.start() :])
 
 
 def _plain(text: str) -> JsonObject | None:

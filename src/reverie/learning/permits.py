@@ -33,14 +33,24 @@ LOOK_AGAIN_S = 0.1
 class Permits:
     """At most `limit` places. One object serves the whole process; it belongs to one event loop.
 
-    `process` gives this process's name, which is nobody else's and the same after a restart.
+    `process` gives this process's name, which is nobody else's and the same after a restart; leases are renewed every
+    `renew_s`.
     """
 
-    def __init__(self, database: Database, clock: Clock, limit: int, process: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        limit: int,
+        process: Callable[[], Awaitable[str]],
+        *,
+        renew_s: float = RENEW_S,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._limit = limit
         self._process = process
+        self._renew_s = renew_s
         self._line = asyncio.Semaphore(limit)
         self._looking = asyncio.Lock()
         self._numbers = count(1)
@@ -123,7 +133,7 @@ class Permits:
 
     async def _renew(self, slot: int, holder: str, lease: asyncio.Timeout) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._renew_s)
             until_ms = self._clock.now_ms() + LEASE_MS
             try:
                 kept = await self._database.write(

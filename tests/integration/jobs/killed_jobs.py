@@ -1,7 +1,7 @@
 """A process that does jobs and may be killed at any moment: `python -m … FOLDER LIMIT [URL]`.
 
-Jobs of the kind `step` write a line when they begin and one when they have ended; they do not end while a file `hold` is
-there. Jobs of the kind `call` do the same around a place for a call of a model.
+Jobs of the kind `step` write a line when they begin and one when they have ended; they do not end while a file `hold`
+is there. Jobs of the kind `call` do the same around a place for a call of a model.
 """
 
 from __future__ import annotations

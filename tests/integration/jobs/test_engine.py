@@ -10,6 +10,7 @@ import pytest
 from reverie.errors import JobDeferredError, JobHopelessError, JobPutBackError
 from reverie.jobs.executor import Executor
 from reverie.jobs.request import JobRequest
+from reverie.jobs.requests import JobBook
 from tests.integration.jobs.jobs_world import QUICK, jobs_world
 from tests.learning_rows import T0, seed
 
@@ -142,7 +143,7 @@ async def test_a_job_is_cancelled_while_it_runs(tmp_path: Path) -> None:
 
 
 async def test_turns_go_first_and_nobody_starves(tmp_path: Path) -> None:
-    """While a turn runs background work waits and interactive work does not; what has waited too long runs beside it."""
+    """While a turn runs only interactive work begins at once; what has waited too long runs beside it."""
     began: list[tuple[str, bool]] = []
 
     async def note(job: Job) -> JsonObject:
@@ -237,19 +238,59 @@ async def test_what_a_dead_process_left_is_done(tmp_path: Path) -> None:
 
 
 async def test_a_second_home_waits_for_the_engine(tmp_path: Path) -> None:
-    """Two homes in one process: the second one's jobs are done when the first one has given the engine back."""
+    """Two homes in one process: the second one's jobs wait while the first one has the engine."""
     for each in ("first", "second"):
         (tmp_path / each).mkdir()
 
     async def note(job: Job) -> JsonObject:
         return {}
 
-    async with jobs_world(tmp_path / "second", {"note": note}) as second:
-        async with jobs_world(tmp_path / "first", {"note": note}) as first:
-            await first.ask(JobRequest("note", "note:1", "interactive"))
-            await first.ended("note:1")
-            await second.ask(JobRequest("note", "note:1", "interactive"))
-            await anyio.sleep(0.3)
-            waits = await second.jobs.show("note:1")
-            assert waits is not None
-            assert (waits.state, second.jobs.launched) == ("waiting", False)
+    async with (
+        jobs_world(tmp_path / "second", {"note": note}) as second,
+        jobs_world(tmp_path / "first", {"note": note}) as first,
+    ):
+        await first.ask(JobRequest("note", "note:1", "interactive"))
+        await first.ended("note:1")
+        await second.ask(JobRequest("note", "note:1", "interactive"))
+        await anyio.sleep(0.3)
+        waits = await second.jobs.show("note:1")
+        assert waits is not None
+        assert (waits.state, second.jobs.launched) == ("waiting", False)
+
+
+async def test_a_restored_state_is_worked_on_again(tmp_path: Path) -> None:
+    """A job of a state.db that is older than the engine's database is done, though the engine had done that run."""
+    done: list[str] = []
+
+    async def note(job: Job) -> JsonObject:
+        done.append(job.key)
+        return {}
+
+    async with jobs_world(tmp_path, {"note": note}) as world:
+        await world.ask(JobRequest("note", "note:1", "interactive"))
+        first = await world.ended("note:1")
+        before = {"kind": "note", "lane": "interactive", "requested_at": first.requested_at_ms}
+        await world.database.write(lambda tx: tx.execute("prune_jobs", before=first.requested_at_ms + 60_000, limit=9))
+        seed(tmp_path / "state.db", "job_requests", key="note:1", **before)
+        world.jobs.wake()
+        again = await world.ended("note:1")
+    assert (first.run, again.run, done) == (1, 2, ["note:1", "note:1"])
+
+
+async def test_a_cancellation_from_another_process_reaches_the_run(tmp_path: Path) -> None:
+    """What is cancelled in the table alone, as a command does it, is broken off at the next look."""
+    left = anyio.Event()
+
+    async def endless(job: Job) -> JsonObject:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            left.set()
+        return {}
+
+    async with jobs_world(tmp_path, {"endless": endless}) as world:
+        await world.ask(JobRequest("endless", "endless:1", "interactive"))
+        await world.until("endless:1", lambda job: job.state == "running")
+        await JobBook(world.database, world.clock).cancel("endless:1")
+        with anyio.fail_after(2):
+            await left.wait()

@@ -112,7 +112,7 @@ async def killed_and_restarted(folder: Path, url: str | None = None) -> None:
 
 
 async def test_a_kill_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    """Killed while three jobs run, they end after the restart as the same runs; the one that was done is not repeated."""
+    """Killed while three jobs run, they end after the restart as the same runs; what was done is not repeated."""
     await killed_and_restarted(tmp_path)
 
 
@@ -128,7 +128,7 @@ async def test_the_same_on_postgresql(tmp_path: Path) -> None:
 
 
 async def test_two_processes_do_each_job_once_and_share_the_places(tmp_path: Path) -> None:
-    """Of two processes on one home one does each job, and their calls together never have more places than there are."""
+    """Of two processes one does each job, and their calls together never have more places than there are."""
     keys = [f"call:{number}" for number in range(24)]
     lanes: tuple[Lane, ...] = ("interactive", "background", "idle")
     async with home(tmp_path) as (database, book):
