@@ -1,0 +1,248 @@
+"""START of learning: which job does what, and everything that it is done with, put together.
+
+    job         asked for by                does                                                    calls of a model
+    classify    a new message               where it belongs: the same task, or a new one           1, with a second opinion 2
+    redecide    an answer that was late     looks at that again                                     1
+    window      12 steps, or an end         vectors; what each step contributed                     1
+    reward      a task's end                how it went; what each step was worth                   1
+    feedback    a thumb, a correction       lets it count; makes an experience of it                0 or 1
+    repair      a burst of failures         what to prefer and what to avoid with a tool            1
+    trials      a score                     how the skills did that were used                       0
+    associate   a score                     which policies the good steps follow; what is new       0
+    induce      steps of two tasks alike    a policy of them                                        1
+    abstract    policies that changed       what holds in their domain                              1
+    skill       a policy that changed       a guide, checked against the steps it was made of       1 or 2
+
+Before all of them comes the `Follower`: it reads what was said, puts it into episodes, and keeps every step. It needs no
+model. What a job may spend, and when, is decided in one place, the `ModelDoor`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reverie.jobs.engine import Jobs
+from reverie.jobs.executor import Executor
+from reverie.learning.abstraction import AbstractJob
+from reverie.learning.association import AssociateJob
+from reverie.learning.bursts import Bursts
+from reverie.learning.capture import Capture
+from reverie.learning.classification import RelationJob
+from reverie.learning.crystallisation import SkillJob
+from reverie.learning.episodes import Episodes
+from reverie.learning.experience import Experiences
+from reverie.learning.feedback import Feedbacks
+from reverie.learning.feedback_job import FeedbackJob
+from reverie.learning.follower import Follower
+from reverie.learning.foreground import Foreground
+from reverie.learning.induction import InduceJob
+from reverie.learning.model_door import ModelDoor
+from reverie.learning.permits import Permits
+from reverie.learning.provider import Provider
+from reverie.learning.redecision import Redecision
+from reverie.learning.reflection import WindowJob
+from reverie.learning.repair import RepairJob
+from reverie.learning.reward import RewardJob
+from reverie.learning.skill_trials import TrialsJob
+from reverie.learning.skills import Skills, thumb
+from reverie.learning.storm_alarm import StormAlarm
+from reverie.learning.trace_feedback import apply_to_task, apply_to_trace
+from reverie.learning.world_models import move_confidence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reverie.clock import Clock
+    from reverie.config import Home, LearningConfig
+    from reverie.jobs.request import Handler
+    from reverie.learning.classification import HiddenFeedback
+    from reverie.learning.records import Episode, Trace
+    from reverie.learning.said import SaidMessage
+    from reverie.learning.skill_files import SkillFiles
+    from reverie.llm.circuit import UpstreamCircuit
+    from reverie.llm.client import Model
+    from reverie.llm.embeddings import Embedder
+    from reverie.storage import Database, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What learning stands on. `provider` names the model's server and the model, without any secret."""
+
+    home: Home
+    state: Database
+    clock: Clock
+    config: LearningConfig
+    model: Model | None
+    embedder: Embedder | None
+    skill_files: SkillFiles
+    provider: str = ""
+    circuit: UpstreamCircuit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """Learning in a process that serves. `foreground` is told of every turn."""
+
+    config: LearningConfig
+    follower: Follower
+    jobs: Jobs
+    feedbacks: Feedbacks
+    skills: Skills
+    skill_files: SkillFiles
+    foreground: Foreground
+    alarm: StormAlarm
+    provider: Provider
+
+    async def start(self) -> None:
+        """Begin to run jobs, unless nothing is to be learned.
+
+        Raises:
+            StorageError: the home cannot be written.
+        """
+        await self.follower.start()
+        if self.config.mode != "off":
+            await self.jobs.start()
+
+    async def stop(self) -> None:
+        """End; what runs has a moment, then it waits for the next start."""
+        if self.config.mode != "off":
+            await self.jobs.stop()
+
+    async def follow(self) -> None:
+        """Read what was said since, all of it; then let what follows from it begin."""
+        while await self.follower.follow():
+            self.jobs.wake()
+        self.jobs.wake()
+
+    async def close_idle(self) -> None:
+        """End what nothing was said in for long."""
+        while await self.follower.close_idle():
+            self.jobs.wake()
+        self.jobs.wake()
+
+    async def recover(self) -> None:
+        """End what ended while no process ran."""
+        while await self.follower.recover():
+            self.jobs.wake()
+
+
+class Heard:
+    """What hears of every message and every step: `follower.Listens`."""
+
+    def __init__(self, feedbacks: Feedbacks, bursts: Bursts) -> None:
+        self._feedbacks = feedbacks
+        self._bursts = bursts
+
+    def note_message(
+        self,
+        tx: Transaction,
+        message: SaidMessage,
+        episode: Episode,
+        now_ms: int,
+        *,
+        hidden: HiddenFeedback | None = None,
+    ) -> object:
+        """A message may say how good the reply before it was."""
+        return self._feedbacks.note_message(tx, message, episode, now_ms, hidden=hidden)
+
+    def note_outcomes(self, tx: Transaction, session_id: str, traces: Sequence[Trace], now_ms: int) -> object:
+        """Steps may be the last of a burst of failures."""
+        return self._bursts.note_outcomes(tx, session_id, traces, now_ms)
+
+
+def put_together(ground: Ground) -> Learning:
+    """Everything of learning, over an open home. Nothing runs yet."""
+    state, clock, config = ground.state, ground.clock, ground.config
+    foreground = Foreground(clock)
+    alarm = StormAlarm(clock, config.jobs.storm_factor, config.jobs.storm_floor)
+    executor = Executor(ground.home.path)
+    provider = Provider(
+        state,
+        clock,
+        ground.provider,
+        pause_s=config.jobs.pause_s,
+        probe_s=config.model_timeout_s,
+        circuit=ground.circuit,
+    )
+    door = ModelDoor(
+        ground.model if config.mode == "full" else None,
+        state,
+        clock,
+        config,
+        provider=provider,
+        permits=Permits(state, clock, config.background_llm_concurrency, executor.name),
+        foreground=foreground,
+        alarm=alarm,
+    )
+    feedbacks = Feedbacks(state, clock, config)
+    episodes = Episodes(config, Capture(config), Heard(feedbacks, Bursts(config)), lambda: door.available)
+    jobs = Jobs(
+        state,
+        clock,
+        config.jobs,
+        handlers_of(ground, door, episodes),
+        foreground,
+        engine_file=ground.home.jobs_db,
+        executor=executor,
+        on_started=lambda _: alarm.job_started(),
+    )
+    return Learning(
+        config=config,
+        follower=Follower(state, clock, episodes),
+        jobs=jobs,
+        feedbacks=feedbacks,
+        skills=Skills(state, clock, config.skills, ground.skill_files),
+        skill_files=ground.skill_files,
+        foreground=foreground,
+        alarm=alarm,
+        provider=provider,
+    )
+
+
+def handlers_of(ground: Ground, door: ModelDoor, episodes: Episodes) -> Mapping[str, Handler]:
+    """Who does each kind of job."""
+    state, clock, config, embedder = ground.state, ground.clock, ground.config, ground.embedder
+    files = ground.skill_files
+    experiences = Experiences(state, clock, config.feedback, door, embedder)
+    feedback = FeedbackJob(
+        state,
+        clock,
+        config,
+        experiences,
+        revalue=partial(_revalue, config=config),
+        skill_thumb=partial(_skill_thumb, config=config),
+        world_thumb=partial(_world_thumb, config=config),
+    )
+    return {
+        "classify": RelationJob(state, clock, episodes, door).handle,
+        "redecide": Redecision(state, clock, episodes, door).handle,
+        "window": WindowJob(state, clock, config, door, embedder).handle,
+        "reward": RewardJob(state, clock, config, door).handle,
+        "feedback": feedback.handle,
+        "repair": RepairJob(state, clock, config, door).handle,
+        "trials": TrialsJob(state, clock, config, files).handle,
+        "associate": AssociateJob(state, clock, config, door).handle,
+        "induce": InduceJob(state, clock, config, door).handle,
+        "abstract": AbstractJob(state, clock, config, door, embedder).handle,
+        "skill": SkillJob(state, clock, config, door, files, embedder).handle,
+    }
+
+
+def _revalue(
+    tx: Transaction, *, task_id: str | None, trace_id: str | None, now_ms: int, config: LearningConfig
+) -> object:
+    """Feedback on a step counts for that step, any other for its task."""
+    if trace_id is not None:
+        return apply_to_trace(tx, trace_id)
+    return None if task_id is None else apply_to_task(tx, task_id, config, now_ms)
+
+
+def _skill_thumb(tx: Transaction, thing_id: str, now_ms: int, *, up: bool, config: LearningConfig) -> object:
+    return thumb(tx, thing_id, config.skills, now_ms, up=up)
+
+
+def _world_thumb(tx: Transaction, thing_id: str, now_ms: int, *, up: bool, config: LearningConfig) -> object:
+    return move_confidence(tx, thing_id, up=up, delta=config.world_models.confidence_delta, now_ms=now_ms)
