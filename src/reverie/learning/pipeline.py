@@ -1,20 +1,20 @@
 """START of learning: which job does what, and everything that it is done with, put together.
 
-    job         asked for by                does                                                    calls of a model
-    classify    a new message               where it belongs: the same task, or a new one           1, with a second opinion 2
-    redecide    an answer that was late     looks at that again                                     1
-    window      12 steps, or an end         vectors; what each step contributed                     1
-    reward      a task's end                how it went; what each step was worth                   1
-    feedback    a thumb, a correction       lets it count; makes an experience of it                0 or 1
-    repair      a burst of failures         what to prefer and what to avoid with a tool            1
-    trials      a score                     how the skills did that were used                       0
-    associate   a score                     which policies the good steps follow; what is new       0
-    induce      steps of two tasks alike    a policy of them                                        1
-    abstract    policies that changed       what holds in their domain                              1
-    skill       a policy that changed       a guide, checked against the steps it was made of       1 or 2
+    job         asked for by               does                                                  calls of a model
+    classify    a new message              where it belongs: the same task, or a new one         1, or 2
+    redecide    an answer that was late    looks at that again                                   1
+    window      12 steps, or an end        vectors; what each step contributed                   1
+    reward      a task's end               how it went; what each step was worth                 1
+    feedback    a thumb, a correction      lets it count; makes an experience of it              0 or 1
+    repair      a burst of failures        what to prefer and what to avoid with a tool          1
+    trials      a score                    how the skills did that were used                     0
+    associate   a score                    which policies the good steps follow; what is new     0
+    induce      steps of two tasks alike   a policy of them                                      1
+    abstract    policies that changed      what holds in their domain                            1
+    skill       a policy that changed      a guide, checked against the steps it was made of     1 or 2
 
-Before all of them comes the `Follower`: it reads what was said, puts it into episodes, and keeps every step. It needs no
-model. What a job may spend, and when, is decided in one place, the `ModelDoor`.
+Before all of them comes the `Follower`: it reads what was said, puts it into episodes, and keeps every step. It needs
+no model. What a job may spend, and when, is decided in one place, the `ModelDoor`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from reverie.learning.feedback_job import FeedbackJob
 from reverie.learning.follower import Follower
 from reverie.learning.foreground import Foreground
 from reverie.learning.induction import InduceJob
+from reverie.learning.listening import Listening
 from reverie.learning.model_door import ModelDoor
 from reverie.learning.permits import Permits
 from reverie.learning.provider import Provider
@@ -52,14 +53,11 @@ from reverie.learning.trace_feedback import apply_to_task, apply_to_trace
 from reverie.learning.world_models import move_confidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from reverie.clock import Clock
     from reverie.config import Home, LearningConfig
     from reverie.jobs.request import Handler
-    from reverie.learning.classification import HiddenFeedback
-    from reverie.learning.records import Episode, Trace
-    from reverie.learning.said import SaidMessage
     from reverie.learning.skill_files import SkillFiles
     from reverie.llm.circuit import UpstreamCircuit
     from reverie.llm.client import Model
@@ -129,30 +127,6 @@ class Learning:
             self.jobs.wake()
 
 
-class Heard:
-    """What hears of every message and every step: `follower.Listens`."""
-
-    def __init__(self, feedbacks: Feedbacks, bursts: Bursts) -> None:
-        self._feedbacks = feedbacks
-        self._bursts = bursts
-
-    def note_message(
-        self,
-        tx: Transaction,
-        message: SaidMessage,
-        episode: Episode,
-        now_ms: int,
-        *,
-        hidden: HiddenFeedback | None = None,
-    ) -> object:
-        """A message may say how good the reply before it was."""
-        return self._feedbacks.note_message(tx, message, episode, now_ms, hidden=hidden)
-
-    def note_outcomes(self, tx: Transaction, session_id: str, traces: Sequence[Trace], now_ms: int) -> object:
-        """Steps may be the last of a burst of failures."""
-        return self._bursts.note_outcomes(tx, session_id, traces, now_ms)
-
-
 def put_together(ground: Ground) -> Learning:
     """Everything of learning, over an open home. Nothing runs yet."""
     state, clock, config = ground.state, ground.clock, ground.config
@@ -178,7 +152,7 @@ def put_together(ground: Ground) -> Learning:
         alarm=alarm,
     )
     feedbacks = Feedbacks(state, clock, config)
-    episodes = Episodes(config, Capture(config), Heard(feedbacks, Bursts(config)), lambda: door.available)
+    episodes = Episodes(config, Capture(config), Listening(feedbacks, Bursts(config)), lambda: door.available)
     jobs = Jobs(
         state,
         clock,
