@@ -3,7 +3,8 @@
 The lookup by meaning is `learned_vectors.py`. Every lookup names things best first and scores them 0 to 1; which of
 them are worth showing is decided in `recall_ranking.py`.
 
-Bounded: twelve words, sixteen short terms, eight identifiers, four errors; `KEYWORD_TOP` things by each lookup. and identifiers have an index over everything. Terms of two characters and errors have none: for them the
+Bounded: twelve words, sixteen short terms, eight identifiers, four errors; `KEYWORD_TOP` things by each lookup. Words
+and identifiers have an index over everything. Terms of two characters and errors have none: for them the
 `LOOKED_AT_MAX` newest things of an agent are looked at.
 """
 
