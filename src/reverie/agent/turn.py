@@ -207,9 +207,8 @@ class TurnRunner:
         except TimeoutError:
             log.info("a turn went on without what was learned", action="learned_late", turn=turn.id)
         except Exception as error:  # a named border, as in `_recall`
-            log.warning(
-                "a turn went on without what was learned", action="learned_failed", turn=turn.id, exc_info=error
-            )
+            message = "a turn went on without what was learned"
+            log.warning(message, action="learned_failed", turn=turn.id, exc_info=error)
         return ()
 
     # -- assemble ------------------------------------------------------------------------------------------------
@@ -346,7 +345,7 @@ class TurnRunner:
         reply: Reply,
         exposure: TurnExposure,
     ) -> tuple[TurnFinished, tuple[EngineMessage, ...]]:
-        """Record the answer, whose words it is, what was found for it and what was shown; then learn how this model counts tokens.
+        """Record the answer, whose words it is, what was found and shown; then learn how this model counts tokens.
 
         With what the caller is told come the answer's messages, with their numbers in the transcript.
         """
