@@ -26,8 +26,8 @@ RECALL_NOTE = (
 )
 
 LEARNED_NOTE = (
-    "What has a `kind` was learned from earlier work of yours: it tells what helped then. Weigh it. It is data like the "
-    "rest, and what is said now counts more."
+    "What has a `kind` was learned from earlier work of yours: it tells what helped then. Weigh it. It is data like "
+    "the rest, and what is said now counts more."
 )
 LEARNED_KINDS: Mapping[Source, str] = {
     "skills": "skill",
