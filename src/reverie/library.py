@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reverie.llm.embeddings import Embedder
     from reverie.memory.index import MemoryExcerpt
     from reverie.sessions.store import PastMessage
-    from reverie.types import SearchHit, Source
+    from reverie.types import MemorySource, SearchHit
 
 __all__ = ["AddedConversation", "Memory", "Note"]
 
@@ -182,7 +182,12 @@ class Memory:
         return AddedConversation(f"sessions/{session_id}", added, len(past) - added, left_out)
 
     async def search(
-        self, text: str, *, limit: int = 10, sources: Sequence[Source] = ("memory", "sessions"), min_score: float = 0.0
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        sources: Sequence[MemorySource] = ("memory", "sessions"),
+        min_score: float = 0.0,
     ) -> list[SearchHit]:
         """The places in memory that answer a question best, best first; each has its `citation`, `text` and `score`.
 

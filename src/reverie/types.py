@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Role = Literal["system", "user", "assistant", "tool"]
-Source = Literal["memory", "sessions"]
+MemorySource = Literal["memory", "sessions"]
+"""What memory is made of, and can be searched: notes and conversations."""
+LearnedSource = Literal["skills", "traces", "policies", "worlds"]
+"""What was learned: recalled for a turn, never found by a search of memory."""
+Source = Literal[MemorySource, LearnedSource]
 Provenance = Literal["owner", "agent", "untrusted", "system"]
 """Whose words a text holds: its owner's, the agent's, a stranger's (or nobody knows whose), a program's of the owner's.
 Only the first two may become lasting memory."""
@@ -172,8 +176,9 @@ class SearchHit:
     """A place in memory that answers a query.
 
     `path` is workspace-relative for files and `sessions/<session id>` for transcripts, whose lines are message
-    numbers. `score` is 0..1, `parts` says what each signal gave, `when` is the date of the memory in words or ISO
-    where known.
+    numbers. What was learned stands at `skills/<name>/SKILL.md` or `learned/<id>`; lines of the latter are message
+    numbers of its session, where it has one. `score` is 0..1, `parts` says what each signal gave, `when` is the date of
+    the memory in words or ISO where known.
     """
 
     source: Source

@@ -1,6 +1,6 @@
 """One turn, from its durable request to its recorded answer.
 
-begin        its input joins the transcript          (meanwhile memory is searched)
+begin        its input joins the transcript          (meanwhile memory is searched, and what was learned)
 assemble     stable prefix, what the context engine shows of the history, recall, input
 respond      the model, and our tools when it asks; a prompt that it refuses as too large is made smaller
 finish       the answer joins the transcript, in one commit
@@ -17,6 +17,7 @@ import structlog
 
 from reverie.agent.exposure import TurnExposure, strange_texts
 from reverie.agent.fitting import Asked, Fitting
+from reverie.agent.learned import learned_among, within_share
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
 from reverie.agent.runtimes.runtime import ReadyTurn
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from reverie.agent.compaction import Compactor
+    from reverie.agent.learned import Learned
     from reverie.agent.runtimes.runtime import Fitted, Reply, Runtime
     from reverie.context.condensed import CondensedFragments
     from reverie.context.fragments import Fragment, FragmentReader
@@ -78,10 +80,20 @@ class TurnSettings:
     recall_ms_max: int
     history_messages_max: int
     citations: Literal["auto", "on", "off"] = "auto"
+    learned_share: float = 0.5
+    """The part of `recall_tokens_max` that what was learned may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found for a turn: in memory, and of what was learned."""
+
+    memory: tuple[SearchHit, ...]
+    learned: tuple[SearchHit, ...]
 
 
 class TurnRunner:
-    """Runs turns: what `TurnQueue` is given as `run_turn`."""
+    """Runs turns: what `TurnQueue` is given as `run_turn`. Without `learned` memory alone is recalled."""
 
     def __init__(
         self,
@@ -100,8 +112,10 @@ class TurnRunner:
         plugins: Plugins,
         compactor: Compactor,
         engines: Engines,
+        learned: Learned | None = None,
     ) -> None:
         self._turns = turns
+        self._learned = learned
         self._memory = memory
         self._evidence = evidence
         self._tools = tools
@@ -143,10 +157,11 @@ class TurnRunner:
 
     # -- begin ---------------------------------------------------------------------------------------------------
 
-    async def _begin(self, turn: Turn) -> tuple[BegunTurn, tuple[SearchHit, ...], tuple[Fragment, ...]]:
-        """Append the input to the transcript; meanwhile search memory for it and look at the workspace's files."""
+    async def _begin(self, turn: Turn) -> tuple[BegunTurn, _Found, tuple[Fragment, ...]]:
+        """Append the input to the transcript; meanwhile look for it in memory and in what was learned, and at files."""
         self._engines.require(turn.request.session.agent, "agent-run")
         recall = asyncio.create_task(self._recall(turn))
+        learned = asyncio.create_task(self._recall_learned(turn))
         reading = asyncio.create_task(self._fragments.read(self._workspace(turn.request.session.agent)))
         try:
             begun = await self._turns.begin(turn, history_max=self._settings.history_messages_max)
@@ -154,9 +169,10 @@ class TurnRunner:
                 self._plugins.session_was_reset(begun.rolled)
             if begun.compacted and begun.summary is not None:
                 self._compactor.adopted(begun.summary.id)
-            return begun, _without_questions(await recall), await reading
+            return begun, _Found(_without_questions(await recall), await learned), await reading
         finally:
             recall.cancel()
+            learned.cancel()
             reading.cancel()
 
     async def _recall(self, turn: Turn) -> tuple[SearchHit, ...]:
@@ -180,11 +196,24 @@ class TurnRunner:
             return ()
         return result.hits
 
+    async def _recall_learned(self, turn: Turn) -> tuple[SearchHit, ...]:
+        """What was learned that bears on the new message. If that fails or is late, it costs the turn this only."""
+        text = _query_text(turn)
+        if self._learned is None or not text.strip():
+            return ()
+        try:
+            async with asyncio.timeout(self._settings.recall_ms_max / 1_000):
+                return await self._learned.recall(turn, text)
+        except TimeoutError:
+            log.info("a turn went on without what was learned", action="learned_late", turn=turn.id)
+        except Exception as error:  # a named border, as in `_recall`
+            message = "a turn went on without what was learned"
+            log.warning(message, action="learned_failed", turn=turn.id, exc_info=error)
+        return ()
+
     # -- assemble ------------------------------------------------------------------------------------------------
 
-    async def _fitting(
-        self, begun: BegunTurn, found: tuple[SearchHit, ...], fragments: tuple[Fragment, ...]
-    ) -> Fitting:
+    async def _fitting(self, begun: BegunTurn, found: _Found, fragments: tuple[Fragment, ...]) -> Fitting:
         """What the prompt is made of."""
         request = begun.turn.request
         notes = await self._plugins.turn_starts(begun.turn, history_messages=begun.input_seq - 1)
@@ -192,14 +221,16 @@ class TurnRunner:
         runtime = self._runtimes(begun.session.agent)
         room = int(prompt_budget(self._window_of(runtime), settings.output_tokens) * FRAGMENTS_SHARE)
         fitted = await self._condensed.fit(fragments, room, begun.session.prefix_fingerprints)
-        unseen = [hit for hit in found if not _is_in_view(hit, begun, fitted.seen)]
+        unseen = [hit for hit in found.memory if not _is_in_view(hit, begun, fitted.seen)]
+        learned = [hit for hit in found.learned if not _is_in_view(hit, begun, fitted.seen)]
+        share = int(settings.learned_share * settings.recall_tokens_max)
         inputs = Inputs(
             fragments=fitted.seen,
             client_instructions=request.instructions,
             tools=(*runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
-            recalled=tuple(unseen[: settings.recall_hits]),
+            recalled=(*within_share(learned, share, self._estimator), *unseen[: settings.recall_hits]),
             continuity=begun.continuity,
             notes=notes,
             summary=begun.summary,
@@ -244,7 +275,7 @@ class TurnRunner:
         begun: BegunTurn,
         fitting: Fitting,
         context: PromptContext,
-        found: tuple[SearchHit, ...],
+        found: _Found,
         emit: Callable[[TurnEvent], None],
         steered: Callable[[], Awaitable[Sequence[Turn]]],
         exposure: TurnExposure,
@@ -272,7 +303,7 @@ class TurnRunner:
             begun=begun,
             context=context,
             summary=fitting.summary,
-            found=found,
+            found=found.memory,
             emit=emit,
             run_tool=self._tool_runner(begun.turn, begun, exposure),
             steered=heard,
@@ -310,11 +341,11 @@ class TurnRunner:
         self,
         turn: Turn,
         context: PromptContext,
-        found: tuple[SearchHit, ...],
+        found: _Found,
         reply: Reply,
         exposure: TurnExposure,
     ) -> tuple[TurnFinished, tuple[EngineMessage, ...]]:
-        """Record the answer, whose words it is, and what was found for it; then learn how this model counts tokens.
+        """Record the answer, whose words it is, what was found and shown; then learn how this model counts tokens.
 
         With what the caller is told come the answer's messages, with their numbers in the transcript.
         """
@@ -324,7 +355,9 @@ class TurnRunner:
         finish = self._turns.finish(
             turn, records, finished, prompt_tokens_last=reply.prompt_tokens_last, also=reply.also
         )
-        first_seq, _ = await asyncio.gather(finish, self._record_recall(turn, found))  # one commit holds both
+        recalled = self._record_recall(turn, found.memory)
+        shown = self._record_shown(turn, learned_among(context.recalled))
+        first_seq, *_ = await asyncio.gather(finish, recalled, shown)  # one commit holds all of it
         if reply.prompt_tokens_first:
             self._estimator.calibrate(context.estimated_tokens, reply.prompt_tokens_first)
         self._plugins.turn_ends(turn, _result(reply, context))
@@ -344,6 +377,15 @@ class TurnRunner:
             await self._evidence.record("turn", agent, query, hits, session_id=turn.session_id, turn_id=turn.id)
         except ReverieError as error:
             log.warning("what was recalled is not on record", action="evidence_lost", turn=turn.id, cause=str(error))
+
+    async def _record_shown(self, turn: Turn, hits: tuple[SearchHit, ...]) -> None:
+        """Say what of all that was learned stood in the prompt. The answer does not depend on it."""
+        if self._learned is None or not hits:
+            return
+        try:
+            await self._learned.shown(turn, hits)
+        except ReverieError as error:
+            log.warning("what was shown is not on record", action="exposure_lost", turn=turn.id, cause=str(error))
 
 
 def _exposure(begun: BegunTurn, context: PromptContext, fitting: Fitting) -> TurnExposure:
@@ -401,7 +443,7 @@ def _without_questions(found: tuple[SearchHit, ...]) -> tuple[SearchHit, ...]:
 
 
 def _is_in_view(hit: SearchHit, begun: BegunTurn, fragments: tuple[Fragment, ...]) -> bool:
-    """A memory that stands in this very prompt, in its history or its prefix, is not quoted a second time."""
+    """What stands in this very prompt, in its history or its prefix, is not quoted a second time."""
     if hit.source == "memory":
         return any(fragment.name == hit.path and fragment.whole for fragment in fragments)
     return hit.session_id == begun.session.id and bool(begun.history) and hit.end_line >= begun.history[0].seq

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from reverie.memory.scope import VectorScan
     from reverie.storage.database import Row, Transaction
-    from reverie.types import Source
+    from reverie.types import MemorySource
 
 COMMON_SHARE = 0.50
 COMMON_SHARE_OF_MANY = 0.05
@@ -60,7 +60,7 @@ class SearchScope:
     """
 
     agent_id: int
-    sources: frozenset[Source]
+    sources: frozenset[MemorySource]
     everything: bool = False
     hidden: tuple[int, int] | None = None
     shown_to: int = NEWEST
@@ -372,7 +372,7 @@ def _distinct(hits: Sequence[_Shown], relevance_share: float, limit: int) -> lis
 
 
 def _hit(row: Row, fused: Fused, weights: Weights, similarity: float | None) -> SearchHit:
-    source: Source = row["source"]
+    source: MemorySource = row["source"]
     parts = {
         "lexical": round(fused.lexical, 4),
         "semantic": round(fused.semantic, 4),

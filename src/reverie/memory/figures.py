@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from reverie.memory.store import log_position, read_tally
 from reverie.memory.text import words_of_name
 from reverie.memory.transcripts import GENERIC_SPEAKERS
-from reverie.types import Source
+from reverie.types import MemorySource
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,7 +27,7 @@ SPEAKERS_MAX = 10_000
 class IndexFigures:
     """Counts, agents and speakers. `speakers` maps lower-case names to the words of the name."""
 
-    documents: dict[Source, int] = field(default_factory=dict[Source, int])
+    documents: dict[MemorySource, int] = field(default_factory=dict[MemorySource, int])
     chunks: int = 0
     position: int = 0
     _agents: dict[str, int] = field(default_factory=dict[str, int])
@@ -64,11 +64,11 @@ class IndexFigures:
         """Who speaks in an agent's transcripts."""
         return self._speakers.get(agent_id, {})
 
-    def is_everything(self, sources: Collection[Source]) -> bool:
+    def is_everything(self, sources: Collection[MemorySource]) -> bool:
         """Whether an agent's given sources are all there is, so that nothing need be filtered."""
         return len(self._agents) <= 1 and all(source in sources for source, n in self.documents.items() if n)
 
-    def follow(self, change: Change, source: Source) -> None:
+    def follow(self, change: Change, source: MemorySource) -> None:
         """Keep in step with a committed change."""
         for name, agent_id in change.agents:
             self.add_agent(name, agent_id)

@@ -36,7 +36,7 @@ from reverie.memory.forgetting import (
 from reverie.memory.fusion import Tuning
 from reverie.memory.notices import FileNotices, stored_notices
 from reverie.memory.passages import embedded_text
-from reverie.memory.search import MemorySearch, SearchQuery, SearchResult
+from reverie.memory.search import MemorySearch, SearchQuery, SearchResult, embedded_part
 from reverie.memory.semantic import SemanticIndex
 from reverie.memory.store import Change
 from reverie.memory.sync import SyncReport, WorkspaceSync
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     from reverie.memory.sync import WhoseLines, WhoseSkill
     from reverie.memory.transcripts import TranscriptLog
     from reverie.storage.database import Database, Transaction
-    from reverie.types import Provenance, SearchHit, Source
+    from reverie.types import MemorySource, Provenance, SearchHit
 
 log = structlog.get_logger(__name__)
 
@@ -379,6 +382,17 @@ class IndexGeneration:
         whose = await self._sources.transcripts.whose_words(places)
         return replace(result, hits=tuple(_as_known(hit, whose) for hit in result.hits))
 
+    async def query_vector(self, text: str) -> NDArray[np.float32] | None:
+        """The vector of a question, computed once for all who ask for it at about the same time.
+
+        None without an embedder, while it still loads, and for a text that means nothing to it.
+
+        Raises:
+            EmbedderError: it failed, or failed a moment ago.
+        """
+        semantic = self._semantic
+        return None if semantic is None or semantic.warming else await semantic.query_vector(embedded_part(text))
+
     async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.
 
@@ -472,7 +486,7 @@ class IndexGeneration:
         await self._followed(change, "sessions")
         return len(messages)
 
-    async def _followed(self, change: Change, source: Source) -> None:
+    async def _followed(self, change: Change, source: MemorySource) -> None:
         """Let everything in memory follow a committed change."""
         self._figures.follow(change, source)
         vectors = None if self._semantic is None else self._semantic.vectors

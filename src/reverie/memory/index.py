@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from reverie.clock import Clock
     from reverie.config import MemoryConfig
     from reverie.llm.embeddings import Embedder
@@ -295,6 +298,17 @@ class MemoryIndex:
         """
         async with self._using(self._live) as live:
             return await live.search(query)
+
+    async def query_vector(self, text: str) -> NDArray[np.float32] | None:
+        """The vector by which memory is searched for a text, computed once for a search and for whoever asks here.
+
+        None without an embedder, while it still loads, and for a text that means nothing to it.
+
+        Raises:
+            EmbedderError: it failed, or failed a moment ago.
+        """
+        async with self._using(self._live) as live:
+            return await live.query_vector(text)
 
     async def get(self, agent: str, path: str, from_line: int | None = None, lines: int | None = None) -> MemoryExcerpt:
         """Lines of a memory file, or messages of `sessions/<id>`; what does not exist is empty.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reverie.memory.text import clean, words_and_parts_for_index, words_for_index
 
 if TYPE_CHECKING:
-    from reverie.types import Provenance, Source
+    from reverie.types import MemorySource, Provenance
 
 HASH_BYTES = 16
 
@@ -108,6 +108,6 @@ def message_hash(text: str) -> bytes:
     return content_hash(f"\x00{clean(text)}")
 
 
-def scope_word(agent_id: int, source: Source) -> str:
+def scope_word(agent_id: int, source: MemorySource) -> str:
     """The full-text word that names agent and source of a chunk."""
     return f"scope{agent_id}{source}"

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from reverie.types import Source
+    from reverie.types import MemorySource
 
-SOURCE_NUMBERS: dict[Source, int] = {"memory": 0, "sessions": 1}
+SOURCE_NUMBERS: dict[MemorySource, int] = {"memory": 0, "sessions": 1}
 OUT_OF_SCOPE = -2.0
 
 
@@ -28,7 +28,7 @@ class Scope:
     """
 
     agent_id: int
-    sources: frozenset[Source]
+    sources: frozenset[MemorySource]
     document_ids: frozenset[int] | None = None
     hidden: tuple[int, int] | None = None
 
@@ -39,7 +39,7 @@ class VectorRow:
 
     chunk_id: int
     agent_id: int
-    source: Source
+    source: MemorySource
     document_id: int
     start_line: int
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reverie.memory.scope import VectorScan
     from reverie.memory.semantic import SemanticIndex
     from reverie.storage.database import Database
-    from reverie.types import SearchHit, Source
+    from reverie.types import MemorySource, SearchHit
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class SearchQuery:
     text: str
     agent: str
     limit: int = 10
-    sources: tuple[Source, ...] = ("memory", "sessions")
+    sources: tuple[MemorySource, ...] = ("memory", "sessions")
     min_score: float = 0.0
     path_prefix: str | None = None
     exclude_session: tuple[str, int] | None = None
@@ -192,7 +192,7 @@ class MemorySearch:
             reasons.append("semantic: the embedder is still loading")
             return None
         try:
-            text = query.text[:EMBEDDED_QUERY_CHARS_MAX]
+            text = embedded_part(query.text)
             scan = await _until(deadline, semantic.scan(text, scope.for_vectors(), query.candidates))
         except EmbedderError as error:
             reasons.append(f"semantic: embedder failed: {error}")
@@ -205,6 +205,11 @@ class MemorySearch:
         elif semantic.vectors is not None and not semantic.vectors.loaded:
             reasons.append("semantic: vectors still loading")
         return scan
+
+
+def embedded_part(text: str) -> str:
+    """The part of a question that is embedded."""
+    return text[:EMBEDDED_QUERY_CHARS_MAX]
 
 
 async def _until(deadline: float | None, work: Coroutine[object, object, T]) -> T:

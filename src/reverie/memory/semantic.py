@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from reverie.errors import EmbedderError, StorageError, TextRefusedError
 from reverie.memory.breaker import Breaker
+from reverie.memory.query_vectors import QueryVectors
 from reverie.memory.store import EMBEDDER, read_tally
 from reverie.memory.vectors import VectorIndex
 
@@ -47,6 +48,7 @@ class SemanticIndex:
         self.breaker = Breaker(clock)
         self._database = database
         self._embedder = embedder
+        self._queries = QueryVectors(embedder.embed_query)
         self._turn = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -97,15 +99,23 @@ class SemanticIndex:
             EmbedderPausedError: the embedder failed a moment ago. When its pause is over, a probe starts beside this.
             EmbedderError: the text could not be embedded.
         """
-        if self.breaker.probe_due:
-            self._start_probe()
-        self.breaker.check()
+        self._check()
         vectors = await self.ready()
         if vectors is None:
             return None
-        with self._watched():
-            query = await self._embedder.embed_query(text)
+        query = await self._query_vector(text)
         return await vectors.scan(query, scope, count) if query.any() else None
+
+    async def query_vector(self, text: str) -> NDArray[np.float32] | None:
+        """The vector of a question, of length 1, shared with the search for the same text; None if it means nothing.
+
+        Raises:
+            EmbedderPausedError: the embedder failed a moment ago. When its pause is over, a probe starts beside this.
+            EmbedderError: the text could not be embedded.
+        """
+        self._check()
+        query = await self._query_vector(text)
+        return query if query.any() else None
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of passages.
@@ -143,7 +153,17 @@ class SemanticIndex:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
+        await self._queries.aclose()
         await self._release()
+
+    def _check(self) -> None:
+        if self.breaker.probe_due:
+            self._start_probe()
+        self.breaker.check()
+
+    async def _query_vector(self, text: str) -> NDArray[np.float32]:
+        with self._watched():
+            return await self._queries.vector(text)
 
     @contextmanager
     def _watched(self) -> Generator[None]:
@@ -161,6 +181,7 @@ class SemanticIndex:
     def _failed(self, error: EmbedderError) -> None:
         self.failure = str(error)
         self.breaker.failed(error)
+        self._queries.forget()
 
     async def _warm(self) -> None:
         """Load the embedder. That it succeeds proves nothing, because there may have been nothing to do."""

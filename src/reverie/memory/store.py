@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from reverie.memory.passages import Passage
     from reverie.storage.database import Row, Transaction
-    from reverie.types import Source
+    from reverie.types import MemorySource
 
 LOG_POSITION = "log_position"
 EMBEDDER = "embedder"
@@ -283,7 +283,7 @@ def _session_document(tx: Transaction, agent_id: int, session_id: str, now_ms: i
     if known is not None:
         return int(known)
     change.documents += 1
-    source: Source = "sessions"
+    source: MemorySource = "sessions"
     return tx.insert(
         "add_document",
         agent_id=agent_id,

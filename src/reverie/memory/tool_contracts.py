@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from reverie.errors import ReverieError
     from reverie.memory.recall import RecallKind
-    from reverie.types import Provenance, SearchHit, Source
+    from reverie.types import MemorySource, Provenance, SearchHit
 
 RESULTS_DEFAULT = 10
 RESULTS_MAX = 50
@@ -98,7 +98,7 @@ APPEND_TOOL: JsonObject = {
         },
     },
 }
-_CORPORA: dict[str, tuple[Source, ...]] = {
+_CORPORA: dict[str, tuple[MemorySource, ...]] = {
     "memory": ("memory",),
     "sessions": ("sessions",),
     "wiki": (),
@@ -138,7 +138,7 @@ class SearchArguments:
 
     text: str
     limit: int
-    sources: tuple[Source, ...]
+    sources: tuple[MemorySource, ...]
     min_score: float
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from reverie.app import OpenMemory
     from reverie.memory.index import SearchResult
-    from reverie.types import JsonObject, SearchHit, Source
+    from reverie.types import JsonObject, MemorySource, SearchHit
 
 SNIPPET_CHARACTERS_MAX = 240
 EMBEDDED_FIRST_MAX = 128
@@ -29,7 +29,7 @@ async def search_memory(
     *,
     limit: int,
     agent: str,
-    source: Source | None,
+    source: MemorySource | None,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -46,7 +46,7 @@ async def search_memory(
         memory = opened.memory.memory
         if opened.alone:
             await _catch_up(opened.memory, agent)
-        sources: tuple[Source, ...] = (source,) if source else ("memory", "sessions")
+        sources: tuple[MemorySource, ...] = (source,) if source else ("memory", "sessions")
         result = await memory.search(SearchQuery(query, agent, limit=limit, sources=sources))
         await opened.memory.evidence.record("cli", agent, query, result.hits)
     if as_json:

@@ -156,6 +156,7 @@ CREATE INDEX traces_by_episode ON traces (episode_id, window, at);
 CREATE INDEX traces_by_session ON traces (session_id, at);
 CREATE INDEX traces_by_agent ON traces (agent, at);
 CREATE INDEX traces_without_vectors ON traces (at) WHERE vec_summary IS NULL;
+CREATE INDEX traces_with_signatures ON traces (agent, at) WHERE signatures <> '[]';
 
 -- Up to twelve steps of an episode, reflected on with one call of a model.
 CREATE TABLE reflection_windows (
@@ -464,6 +465,74 @@ END;
 CREATE TRIGGER skill_leaves AFTER DELETE ON skills BEGIN
   DELETE FROM learned_words WHERE rowid = (SELECT place FROM learned_places WHERE ref = OLD.id);
   DELETE FROM learned_places WHERE ref = OLD.id;
+END;
+
+-- The newest change of each thing that recall holds in memory: of its vectors, or of whether it may be recalled at all.
+-- Whoever holds vectors reads on from the last change it knows. One row a thing; of things that are gone the oldest rows
+-- give way. (Deleted first and then inserted: a trigger's own conflict clause gives way to its statement's.)
+CREATE TABLE learned_changes (
+  revision INTEGER PRIMARY KEY AUTOINCREMENT,
+  ref TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL CHECK (kind IN ('trace', 'policy', 'world', 'skill')),
+  agent TEXT NOT NULL,
+  gone INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX learned_changes_by_agent ON learned_changes (agent, kind, revision);
+CREATE INDEX learned_changes_gone ON learned_changes (revision) WHERE gone = 1;
+CREATE TRIGGER learned_changes_are_bounded AFTER INSERT ON learned_changes
+WHEN NEW.gone = 1 AND NEW.revision % 100 = 0 BEGIN
+  DELETE FROM learned_changes WHERE gone = 1 AND revision <= NEW.revision - 100000;
+END;
+CREATE TRIGGER trace_is_held AFTER INSERT ON traces
+WHEN NEW.vec_summary IS NOT NULL OR NEW.vec_action IS NOT NULL BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'trace', NEW.agent, 0);
+END;
+CREATE TRIGGER trace_is_held_anew AFTER UPDATE OF vec_summary, vec_action, archived_at, priority ON traces
+WHEN NEW.vec_summary IS NOT OLD.vec_summary OR NEW.vec_action IS NOT OLD.vec_action
+  OR NEW.archived_at IS NOT OLD.archived_at OR (NEW.priority > 0) <> (OLD.priority > 0) BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'trace', NEW.agent, 0);
+END;
+CREATE TRIGGER trace_is_gone AFTER DELETE ON traces BEGIN
+  DELETE FROM learned_changes WHERE ref = OLD.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (OLD.id, 'trace', OLD.agent, 1);
+END;
+CREATE TRIGGER policy_is_held AFTER INSERT ON policies BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'policy', NEW.agent, 0);
+END;
+CREATE TRIGGER policy_is_held_anew AFTER UPDATE OF vec, status, archived_at ON policies BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'policy', NEW.agent, 0);
+END;
+CREATE TRIGGER policy_is_gone AFTER DELETE ON policies BEGIN
+  DELETE FROM learned_changes WHERE ref = OLD.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (OLD.id, 'policy', OLD.agent, 1);
+END;
+CREATE TRIGGER world_model_is_held AFTER INSERT ON world_models BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'world', NEW.agent, 0);
+END;
+CREATE TRIGGER world_model_is_held_anew AFTER UPDATE OF vec, status, confidence, archived_at ON world_models BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'world', NEW.agent, 0);
+END;
+CREATE TRIGGER world_model_is_gone AFTER DELETE ON world_models BEGIN
+  DELETE FROM learned_changes WHERE ref = OLD.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (OLD.id, 'world', OLD.agent, 1);
+END;
+CREATE TRIGGER skill_is_held AFTER INSERT ON skills BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'skill', NEW.agent, 0);
+END;
+CREATE TRIGGER skill_is_held_anew AFTER UPDATE OF vec, status, disabled, eta, archived_at ON skills BEGIN
+  DELETE FROM learned_changes WHERE ref = NEW.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'skill', NEW.agent, 0);
+END;
+CREATE TRIGGER skill_is_gone AFTER DELETE ON skills BEGIN
+  DELETE FROM learned_changes WHERE ref = OLD.id;
+  INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (OLD.id, 'skill', OLD.agent, 1);
 END;
 
 -- Jobs as they were asked for, in the transaction of what they follow from. The job engine runs them; this says what
