@@ -20,6 +20,8 @@
     │   ├── DreamingBlockedError    something keeps dreaming from it
     │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
     │   ├── NoThreadError           a session has no native thread that may be replaced
+    │   ├── UnknownLearnedError     nothing of that name was learned, and no job is of that key
+    │   ├── LearnedStateError       what was learned, or a job, is in no state for what is asked
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -213,6 +215,25 @@ class NoThreadError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="no_thread")
+
+
+class UnknownLearnedError(RequestError):
+    """Nothing of that id was learned, and no job has that key."""
+
+    status = 404
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param, code="learned_not_found")
+
+
+class LearnedStateError(RequestError):
+    """What was learned, or a job, is in no state for what is asked. Nothing was changed."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="learned_state")
 
 
 class QueueFullError(RequestError):

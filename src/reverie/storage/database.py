@@ -87,20 +87,20 @@ class Transaction:
     def _run(self, name: str, parameters: Mapping[str, Any]) -> apsw.Cursor:
         return self._connection.execute(self._queries[name], parameters)
 
-    def rows(self, name: str, **parameters: Any) -> list[Row]:
+    def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         """All rows of a query that bounds its own result (a LIMIT, or a key)."""
         return [_as_dict(cursor, row) for cursor, row in _with_cursor(self._run(name, parameters))]
 
-    def iterate(self, name: str, **parameters: Any) -> Iterator[Row]:
+    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
         """The rows one by one, for results that are not to be held in memory."""
         for cursor, row in _with_cursor(self._run(name, parameters)):
             yield _as_dict(cursor, row)
 
-    def tuples(self, name: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:
+    def tuples(self, name: str, /, **parameters: Any) -> Iterator[tuple[Any, ...]]:
         """The rows as plain tuples, for tight loops over many."""
         return iter(self._run(name, parameters))
 
-    def packed(self, name: str, **parameters: Any) -> list[Any]:
+    def packed(self, name: str, /, **parameters: Any) -> list[Any]:
         """The rows of a query that packs them into one JSON array.
 
         Every row that SQLite hands over takes Python's lock anew; hundreds of them one by one take as many waits while
@@ -108,19 +108,19 @@ class Transaction:
         """
         return json.loads(self.value(name, **parameters) or "[]")
 
-    def row(self, name: str, **parameters: Any) -> Row | None:
+    def row(self, name: str, /, **parameters: Any) -> Row | None:
         """The first row, or None."""
         for cursor, row in _with_cursor(self._run(name, parameters)):
             return _as_dict(cursor, row)
         return None
 
-    def value(self, name: str, **parameters: Any) -> Any:
+    def value(self, name: str, /, **parameters: Any) -> Any:
         """The first column of the first row, or None."""
         for row in self._run(name, parameters):
             return row[0]
         return None
 
-    def execute(self, name: str, **parameters: Any) -> int:
+    def execute(self, name: str, /, **parameters: Any) -> int:
         """Run a statement; returns how many rows it changed."""
         self._run(name, parameters)
         return self._connection.changes()
@@ -129,7 +129,7 @@ class Transaction:
         """Run a statement once per parameter set."""
         self._connection.executemany(self._queries[name], parameters)
 
-    def insert(self, name: str, **parameters: Any) -> int:
+    def insert(self, name: str, /, **parameters: Any) -> int:
         """Run an INSERT; returns the new row's id."""
         self._run(name, parameters)
         return self._connection.last_insert_rowid()
