@@ -27,7 +27,8 @@ def resolve(tx: Transaction, given: GivenFeedback) -> FeedbackTarget:
         case "turn_id":
             return _of_turn(tx, given.name)
         case "session":
-            session = _known(tx.row("sessions_of_name", name=given.name), given)
+            rest = f"agent:{given.agent}:{given.name}"
+            session = _known(tx.row("session_of_name", name=given.name, rest=rest), given)
             turn = tx.value("last_answer_of", session_id=session["id"])
             if turn is None:
                 raise UnknownLearnedError("Nothing has been answered in this session.", param="session")

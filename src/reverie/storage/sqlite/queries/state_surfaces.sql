@@ -483,10 +483,11 @@ SELECT t.session_id, s.agent FROM turns AS t JOIN sessions AS s ON s.id = t.sess
 -- The turn that a session was answered by last.
 SELECT id FROM turns WHERE session_id = :session_id AND state = 'answered' ORDER BY position DESC LIMIT 1;
 
--- name: sessions_of_name
--- A session by its id, else the current one of its key.
-SELECT id, agent FROM sessions WHERE id = :name
-UNION ALL SELECT id, agent FROM (SELECT id, agent FROM sessions WHERE key = :name AND ended_at IS NULL LIMIT 1) LIMIT 1;
+-- name: session_of_name
+-- A session by its id, its key while it is the current one, or the rest of such a key.
+SELECT id, agent FROM sessions
+WHERE id = :name OR (key IN (:name, :rest) AND ended_at IS NULL)
+ORDER BY id = :name DESC, key = :name DESC LIMIT 1;
 
 -- name: episode_of_turn
 -- The episode that holds what a turn answered last.
