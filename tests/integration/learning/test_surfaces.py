@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -64,7 +64,7 @@ class Home:
 
     async def ids(self, kind: Kind, **asked: Any) -> list[str]:
         """The ids of a page."""
-        page = await self.surfaces.page(PageRequest(kind, **{"agent": "main", **asked}))
+        page = await self.surfaces.page(replace(PageRequest(kind, "main"), **asked))
         return [each["id"] for each in page["data"]]
 
 
