@@ -308,6 +308,37 @@ def openclaw(
     run(work, as_json=as_json)
 
 
+@importing.command(
+    epilog="\b\nPATH is the plugin's SQLite database; it is only read.\n\n\b\nExamples:\n"
+    "  reverie import memos ~/.memos/memos.db --dry-run\n"
+    "  reverie import memos ~/.memos/memos.db --config ~/.memos/config.yaml"
+)
+def memos(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The database of a MemOS local plugin.")],
+    home: HomeOption = None,
+    agent: AgentOption = "main",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", metavar="YAML", help="Its settings, shown in the words of config.toml.")
+    ] = None,
+    mine: MineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what a MemOS local plugin has learned: sessions, episodes, traces, policies, world models, skills.
+
+    Works beside a running server. Importing again adds nothing twice; an import that was interrupted goes on. What was
+    imported is never scored again.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.import_memos import MemosFlags, import_from_memos
+
+        flags = MemosFlags(agent, dry_run=dry_run, config=config_file, mine=mine, as_json=as_json)
+        await import_from_memos(home, path, flags)
+
+    run(work, as_json=as_json)
+
+
 @app.command(epilog='\b\nExample:\n  reverie remember "The roaster\'s service is due in March."')
 def remember(
     text: Annotated[str, typer.Argument(help="The note, in Markdown.")],
