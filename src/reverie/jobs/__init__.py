@@ -6,5 +6,6 @@ handing over, retries, putting back, dead letters, what a person sees and may do
 
 Invariant: the same work has one key and is one row; a change and its follow-up are committed together or not at all.
 
-Start reading at `request.py`.
+Start reading at `request.py`; then `engine.py` (the loop), `decisions.py` (what may begin, what becomes of a run),
+`runs.py` (each step a compare-and-set), `durable.py` (alone imports DBOS). `requests.py` is what a person sees.
 """

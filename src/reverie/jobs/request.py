@@ -37,7 +37,10 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its handler gets it. `attempt` counts from 1; runs that were put back are no attempts."""
+    """A job as its handler gets it. `attempt` counts from 1; runs that were put back are no attempts.
+
+    `aged`: it has waited for so long that it does not give way to turns any more.
+    """
 
     key: str
     kind: str
@@ -47,6 +50,7 @@ class Job:
     episode_id: str | None = None
     task_id: str | None = None
     attempt: int = 1
+    aged: bool = False
 
 
 Handler: TypeAlias = "Callable[[Job], Awaitable[JsonObject]]"

@@ -12,8 +12,18 @@ process; they are imported by their own names.
 
 from reverie.testing.fake_clock import FakeClock
 from reverie.testing.fake_embedder import FakeEmbedder
+from reverie.testing.flaky_model import FlakyModel
 from reverie.testing.scripted_asks import ScriptedAsks
 from reverie.testing.scripted_engine import ScriptedEngine
 from reverie.testing.scripted_model import ScriptedModel, ScriptedReply, reply
 
-__all__ = ["FakeClock", "FakeEmbedder", "ScriptedAsks", "ScriptedEngine", "ScriptedModel", "ScriptedReply", "reply"]
+__all__ = [
+    "FakeClock",
+    "FakeEmbedder",
+    "FlakyModel",
+    "ScriptedAsks",
+    "ScriptedEngine",
+    "ScriptedModel",
+    "ScriptedReply",
+    "reply",
+]

@@ -477,7 +477,12 @@ CREATE TABLE job_requests (
   attempts_max INTEGER NOT NULL,
   put_backs INTEGER NOT NULL DEFAULT 0,   -- runs that gave way or had to wait; none of them is an attempt
   not_before INTEGER NOT NULL,
+  due_at INTEGER NOT NULL DEFAULT 0,      -- since when it could have been done: putting it back does not change that
   waits_for TEXT NOT NULL DEFAULT '',     -- why it waits: a budget, the provider, a person's turn
+  holder TEXT NOT NULL DEFAULT '',        -- the process that has it in hand, and until when it is believed to live
+  lease_until INTEGER NOT NULL DEFAULT 0,
+  interrupted INTEGER NOT NULL DEFAULT 0, -- runs whose process died
+  aged INTEGER NOT NULL DEFAULT 0,        -- 1: this run began beside turns, because it had waited for too long
   requested_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   started_at INTEGER,
@@ -486,6 +491,7 @@ CREATE TABLE job_requests (
   result TEXT NOT NULL DEFAULT '{}'       -- JSON
 ) STRICT;
 CREATE INDEX job_requests_due ON job_requests (lane, not_before, requested_at) WHERE state = 'waiting';
+CREATE INDEX job_requests_aged ON job_requests (lane, due_at) WHERE state = 'waiting';
 CREATE INDEX job_requests_in_flight ON job_requests (updated_at) WHERE state IN ('dispatched', 'running');
 CREATE INDEX job_requests_dead ON job_requests (ended_at) WHERE state = 'dead';
 CREATE INDEX job_requests_ended ON job_requests (ended_at) WHERE ended_at IS NOT NULL;
@@ -519,7 +525,8 @@ CREATE TABLE model_calls (
   ended_at INTEGER,
   state TEXT NOT NULL CHECK (state IN ('reserved', 'answered', 'failed', 'cancelled')),
   model TEXT NOT NULL DEFAULT '',
-  tokens_reserved INTEGER NOT NULL DEFAULT 0,
+  calls INTEGER NOT NULL DEFAULT 0,       -- how often it was made: again after a crash or a failure
+  tokens_reserved INTEGER NOT NULL DEFAULT 0, -- set aside for calls whose end is not known
   tokens_in INTEGER NOT NULL DEFAULT 0,
   tokens_out INTEGER NOT NULL DEFAULT 0,
   money REAL NOT NULL DEFAULT 0,
