@@ -44,6 +44,7 @@ from reverie.dreaming.sweep import dreamer_of
 from reverie.engines.runtime import Engines, open_engines
 from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
+from reverie.learning.surfaces import LearningSurfaces
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
@@ -209,6 +210,11 @@ class App:
     def threads(self) -> ThreadDirectory:
         """The native threads of sessions, for looking at them and asking for others."""
         return self.open.threads
+
+    @property
+    def learning(self) -> LearningSurfaces:
+        """What was learned, for looking at it, changing it and saying how an answer was."""
+        return LearningSurfaces(self.open.state, self.open.clock, self.open.config.learning)
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""

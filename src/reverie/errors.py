@@ -21,6 +21,8 @@
     │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
     │   ├── UnknownFeedbackTargetError  there is nothing of that id that could be judged
     │   ├── NoThreadError           a session has no native thread that may be replaced
+    │   ├── UnknownLearnedError     nothing of that name was learned, and no job is of that key
+    │   ├── LearnedStateError       what was learned, or a job, is in no state for what is asked
     │   ├── QueueFullError          too many turns wait in this session
     │   ├── SessionBusyError        the session is busy and the caller did not want to wait
     │   └── MessageKeyReusedError   the client's key already stands for another message
@@ -225,6 +227,25 @@ class UnknownFeedbackTargetError(RequestError):
         super().__init__(
             f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
         )
+
+
+class UnknownLearnedError(RequestError):
+    """Nothing of that id was learned, and no job has that key."""
+
+    status = 404
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param, code="learned_not_found")
+
+
+class LearnedStateError(RequestError):
+    """What was learned, or a job, is in no state for what is asked. Nothing was changed."""
+
+    status = 409
+    type = "conflict_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="learned_state")
 
 
 class QueueFullError(RequestError):

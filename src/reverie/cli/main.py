@@ -41,6 +41,9 @@ app.add_typer(memory, name="memory", help="What is known of passages that were r
 threads = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(threads, name="threads", help="Native threads: which there are, and why turns ran in them.")
 
+learning = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(learning, name="learning", help="What was learned of finished work, why, and what it costs.")
+
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Where everything is kept. [REVERIE_HOME, or ~/.reverie]")
 ]
@@ -301,6 +304,37 @@ def openclaw(
 
         flags = OpenClawFlags(agent, dry_run=dry_run, skip_foreign=skip_foreign, mine=mine, as_json=as_json)
         await import_from_openclaw(home, path, flags)
+
+    run(work, as_json=as_json)
+
+
+@importing.command(
+    epilog="\b\nPATH is the plugin's SQLite database; it is only read.\n\n\b\nExamples:\n"
+    "  reverie import memos ~/.memos/memos.db --dry-run\n"
+    "  reverie import memos ~/.memos/memos.db --config ~/.memos/config.yaml"
+)
+def memos(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The database of a MemOS local plugin.")],
+    home: HomeOption = None,
+    agent: AgentOption = "main",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", metavar="YAML", help="Its settings, shown in the words of config.toml.")
+    ] = None,
+    mine: MineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what a MemOS local plugin has learned: sessions, episodes, traces, policies, world models, skills.
+
+    Works beside a running server. Importing again adds nothing twice; an import that was interrupted goes on. What was
+    imported is never scored again.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.import_memos import MemosFlags, import_from_memos
+
+        flags = MemosFlags(agent, dry_run=dry_run, config=config_file, mine=mine, as_json=as_json)
+        await import_from_memos(home, path, flags)
 
     run(work, as_json=as_json)
 
@@ -906,6 +940,246 @@ def memory_forget(
         await forget(home, flags)
 
     run(work, as_json=as_json)
+
+
+OneAgentOption = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="Of whom. [the first agent; of jobs all]", show_default=False)
+]
+StatusOption = Annotated[str, typer.Option(metavar="STATUS", help="Only those in this state.", show_default=False)]
+WordsOption = Annotated[
+    str, typer.Option("--q", metavar="TEXT", help="Only those that say this; less than 3 characters: in their titles.")
+]
+AfterOption = Annotated[str, typer.Option(metavar="ID", help="Only those after this one in the list.")]
+LimitOption = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="How many to show.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="For `edit`; may be given several times; @FILE reads a file."),
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
+IdArgument = Annotated[str, typer.Argument(metavar="[ID]", help="Which one, for all but `list`.", show_default=False)]
+
+
+def _learned(home: Path | None, kind: Any, action: str, **given: Any) -> None:
+    """Run one of the commands about what was learned."""
+
+    async def work() -> None:
+        from reverie.cli.commands.learning import LearnedFlags, learned
+
+        await learned(home, LearnedFlags(kind, action, **given))
+
+    run(work, as_json=given["as_json"])
+
+
+@learning.command("status", epilog="\b\nExamples:\n  reverie learning status\n  reverie learning status --json")
+def show_learning_status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what learning spends and may spend, what waits and why, and whether it storms.
+
+    Works beside a running server.
+    """
+
+    async def work() -> None:
+        from reverie.cli.commands.learning import learning_status
+
+        await learning_status(home, as_json=as_json)
+
+    run(work, as_json=as_json)
+
+
+@learning.command(
+    "episodes",
+    epilog="\b\nExamples:\n  reverie learning episodes\n  reverie learning episodes list --status scored\n"
+    "  reverie learning episodes explain ep_4k2m…\n  reverie learning episodes archive ep_4k2m…",
+)
+def learned_episodes(
+    action: Annotated[str, typer.Argument(metavar="[list | show | explain | archive | unarchive]")] = "list",
+    id_: IdArgument = "",
+    home: HomeOption = None,
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show episodes: what conversations were about, why each began and ended, what its steps were worth.
+
+    An archived one is never scored. Works beside a running server.
+    """
+    _learned(home, "episodes", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             as_json=as_json)  # fmt: skip
+
+
+@learning.command(
+    "traces",
+    epilog="\b\nExamples:\n  reverie learning traces --q roaster\n  reverie learning traces explain tr_4k2m…\n"
+    '  reverie learning traces edit tr_4k2m… --set summary="greased the bearing"',
+)
+def learned_traces(
+    action: Annotated[str, typer.Argument(metavar="[list | show | explain | edit | archive | unarchive]")] = "list",
+    id_: IdArgument = "",
+    home: HomeOption = None,
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show traces: the steps of episodes with their worth, and where each stands in its conversation.
+
+    Works beside a running server.
+    """
+    _learned(home, "traces", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             changes=changes or (), as_json=as_json)  # fmt: skip
+
+
+@learning.command(
+    "policies",
+    epilog="\b\nExamples:\n  reverie learning policies --status active\n  reverie learning policies explain po_4k2m…\n"
+    "  reverie learning policies edit po_4k2m… --set boundary=@boundary.txt",
+)
+def learned_policies(
+    action: Annotated[
+        str, typer.Argument(metavar="[list | show | explain | edit | archive | unarchive | delete]")
+    ] = "list",
+    id_: IdArgument = "",
+    home: HomeOption = None,
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    changes: SetOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show policies: what to do when, how to check it, where it ends, and the evidence and gain of each.
+
+    Works beside a running server.
+    """
+    _learned(home, "policies", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             changes=changes or (), yes=yes, as_json=as_json)  # fmt: skip
+
+
+@learning.command(
+    "world-models",
+    epilog="\b\nExamples:\n  reverie learning world-models\n  reverie learning world-models explain wm_4k2m…",
+)
+def learned_world_models(
+    action: Annotated[
+        str, typer.Argument(metavar="[list | show | explain | edit | archive | unarchive | delete]")
+    ] = "list",
+    id_: IdArgument = "",
+    home: HomeOption = None,
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    changes: SetOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show world models: what holds in a domain, and the policies each rests on. Works beside a running server."""
+    _learned(home, "world-models", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             changes=changes or (), yes=yes, as_json=as_json)  # fmt: skip
+
+
+@learning.command(
+    "jobs",
+    epilog="\b\nExamples:\n  reverie learning jobs --status dead\n  reverie learning jobs explain reward:ta_4k2m…:1\n"
+    "  reverie learning jobs retry reward:ta_4k2m…:1",
+)
+def learned_jobs(
+    action: Annotated[str, typer.Argument(metavar="[list | show | explain | retry | cancel]")] = "list",
+    id_: Annotated[str, typer.Argument(metavar="[KEY]", help="Which one, for all but `list`.")] = "",
+    home: HomeOption = None,
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show jobs of learning: what became of each, why one waits or is dead, and what it spent.
+
+    Works beside a running server; what runs is cancelled by the server alone.
+    """
+    _learned(home, "jobs", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             as_json=as_json)  # fmt: skip
+
+
+@learning.command(
+    "feedback",
+    epilog="\b\nExamples:\n  reverie learning feedback\n"
+    '  reverie learning feedback give --session main --thumb down --text "The port is 8443."\n'
+    "  reverie learning feedback give --skill grease --thumb up",
+)
+def learned_feedback(
+    action: Annotated[str, typer.Argument(metavar="[list | show | explain | give]")] = "list",
+    id_: IdArgument = "",
+    home: HomeOption = None,
+    session: Annotated[str, typer.Option(metavar="SESSION", help="For `give`: the last answer of this one.")] = "",
+    turn: Annotated[str, typer.Option(metavar="ID", help="Or this answer.")] = "",
+    skill: Annotated[str, typer.Option(metavar="NAME", help="Or this skill.")] = "",
+    episode: Annotated[str, typer.Option(metavar="ID", help="Or this episode.")] = "",
+    task: Annotated[str, typer.Option(metavar="ID", help="Or this task.")] = "",
+    trace: Annotated[str, typer.Option(metavar="ID", help="Or this step.")] = "",
+    thumb: Annotated[Literal["up", "down"] | None, typer.Option(metavar="up|down", help="How it was.")] = None,
+    score: Annotated[float | None, typer.Option(metavar="X", help="Or as a number, -1 to 1.")] = None,
+    text: Annotated[str, typer.Option(metavar="TEXT", help="What was wrong, or right.")] = "",
+    agent: OneAgentOption = "",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was said of answers, or say how one was. Works beside a running server."""
+    if action != "give":
+        _learned(home, "feedback", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+                 as_json=as_json)  # fmt: skip
+        return
+    about = {"session": session, "turn_id": turn, "skill": skill, "episode_id": episode, "task_id": task,
+             "trace_id": trace}  # fmt: skip
+
+    async def work() -> None:
+        from reverie.cli.commands.learning_feedback import FeedbackFlags, give
+
+        await give(home, FeedbackFlags(agent, about, thumb, score, text, as_json=as_json))
+
+    run(work, as_json=as_json)
+
+
+@app.command(
+    "skills",
+    short_help="What the agent has learned to do: look, edit, switch off.",
+    epilog="\b\nExamples:\n  reverie skills list\n  reverie skills explain grease\n"
+    "  reverie skills edit grease --set guide=@guide.md\n  reverie skills disable grease",
+)
+def skills(
+    action: Annotated[
+        str,
+        typer.Argument(metavar="[list | show | explain | edit | enable | disable | archive | unarchive | delete]"),
+    ] = "list",
+    id_: Annotated[str, typer.Argument(metavar="[NAME]", help="Which one, for all but `list`.")] = "",
+    home: HomeOption = None,
+    agent: AgentOption = "main",
+    status: StatusOption = "",
+    q: WordsOption = "",
+    after: AfterOption = "",
+    limit: LimitOption = 50,
+    changes: SetOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show skills: guides made of what went well, how often each was shown, used and right, and why it is trusted.
+
+    What you edit stands: no rebuild undoes it. Works beside a running server.
+    """
+    _learned(home, "skills", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
+             changes=changes or (), yes=yes, as_json=as_json)  # fmt: skip
 
 
 def main() -> None:

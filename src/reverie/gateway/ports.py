@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from reverie.dreaming.clockwork import Triggered
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.runs import Begun, DreamRun
+    from reverie.learning.surfaces_ports import GivenFeedback, Kind, Verb
+    from reverie.learning.views_pages import PageRequest
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
     from reverie.sessions.compactions import Compaction, Expanded
@@ -274,6 +276,79 @@ class ThreadDirectory(Protocol):
         ...
 
 
+class Learning(Protocol):
+    """What was learned: `learning.surfaces.LearningSurfaces`. Each answer is an object of the wire."""
+
+    async def status(self) -> JsonObject:
+        """Spend, queues, pauses, what runs, alarms, counts."""
+        ...
+
+    async def page(self, asked: PageRequest) -> JsonObject:
+        """A page of one kind.
+
+        Raises:
+            RequestError: the request makes no sense.
+            UnknownLearnedError: there is no row `after`.
+        """
+        ...
+
+    async def show(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """One thing, whole.
+
+        Raises:
+            UnknownLearnedError: there is none.
+        """
+        ...
+
+    async def explain(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """One thing, with everything on record around it.
+
+        Raises:
+            UnknownLearnedError: there is none.
+        """
+        ...
+
+    async def edit(self, kind: Kind, name: str, changes: JsonObject, agent: str) -> JsonObject:
+        """Change one thing.
+
+        Raises:
+            RequestError: the changes make no sense.
+            UnknownLearnedError: there is no such thing.
+            StorageError, HomeError: it could not be written.
+        """
+        ...
+
+    async def act(self, kind: Kind, name: str, verb: Verb, agent: str) -> JsonObject:
+        """Archive, unarchive, enable, disable, retry or cancel one thing.
+
+        Raises:
+            RequestError: that cannot be done to a thing of this kind.
+            UnknownLearnedError: there is no such thing.
+            LearnedStateError: a job is in no state for it.
+            StorageError, HomeError: it could not be written.
+        """
+        ...
+
+    async def delete(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """Delete one thing.
+
+        Raises:
+            RequestError: a thing of this kind is not deleted.
+            UnknownLearnedError: there is no such thing.
+            StorageError, HomeError: it could not be written.
+        """
+        ...
+
+    async def give_feedback(self, given: GivenFeedback) -> JsonObject:
+        """Keep feedback; what follows from it happens in the background.
+
+        Raises:
+            UnknownLearnedError: what it is about does not exist.
+            StorageError: it could not be kept.
+        """
+        ...
+
+
 class GatewayApp(Protocol):
     """The application, as the gateway sees it."""
 
@@ -310,6 +385,11 @@ class GatewayApp(Protocol):
     @property
     def threads(self) -> ThreadDirectory:
         """What answers `/v1/threads`."""
+        ...
+
+    @property
+    def learning(self) -> Learning:
+        """What answers `/v1/learning/…` and takes `/v1/feedback`."""
         ...
 
     @property

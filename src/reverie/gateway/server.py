@@ -20,6 +20,7 @@ from reverie.gateway.compaction_api import CompactionApi
 from reverie.gateway.embeddings import Embeddings
 from reverie.gateway.endpoint import Endpoint
 from reverie.gateway.health import Health
+from reverie.gateway.learning_api import LearningApi
 from reverie.gateway.loop_lag import LoopLag
 from reverie.gateway.mcp_mount import McpMount
 from reverie.gateway.memory_api import MemoryApi
@@ -70,7 +71,8 @@ def create_gateway(
     memory = _memory_routes(app, mcp, own_host)
     queue = _queue_routes(app, guard, own_host)
     sessions = [*_compaction_routes(app, own_host), *_session_routes(app, own_host), *_thread_routes(app, own_host)]
-    routes = [*memory, *queue, *sessions, *_routes(app, guard, metrics, lag)]
+    learning = _learning_routes(app, own_host)
+    routes = [*memory, *queue, *sessions, *learning, *_routes(app, guard, metrics, lag)]
     known = frozenset(route.path for route in routes if "{" not in route.path)
 
     @asynccontextmanager
@@ -149,6 +151,25 @@ def _thread_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
         Route("/v1/threads", Endpoint(threads.listed, "GET", guard=guard)),
         Route("/v1/threads/{session:path}/rotate", Endpoint(threads.rotate, "POST", guard=guard)),
         Route("/v1/threads/{session:path}", Endpoint(threads.one, "GET", guard=guard)),
+    ]
+
+
+def _learning_routes(app: GatewayApp, guard: OwnHostGuard) -> list[Route]:
+    """What is done to one thing stands before the thing itself: the key of a job may hold slashes."""
+    learning = LearningApi(app)
+    act = Endpoint(learning.act, "POST", guard=guard)
+    return [
+        Route("/v1/feedback", Endpoint(learning.feedback, "POST", guard=guard)),
+        Route("/v1/learning/status", Endpoint(learning.status, "GET", guard=guard)),
+        Route("/v1/learning/{kind}", Endpoint(learning.listed, "GET", guard=guard)),
+        Route("/v1/learning/{kind}/{id:path}/explain", Endpoint(learning.explain, "GET", guard=guard)),
+        Route("/v1/learning/{kind}/{id:path}/archive", act),
+        Route("/v1/learning/{kind}/{id:path}/unarchive", act),
+        Route("/v1/learning/{kind}/{id:path}/enable", act),
+        Route("/v1/learning/{kind}/{id:path}/disable", act),
+        Route("/v1/learning/{kind}/{id:path}/retry", act),
+        Route("/v1/learning/{kind}/{id:path}/cancel", act),
+        Route("/v1/learning/{kind}/{id:path}", Endpoint(learning.one, "GET", "PATCH", "DELETE", guard=guard)),
     ]
 
 

@@ -113,7 +113,7 @@ class SessionStore:
         for start in range(present, len(messages), batch):
             part = messages[start : start + batch]
             await self._database.write(
-                lambda tx, part=part, start=start: _append_past(tx, key, session_id, part, start, mine=mine)
+                lambda tx, part=part, start=start: append_past(tx, key, session_id, part, start, mine=mine)
             )
         known = messages[:present] if mine else ()
         for start in range(0, len(known), batch):
@@ -207,10 +207,10 @@ def _vouch(tx: Transaction, session_id: str, messages: Sequence[PastMessage], st
         tx.execute("vouch_for_recalls", session_id=session_id)
 
 
-def _append_past(
+def append_past(
     tx: Transaction, key: SessionKey, session_id: str, messages: Sequence[PastMessage], start: int, *, mine: bool
 ) -> None:
-    """Append; a message that was forgotten takes its place without its words."""
+    """Append messages after number `start`; one that was forgotten takes its place without its words."""
     prints = [fingerprint(message.role, message.text) for message in messages]
     gone = forgotten_prints(tx, key.agent, key.value, prints)
     for offset, (message, print_) in enumerate(zip(messages, prints, strict=True)):

@@ -15,7 +15,7 @@ from reverie.dreaming.clockwork import Triggered
 from reverie.dreaming.forgetting import Forgetting
 from reverie.dreaming.runs import Begun, DreamRun
 from reverie.dreaming.traces import Traces
-from reverie.errors import NoThreadError, SessionBusyError, UnknownSessionError
+from reverie.errors import NoThreadError, SessionBusyError, UnknownLearnedError, UnknownSessionError
 from reverie.gateway.server import create_gateway
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.readiness import Condition
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.forgetting import Options, Selection
     from reverie.errors import ReverieError
+    from reverie.learning.surfaces_ports import GivenFeedback, Kind, Verb
+    from reverie.learning.views_pages import PageRequest
     from reverie.memory.tool_contracts import Asker
     from reverie.sessions.compactions import Compaction
     from reverie.sessions.events import TurnEvent
@@ -288,6 +290,61 @@ class ScriptedDreaming:
         return [RUN] * min(limit, 2)
 
 
+LEARNED = {"object": "reverie.learning.policy", "id": "po_1", "title": "Grüße", "gain": 0.25}
+
+
+@dataclass
+class ScriptedLearning:
+    """One policy, whatever is asked for. `asked` is what was asked of it."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+    refusal: Exception | None = None
+
+    def _give(self, *asked: object, answer: JsonObject = LEARNED) -> JsonObject:
+        self.asked.append(asked)
+        if self.refusal is not None:
+            raise self.refusal
+        if "nobody" in asked:
+            raise UnknownLearnedError("There is no policy 'nobody'.", param="id")
+        return answer
+
+    async def status(self) -> JsonObject:
+        """It does nothing."""
+        return self._give("status", answer={"object": "reverie.learning.status", "mode": "full"})
+
+    async def page(self, asked: PageRequest) -> JsonObject:
+        """The one policy."""
+        asked.check()
+        page = {"object": "list", "data": [LEARNED], "has_more": False, "next_after": None}
+        return self._give(asked, answer=page)
+
+    async def show(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """The one policy."""
+        return self._give("show", kind, name, agent)
+
+    async def explain(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """The one policy, without anything around it."""
+        explained = {"object": "reverie.learning.explanation", "kind": kind, "item": LEARNED}
+        return self._give("explain", kind, name, agent, answer=explained)
+
+    async def edit(self, kind: Kind, name: str, changes: JsonObject, agent: str) -> JsonObject:
+        """The one policy with these changes."""
+        return self._give("edit", kind, name, changes, agent, answer={**LEARNED, **changes})
+
+    async def act(self, kind: Kind, name: str, verb: Verb, agent: str) -> JsonObject:
+        """The one policy."""
+        return self._give(verb, kind, name, agent)
+
+    async def delete(self, kind: Kind, name: str, agent: str) -> JsonObject:
+        """It is gone."""
+        gone = {"object": "reverie.learning.policy.deleted", "id": name, "deleted": True}
+        return self._give("delete", kind, name, agent, answer=gone)
+
+    async def give_feedback(self, given: GivenFeedback) -> JsonObject:
+        """It is taken."""
+        return self._give(given, answer={"object": "reverie.feedback", "id": "fb_1", "accepted": True})
+
+
 @dataclass
 class ScriptedApp:
     """A `GatewayApp`. `requests` are the turns it was given; `refusal`, when set, is raised instead of taking one.
@@ -303,6 +360,7 @@ class ScriptedApp:
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
     dreaming: ScriptedDreaming = field(default_factory=ScriptedDreaming)
     threads: ScriptedThreads = field(default_factory=ScriptedThreads)
+    learning: ScriptedLearning = field(default_factory=ScriptedLearning)
     readiness: ScriptedReadiness = field(default_factory=ScriptedReadiness)
     steps: Sequence[TurnEvent | anyio.Event | Exception] = field(default_factory=lambda: says("Hello", " there"))
     refusal: Exception | None = None

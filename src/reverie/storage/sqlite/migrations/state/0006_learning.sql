@@ -17,6 +17,7 @@ CREATE TABLE tasks (
   r_human REAL,                           -- -1 to 1; NULL: not scored
   reward TEXT NOT NULL DEFAULT '{}',      -- JSON: axes, label, reason, source, scored_at, traces; or skipped and why
   trace_set TEXT,                         -- digest of the traces that were scored
+  archived_at INTEGER,                    -- a person put it aside: it is never scored
   provenance TEXT NOT NULL DEFAULT 'owner'
 ) STRICT;
 CREATE INDEX tasks_by_agent ON tasks (agent, started_at);
@@ -207,6 +208,7 @@ CREATE TABLE policies (
   archived_at INTEGER
 ) STRICT;
 CREATE INDEX policies_by_agent ON policies (agent, status, updated_at);
+CREATE INDEX policies_by_age ON policies (agent, created_at);
 
 -- Which traces follow a policy: its with-set.
 CREATE TABLE trace_policy_links (
@@ -261,6 +263,7 @@ CREATE TABLE world_models (
   archived_at INTEGER
 ) STRICT;
 CREATE INDEX world_models_by_agent ON world_models (agent, status, updated_at);
+CREATE INDEX world_models_by_age ON world_models (agent, created_at);
 
 -- A skill: what `skills/<name>/SKILL.md` says, and how it has done.
 CREATE TABLE skills (
@@ -304,6 +307,7 @@ CREATE TABLE skills (
   UNIQUE (agent, name)
 ) STRICT;
 CREATE INDEX skills_by_agent ON skills (agent, status, updated_at);
+CREATE INDEX skills_by_age ON skills (agent, created_at);
 
 -- What happened to a skill. An exposure that waits for its task's score is pending.
 CREATE TABLE skill_events (
@@ -608,6 +612,7 @@ CREATE TABLE model_calls (
   error TEXT
 ) STRICT;
 CREATE INDEX model_calls_by_time ON model_calls (at);
+CREATE INDEX model_calls_by_job ON model_calls (job_key, at) WHERE job_key <> '';
 CREATE INDEX model_calls_by_episode ON model_calls (episode_id, at) WHERE episode_id IS NOT NULL;
 CREATE INDEX model_calls_by_task ON model_calls (task_id, at) WHERE task_id IS NOT NULL;
 

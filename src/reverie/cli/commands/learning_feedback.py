@@ -1,0 +1,48 @@
+"""`reverie learning feedback give`: saying how an answer, a task or a skill was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from reverie.cli.commands.learning import give_feedback
+from reverie.errors import ConfigError, RequestError
+from reverie.gateway.feedback_body import read_feedback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from reverie.learning.surfaces_ports import GivenFeedback
+    from reverie.types import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackFlags:
+    """What was given on the command line: `about` has what it may be about, '' where that was not given."""
+
+    agent: str
+    about: Mapping[str, str]
+    thumb: str | None
+    score: float | None
+    text: str
+    as_json: bool
+
+    def feedback(self) -> GivenFeedback:
+        """The feedback.
+
+        Raises:
+            ConfigError: it is not said what it is about, or which way it points.
+        """
+        body = cast("JsonObject", {name: value for name, value in self.about.items() if value})
+        body |= {"thumb": self.thumb, "score": self.score, "text": self.text}
+        try:
+            return read_feedback(body, self.agent)
+        except RequestError as error:
+            option = (error.param or "").removesuffix("_id")
+            raise ConfigError(f"--{option}", body.get(error.param or ""), str(error)) from None
+
+
+async def give(given: Path | None, flags: FeedbackFlags) -> None:
+    """Say how it was. Raises `ConfigError` when it makes no sense, `ReverieError` when there is no such thing."""
+    await give_feedback(given, flags.feedback(), as_json=flags.as_json)

@@ -1,0 +1,130 @@
+"""How learning does now: what it spent against what it may, what waits and why, what runs, and whether it storms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING
+
+from reverie.learning.views_items import shown_all
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reverie.config import LearningConfig
+    from reverie.storage import Transaction
+    from reverie.types import JsonObject
+
+LANES = ("interactive", "background", "idle")
+MINUTE_MS = 60_000
+STORM_MINUTES = 60
+"""What is usual is told from so many minutes before the last two."""
+COUNTED_MAX = 100_000
+"""Of each kind, more than this are not counted."""
+SHOWN_MAX = 50
+LOOKED_AT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """The most of a minute of late against what is usual. `alarm` is why it is one; '' when it is none."""
+
+    per_minute: int
+    usual: float
+    alarm: str
+
+
+def storm_of(what: str, by_minute: Mapping[int, int], now_minute: int, *, factor: float, floor: int) -> Storm:
+    """Whether this minute or the last one had far more than usual.
+
+    What is usual is the median of the minutes before, those with nothing included; at least one a minute.
+    """
+    of_late = max(by_minute.get(now_minute, 0), by_minute.get(now_minute - 1, 0))
+    before = [by_minute.get(now_minute - 2 - back, 0) for back in range(STORM_MINUTES)]
+    usual = max(1.0, float(median(before)))
+    storms = of_late > floor and of_late > factor * usual
+    return Storm(of_late, usual, f"{of_late} {what} a minute, usually {usual:g}" if storms else "")
+
+
+def read_status(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObject:
+    """All figures, from one snapshot."""
+    counts = tx.row("learned_figures", most=COUNTED_MAX) or {}
+    return {
+        "object": "reverie.learning.status",
+        "mode": config.mode,
+        "spend": {span: _spend(tx, config, span, now_ms) for span in ("hour", "day")},
+        "lanes": _lanes(tx, now_ms),
+        "in_flight": shown_all(tx.rows("jobs_under_way", limit=SHOWN_MAX)),
+        "calls": {"in_flight": tx.value("permits_held", now=now_ms), "limit": config.background_llm_concurrency},
+        "paused": _paused(tx, now_ms),
+        "providers": shown_all(tx.rows("pauses_now", now=now_ms, limit=SHOWN_MAX)),
+        "storm": _storms(tx, config, now_ms),
+        "counts": dict(counts),
+    }
+
+
+def _spend(tx: Transaction, config: LearningConfig, span: str, now_ms: int) -> JsonObject:
+    """What was spent in this hour or day, all in all and by kind, beside the limits; a limit None is none."""
+    name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H" if span == "hour" else "%Y-%m-%d")
+    rows = tx.rows("spent_in", span=span, name=name, limit=SHOWN_MAX)
+    budget = config.budget
+    limits: JsonObject = (
+        {"calls": budget.calls_hour, "tokens": budget.tokens_hour, "money": None}
+        if span == "hour"
+        else {"calls": budget.calls_day, "tokens": budget.tokens_day, "money": budget.money_day or None}
+    )
+    spent = next((row for row in rows if row["kind"] == ""), {"calls": 0, "tokens": 0, "money": 0.0})
+    return {
+        "name": name,
+        "calls": spent["calls"],
+        "tokens": spent["tokens"],
+        "money": spent["money"],
+        "limits": limits,
+        "kinds": [
+            {**row, "calls_limit": budget.kinds.get(row["kind"]) if span == "day" else None}
+            for row in rows
+            if row["kind"]
+        ],
+    }
+
+
+def _lanes(tx: Transaction, now_ms: int) -> JsonObject:
+    """How many jobs each lane has in each state, and how long the one that is due first has been due."""
+    figures = {row["name"]: row["total"] for row in tx.rows("job_figures")}
+    lanes: JsonObject = {}
+    for lane in LANES:
+        start = f"jobs.{lane}."
+        states = {name.removeprefix(start): total for name, total in figures.items() if name.startswith(start)}
+        first = tx.row("first_due_of_lane", lane=lane)
+        due = first is not None and first["not_before"] <= now_ms
+        lanes[lane] = {
+            "waiting": states.get("waiting", 0),
+            "running": states.get("dispatched", 0) + states.get("running", 0),
+            "dead": states.get("dead", 0),
+            "oldest_s": (now_ms - first["not_before"]) / 1000 if first is not None and due else 0.0,
+            "next_at_ms": None if first is None or due else first["not_before"],
+        }
+    return lanes
+
+
+def _paused(tx: Transaction, now_ms: int) -> list[JsonObject]:
+    """Why jobs wait, how many, and until when, in each lane."""
+    return [
+        {"lane": lane, **each}
+        for lane in LANES
+        for each in shown_all(tx.rows("why_jobs_wait", lane=lane, now=now_ms, looked_at=LOOKED_AT, limit=SHOWN_MAX))
+    ]
+
+
+def _storms(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObject:
+    now_minute = now_ms // MINUTE_MS
+    since = (now_minute - STORM_MINUTES - 1) * MINUTE_MS
+    rule = {"factor": config.jobs.storm_factor, "floor": config.jobs.storm_floor}
+    found: JsonObject = {"alarm": ""}
+    for what, query in (("jobs", "jobs_by_minute"), ("calls", "calls_by_minute")):
+        by_minute = {row["minute"]: row["total"] for row in tx.rows(query, since=since)}
+        storm = storm_of(what, by_minute, now_minute, factor=rule["factor"], floor=int(rule["floor"]))
+        found[what] = {"per_minute": storm.per_minute, "usual": storm.usual}
+        found["alarm"] = found["alarm"] or storm.alarm
+    return found
