@@ -144,7 +144,7 @@ async def drained(side: Side) -> float:
     quiet = 0
     while time.perf_counter() - started < DRAINED_S_MAX:
         status: dict[str, Any] = json.loads((await ask(side.server, "GET", "/v1/learning/status")).body)
-        waiting = sum(lane["waiting"] + lane["in_flight"] for lane in status["lanes"].values())
+        waiting = sum(lane["waiting"] + lane["running"] for lane in status["lanes"].values())
         quiet = quiet + 1 if waiting == 0 else 0
         if quiet >= 3:
             break
