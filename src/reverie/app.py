@@ -44,7 +44,14 @@ from reverie.dreaming.sweep import dreamer_of
 from reverie.engines.runtime import Engines, open_engines
 from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
+from reverie.learning.intent import tiers_of
+from reverie.learning.pipeline import Ground, Learning, put_together
+from reverie.learning.recall import LearnedRecall
+from reverie.learning.signatures import error_signatures
+from reverie.learning.skill_files import SkillFiles
+from reverie.learning.skills import note_exposures
 from reverie.learning.surfaces import LearningSurfaces
+from reverie.learning.turn_recall import TurnRecall
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
@@ -143,6 +150,7 @@ class OpenMemory:
     bindings: BindingStore
     thread_log: ThreadLog
     threads: ThreadDirectory
+    skill_files: SkillFiles
     dreaming: asyncio.Lock
 
 
@@ -172,6 +180,7 @@ class App:
     dreaming: Clockwork
     edge: AsyncExitStack
     forgetter: Forgetter
+    learner: Learning
 
     @property
     def config(self) -> Config:
@@ -415,6 +424,7 @@ async def open_memory(
             stack.push_async_callback(chosen.aclose)
         zone = await asyncio.to_thread(zone_named, config.sessions.reset.time_zone)
         sessions = SessionStore(state, clock)
+        skill_files = SkillFiles(state, clock, workspaces, chosen)
         origins = NoteOrigins(state, clock, sharing=await asyncio.to_thread(_sharing, workspaces))
         memory = await MemoryIndex.open(
             files=files,
@@ -426,6 +436,7 @@ async def open_memory(
             clock=clock,
             forgotten=ForgottenNotes(state),
             origins=origins,
+            skills=skill_files,
             tracer=tracer,
             repair=exclusive,
         )
@@ -480,6 +491,7 @@ async def open_memory(
             bindings=bindings,
             thread_log=thread_log,
             threads=ThreadDirectory(directory, bindings, thread_log),
+            skill_files=skill_files,
             dreaming=asyncio.Lock(),
         )
 
@@ -576,6 +588,9 @@ async def open_app(
         dreaming = await open_clockwork(
             opened, asked_in_background(model), sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
         )  # fmt: skip
+        learner = _learner(opened, model, circuit)
+        await learner.start()
+        stack.push_async_callback(learner.stop)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -589,6 +604,7 @@ async def open_app(
             clockwork=dreaming,
             dreams=dreams,
             condensed=condensed,
+            learning=learner if config.learning.mode != "off" else None,
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
@@ -606,6 +622,7 @@ async def open_app(
             turn_s_max=config.gateway.turn_s_max,
             drain_s=config.gateway.drain_s,
             unanswered=plugins.turn_unanswered,
+            bystander=learner,
         )
         forgetter = await forgetter_of(
             opened, Surroundings(pauses=(compactor.without_extracts,), gone=opened.turns.drop_view)
@@ -637,9 +654,45 @@ async def open_app(
                 dreaming=dreaming,
                 edge=edge,
                 forgetter=forgetter,
+                learner=learner,
             )
         finally:
             readiness.add(DRAINING, "running turns may finish; new ones are refused")
+
+
+def _learner(opened: OpenMemory, model: Model, circuit: UpstreamCircuit) -> Learning:
+    """Learning over an open home; nothing of it runs yet."""
+    config = opened.config
+    return put_together(
+        Ground(
+            home=opened.home,
+            state=opened.state,
+            clock=opened.clock,
+            config=config.learning,
+            model=asked_in_background(model),
+            embedder=opened.embedder,
+            skill_files=opened.skill_files,
+            provider=f"{config.upstream.base_url or ''} {config.learning.model or model.name}".strip(),
+            circuit=circuit,
+        )
+    )
+
+
+def _learned_recall(opened: OpenMemory) -> TurnRecall | None:
+    """What of all that was learned joins a turn; None when nothing does."""
+    learning, deadline_ms = opened.config.learning, opened.config.memory.recall_ms_max
+    if learning.mode == "off" or not learning.recall.enabled:
+        return None
+    recall = LearnedRecall(
+        opened.state,
+        opened.memory.query_vector,
+        opened.clock,
+        learning,
+        deadline_ms=deadline_ms,
+        tiers=tiers_of,
+        signatures=error_signatures,
+    )
+    return TurnRecall(recall, opened.state, opened.clock, note_exposures)
 
 
 async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
@@ -861,11 +914,13 @@ def _turn_runner(
             recall_ms_max=config.memory.recall_ms_max,
             history_messages_max=config.sessions.history_messages_max,
             citations=config.memory.citations,
+            learned_share=config.learning.recall.share,
         ),
         follow_up=background.turn_ended,
         plugins=plugins,
         compactor=compactor,
         engines=engines,
+        learned=_learned_recall(opened),
     )
 
 

@@ -12,6 +12,9 @@
     compactions   a turn has ended, a request      summaries of long conversations are prepared
     dreaming      when it is due, a request;       what was recalled often becomes lasting memory
                   every 30 seconds
+    learning      a turn has begun or ended;       what was said is put into episodes, its steps are kept
+                  every 2 seconds
+    skills        every minute                     skills follow what a person wrote into their files
     condensing    a file too long for the prompt   a model condenses it, where `compaction.model` names one
     probe         every 5 seconds                  whether the home can be written is tried out
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.context.condensed import CondensedFragments
     from reverie.dreaming.clockwork import Clockwork
+    from reverie.learning.pipeline import Learning
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks
@@ -51,6 +55,9 @@ TRANSCRIPTS_POLL_S = 1.0
 VECTORS_POLL_S = 5.0
 COMPACTIONS_POLL_S = 60.0
 CONDENSING_POLL_S = 60.0
+LEARNING_POLL_S = 2.0
+IDLE_EPISODES_S = 30.0
+SKILLS_POLL_S = 60.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
@@ -107,6 +114,7 @@ class Background:
     dreams: Wake = field(default_factory=Wake)
     condensed: CondensedFragments | None = None
     condensing: Wake = field(default_factory=Wake)
+    learning: Learning | None = None
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,6 +139,9 @@ class Background:
             loops.append(("retention", partial(self._retire, self.retention)))
         if self.clockwork is not None:
             loops.append(("dreaming", partial(self._dream, self.clockwork)))
+        if self.learning is not None:
+            loops.append(("learning", partial(self._learn, self.learning)))
+            loops.append(("skills", partial(self._follow_skills, self.learning)))
         if self.probe is not None:
             loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
@@ -228,6 +239,25 @@ class Background:
         while True:
             await condensed.work()
             await self.condensing.heard(CONDENSING_POLL_S)
+
+    async def _learn(self, learning: Learning) -> None:
+        await learning.recover()
+        looked_s = self.clock.monotonic_s()
+        while True:
+            await learning.follow()
+            if self.clock.monotonic_s() - looked_s >= IDLE_EPISODES_S:
+                await learning.close_idle()
+                looked_s = self.clock.monotonic_s()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEARNING_POLL_S):
+                    await learning.said.wait()
+            await asyncio.sleep(GATHER_S)
+
+    async def _follow_skills(self, learning: Learning) -> None:
+        while True:
+            for agent in self.workspaces:
+                await learning.skill_files.sync(agent)
+            await asyncio.sleep(SKILLS_POLL_S)
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

@@ -19,7 +19,8 @@ no model. What a job may spend, and when, is decided in one place, the `ModelDoo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,25 @@ class Learning:
     foreground: Foreground
     alarm: StormAlarm
     provider: Provider
+    said: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when something was said that is not followed yet."""
+
+    # -- a bystander of the turns (`sessions.queue`) -----------------------------------------------------------------
+
+    def turn_begins(self) -> None:
+        """Calls of idle work are broken off."""
+        self.foreground.began()
+
+    def turn_heard(self) -> None:
+        """Where a message belongs is looked at while it is answered."""
+        self.said.set()
+
+    def turn_ended(self) -> None:
+        """What was done can be kept, and work may go on."""
+        self.foreground.ended()
+        self.said.set()
+
+    # -- work --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to run jobs, unless nothing is to be learned.
@@ -111,6 +131,7 @@ class Learning:
 
     async def follow(self) -> None:
         """Read what was said since, all of it; then let what follows from it begin."""
+        self.said.clear()
         while await self.follower.follow():
             self.jobs.wake()
         self.jobs.wake()

@@ -158,11 +158,27 @@ class QueueStatistics:
     oldest_wait_ms: int
 
 
+class Bystander(Protocol):
+    """Somebody who works beside the turns and gives way to them."""
+
+    def turn_begins(self) -> None:
+        """A turn is about to run."""
+        ...
+
+    def turn_heard(self) -> None:
+        """What a turn brings is on record."""
+        ...
+
+    def turn_ended(self) -> None:
+        """A turn has ended, however it did; what came of it is on record."""
+        ...
+
+
 class TurnQueue:
     """Runs turns. Use inside `async with queue.running():`; leaving it drains.
 
     `unanswered` is told of each turn that had begun and that `run_turn` did not bring to its end, once its end is on
-    disk: nearly always a failure.
+    disk: nearly always a failure. `bystander` hears of every turn.
     """
 
     def __init__(
@@ -175,7 +191,9 @@ class TurnQueue:
         turn_s_max: float,
         drain_s: float,
         unanswered: Callable[[Turn, TurnFinished | TurnFailed], None] = lambda _turn, _end: None,
+        bystander: Bystander | None = None,
     ) -> None:
+        self._bystander = bystander
         self._turns = turns
         self._run_turn = run_turn
         self._clock = clock
@@ -599,6 +617,8 @@ class TurnQueue:
                 for entry in running.entries:
                     entry.log.add(replace(event, turn_id=entry.turn_id))
                 self._recorded(key)
+                if self._bystander is not None:
+                    self._bystander.turn_heard()
                 return
             carrier.log.add(event)
             for watch in self._watches.get(key, ()):
@@ -608,6 +628,8 @@ class TurnQueue:
             return await self._steer(lane, running)
 
         self._running += 1
+        if self._bystander is not None:
+            self._bystander.turn_begins()
         try:
             outcome = await self._attempt(running, emit, steered)
         except asyncio.CancelledError:
@@ -620,6 +642,8 @@ class TurnQueue:
                 await self._fail(lane, running, carrier, outcome)
         finally:
             self._running -= 1
+            if self._bystander is not None:
+                self._bystander.turn_ended()
             self._recorded(key)
 
     async def _attempt(
