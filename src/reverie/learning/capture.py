@@ -81,19 +81,6 @@ class Capture:
         self._close(tx, episode_of(row), window["number"], window["steps"], now_ms)
         return True
 
-    def move(self, tx: Transaction, from_id: str, into: Episode, now_ms: int) -> None:
-        """Put all traces and windows of an episode behind those of another one, which it turned out to be part of.
-
-        Windows that are closed are asked for anew under their new name; the jobs under the old one find nothing.
-        """
-        self.close_window(tx, into.id, now_ms)
-        window = tx.row("last_window", episode_id=into.id)
-        offset = window["number"] if window else 0
-        tx.execute("move_traces", from_id=from_id, into_id=into.id, task_id=into.task_id, offset=offset)
-        tx.execute("move_windows", from_id=from_id, into_id=into.id, offset=offset)
-        for moved in tx.rows("list_closed_windows", episode_id=into.id, after=offset):
-            ask_for(tx, _window_request(into, moved["number"]), now_ms)
-
     def _traces(self, episode: Episode, steps: Sequence[Step], last: Trace | None) -> Iterator[Trace]:
         """The traces of steps that are new, numbered on from the last one of the conversation."""
         taken_seq = last.first_seq if last else -1

@@ -19,12 +19,12 @@ from reverie.errors import AnswerRefusedError
 from reverie.learning import trace_vectors, trail
 from reverie.learning.asking import Question
 from reverie.learning.backprop import neutral_alpha
-from reverie.learning.language import answer_language
 from reverie.learning.normalise import REFLECTION_CHARS_MAX, REFLECTION_CHARS_MIN, one_line, shortened
 from reverie.learning.patience import Patience
 from reverie.learning.propagation import propagate
 from reverie.learning.records import episode_of, task_of, trace_of
 from reverie.learning.rewards import finite_or_zero, number_of
+from reverie.learning.steering import answer_language
 from reverie.llm.prompt_files import read_prompt
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def question(
     """What a model is asked about a window: each text within its bound."""
     context = "\n".join(part for part in (episode.title, episode.carry_over, ask) if part)
     shown = {
-        "answer_in": answer_language("\n".join((ask, *(f"{each.user_text}\n{each.agent_text}" for each in traces)))),
+        "answer_in": answer_language((ask, *(f"{each.user_text}\n{each.agent_text}" for each in traces))),
         "task_context": shortened(context, CONTEXT_CHARS),
         "steps": [
             _shown(idx, trace, after, synth=config.synth_reflections)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reverie.learning.capture import LIGHTWEIGHT_TAG, Capture
+from reverie.learning.capture import LIGHTWEIGHT_TAG
 from reverie.learning.records import ToolUse
 from tests.integration.learning.traces_world import Home, open_home
 from tests.learning_rows import T0
@@ -200,32 +200,6 @@ async def test_lightweight_keeps_one_trace_for_each_exchange(home: Home) -> None
     (trace,) = (await home.take(CLEANING)).traces
     assert (trace.user_text, trace.agent_text, len(trace.tool_calls)) == ("Clean the roaster", "There is none.", 1)
     assert trace.tags[0] == LIGHTWEIGHT_TAG
-
-
-@pytest.mark.anyio
-async def test_an_episode_that_was_part_of_another_moves_into_it(home: Home) -> None:
-    """Its windows stand behind the other's and are asked for under their new names."""
-    await home.take(CLEANING)
-    home.sql("UPDATE episodes SET state = 'closed'")
-    home.seed("tasks", id="ta_2", state="open", ended_at=None)
-    home.seed("episodes", id="ep_2", task_id="ta_2", state="open")
-    home.set(window_steps=1)
-    said = [user(5, "and the grinder"), agent(6, "Clean."), user(7, "and the cups"), agent(8, "Clean, too.")]
-    await home.take(said, episode_id="ep_2")
-    into, now_ms = await home.episode(), home.clock.now_ms()
-    await home.database.write(lambda tx: Capture(home.config).move(tx, "ep_2", into, now_ms))
-    assert [(trace.task_id, trace.episode_id, trace.window) for trace in home.traces()] == [
-        ("ta_1", "ep_1", 1),
-        ("ta_1", "ep_1", 1),
-        ("ta_1", "ep_1", 2),
-        ("ta_1", "ep_1", 3),
-    ]
-    assert home.sql("SELECT episode_id, number, state FROM reflection_windows") == [
-        ("ep_1", number, "closed") for number in (1, 2, 3)
-    ]
-    asked = {key for (key,) in home.sql("SELECT key FROM job_requests")}
-    assert asked == {"window:ep_2:1", "window:ep_2:2", "window:ep_1:1", "window:ep_1:2", "window:ep_1:3"}
-    assert await home.reflect(1, "ep_2") == {"skipped": "no_window"}
 
 
 KINDS = ["ask", "ask again", "reply", "empty", "call", "call", "result", "stray"]

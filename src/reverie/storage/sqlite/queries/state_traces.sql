@@ -33,19 +33,6 @@ VALUES (:episode_id, :number, :steps, :state, :closed_at)
 ON CONFLICT (episode_id, number) DO UPDATE
 SET steps = excluded.steps, state = excluded.state, closed_at = excluded.closed_at;
 
--- name: move_traces
--- Put the steps of an episode into another one, behind its windows.
-UPDATE traces SET episode_id = :into_id, task_id = :task_id, window = window + :offset WHERE episode_id = :from_id;
-
--- name: move_windows
--- Put the windows of an episode behind those of another one.
-UPDATE reflection_windows SET episode_id = :into_id, number = number + :offset WHERE episode_id = :from_id;
-
--- name: list_closed_windows
--- The windows of an episode that wait for being reflected on, from a number on.
-SELECT number FROM reflection_windows
-WHERE episode_id = :episode_id AND number > :after AND state = 'closed' ORDER BY number;
-
 -- name: list_window_traces
 -- The steps of a window, in their order.
 SELECT * FROM traces WHERE episode_id = :episode_id AND window = :number ORDER BY at;
@@ -107,8 +94,10 @@ SELECT * FROM (
 SELECT user_text, agent_text FROM traces WHERE id = :id;
 
 -- name: list_task_feedback
--- The newest feedback on a task, the oldest of it first.
-SELECT * FROM (SELECT * FROM feedback WHERE task_id = :task_id ORDER BY at DESC, id LIMIT :limit) ORDER BY at, id;
+-- The newest feedback of its owner on a task, the oldest of it first.
+SELECT * FROM (
+  SELECT * FROM feedback WHERE task_id = :task_id AND provenance = 'owner' ORDER BY at DESC, id LIMIT :limit
+) ORDER BY at, id;
 
 -- name: list_task_alphas
 -- The newest steps of a task in the order in which one led to the other, with what each contributed.
@@ -118,8 +107,9 @@ SELECT * FROM (
 ) ORDER BY at, session_id, step;
 
 -- name: list_trace_feedback
--- What people said of single steps of a task with a button, the newest first.
-SELECT * FROM feedback WHERE task_id = :task_id AND trace_id IS NOT NULL AND channel = 'explicit'
+-- What the owner said of single steps of a task with a button, the newest first.
+SELECT * FROM feedback
+WHERE task_id = :task_id AND trace_id IS NOT NULL AND channel = 'explicit' AND provenance = 'owner'
 ORDER BY at DESC, id LIMIT :limit;
 
 -- name: set_trace_value
@@ -138,8 +128,3 @@ WHERE id = :id AND state IN ('ended', 'scored') AND endings = :endings;
 -- name: skip_task
 -- A task that is not worth a reward, for good.
 UPDATE tasks SET state = 'skipped', reward = :reward WHERE id = :id AND state = 'ended';
-
--- name: make_job_due
--- A job that waits for its time begins now.
-UPDATE job_requests SET not_before = :now, updated_at = :now
-WHERE key = :key AND state = 'waiting' AND not_before > :now;
