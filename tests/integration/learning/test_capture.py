@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reverie.learning.capture import LIGHTWEIGHT_TAG
+from reverie.learning.capture import LIGHTWEIGHT_TAG, Captured
 from reverie.learning.records import ToolUse
 from tests.integration.learning.traces_world import Home, open_home
 from tests.learning_rows import T0
@@ -157,6 +157,23 @@ async def test_a_question_that_nobody_answered_is_dropped(home: Home) -> None:
     home.seed("episodes", id="ep_2", task_id="ta_1", state="open")
     (alone,) = (await home.take([user(6, "anyone?")], final=True, episode_id="ep_2")).traces
     assert (alone.user_text, alone.agent_text) == ("anyone?", "")
+
+
+@pytest.mark.anyio
+async def test_a_late_reply_keeps_its_question(home: Home) -> None:
+    """It came after its episode had ended without one: the question was done with, and is found in the transcript."""
+    home.seed("sessions", id="s1", key="agent:main:main", agent="main", origin="live", started_at=T0,
+              last_interaction_at=T0, updated_at=T0)  # fmt: skip
+    for each in [*CLEANING, user(5, "hm"), user(6, "and the grinder?"), agent(7, "Clean.")]:
+        home.seed("messages", session_id="s1", seq=each.seq, role=each.role, text=each.text, fingerprint=b"",
+                  created_at=each.at_ms)  # fmt: skip
+    await home.take(CLEANING)
+    assert (await home.take([user(5, "hm"), user(6, "and the grinder?")], final=True)).traces == ()
+    (late,) = (await home.take([agent(7, "Clean.")])).traces
+    assert (late.user_text, late.agent_text, late.turn_seq, late.step) == ("hm\n\nand the grinder?", "Clean.", 5, 0)
+    (call,) = (await home.take([agent(8, "", "c9 x 1"), result(9, "c9", "ok")])).traces
+    assert (call.turn_seq, call.step) == (5, 1)
+    assert await home.take([agent(10, "", "c10 x 1")]) == Captured((), 9, 1)
 
 
 @pytest.mark.anyio

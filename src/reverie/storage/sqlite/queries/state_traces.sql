@@ -8,6 +8,14 @@ SELECT * FROM traces WHERE session_id = :session_id ORDER BY at DESC LIMIT 1;
 -- 1 when a step of an episode was taken already.
 SELECT EXISTS (SELECT 1 FROM traces WHERE episode_id = :episode_id);
 
+-- name: asks_before
+-- The messages of a user right before another message, none of them part of a step yet.
+SELECT seq, text, created_at, whose FROM said
+WHERE session_id = :session_id AND role = 'user' AND seq < :seq
+  AND seq > max(:after_seq, coalesce((SELECT max(seq) FROM messages
+                                      WHERE session_id = :session_id AND seq < :seq AND role <> 'user'), 0))
+ORDER BY seq LIMIT :limit;
+
 -- name: insert_trace
 -- Keep a step; nothing happens when the same one was kept before.
 INSERT INTO traces (id, task_id, episode_id, agent, session_id, first_seq, last_seq, turn_seq, step, at, window,
