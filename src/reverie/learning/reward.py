@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from reverie.storage import Database, Transaction
     from reverie.types import JsonObject
 
-REWARD_KIND = "reward"
+STAGE = "reward"
 PATIENCE = Patience(wait_ms=5_000, waits_max=60)
 """For windows that are still reflected on, and for a decision where the task ends: five minutes in all. A window that
 comes later hands the reward on anew."""
@@ -86,11 +86,6 @@ class _Held:
     shown: str
     waits_for: str
     put_backs: int
-
-
-def reward_key(task_id: str, endings: int) -> str:
-    """The key of the job that scores a task which has ended so many times."""
-    return f"{REWARD_KIND}:{task_id}:{endings}"
 
 
 class RewardJob:
@@ -200,7 +195,7 @@ class RewardJob:
             tx,
             self._clock.now_ms(),
             agent=task.agent,
-            stage=REWARD_KIND,
+            stage=STAGE,
             outcome=outcome,
             reason=reason,
             ref=task.id,

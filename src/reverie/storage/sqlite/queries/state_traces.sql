@@ -89,7 +89,7 @@ SELECT put_backs FROM job_requests WHERE key = :key;
 -- name: list_task_steps
 -- The newest steps of a task in the order in which one led to the other, with the beginnings of their texts.
 SELECT * FROM (
-  SELECT id, digest, session_id, turn_seq, step, at, provenance,
+  SELECT id, digest, session_id, turn_seq, step, at,
          substr(user_text, 1, :chars) AS user_text, length(user_text) AS user_chars,
          substr(agent_text, 1, :chars) AS agent_text, length(agent_text) AS agent_chars,
          coalesce(length(tool_calls ->> '$[0].text_before'), 0) AS before_chars,
