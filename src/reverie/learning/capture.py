@@ -14,6 +14,7 @@ from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.ids import content_id, digest_of
 from reverie.learning.normalise import normalised, repeats
 from reverie.learning.records import Trace, episode_of, trace_of
+from reverie.learning.said import SaidMessage
 from reverie.learning.signatures import error_signatures
 from reverie.learning.steps import extract
 from reverie.learning.tags import tags_of
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from reverie.config import LearningConfig
     from reverie.learning.normalise import StepText
     from reverie.learning.records import Episode
-    from reverie.learning.said import SaidMessage
     from reverie.learning.steps import Step
     from reverie.storage import Transaction
 
 WINDOW_KIND = "window"
 LIGHTWEIGHT_TAG = "lightweight_memory"
+ASKS_MAX = 20
+"""Messages in a row that a late reply is taken to answer."""
 FIRST_PRIORITY = 0.5
 """Of a step before anybody knows what it was worth."""
 
@@ -69,9 +71,11 @@ class Capture:
         row = tx.row("last_trace_of_session", session_id=episode.session_id)
         last = trace_of(row) if row else None
         alone = final and not tx.value("has_traces", episode_id=episode.id)
-        extracted = extract(messages, final=final, alone=alone, merged=merged)
+        asks = _asks_before(tx, episode.session_id, messages, last)
+        extracted = extract([*asks, *messages], final=final, alone=alone, merged=merged)
         traces = self._keep(tx, episode, self._traces(episode, extracted.steps, last), now_ms)
-        return Captured(traces, extracted.through_seq, extracted.open_steps)
+        through_seq = max(extracted.through_seq, messages[0].seq - 1) if messages else 0
+        return Captured(traces, through_seq, extracted.open_steps)
 
     def close_window(self, tx: Transaction, episode_id: str, now_ms: int) -> bool:
         """Close the last window of an episode and ask for its reflection; False when none is open."""
@@ -80,19 +84,6 @@ class Capture:
             return False
         self._close(tx, episode_of(row), window["number"], window["steps"], now_ms)
         return True
-
-    def move(self, tx: Transaction, from_id: str, into: Episode, now_ms: int) -> None:
-        """Put all traces and windows of an episode behind those of another one, which it turned out to be part of.
-
-        Windows that are closed are asked for anew under their new name; the jobs under the old one find nothing.
-        """
-        self.close_window(tx, into.id, now_ms)
-        window = tx.row("last_window", episode_id=into.id)
-        offset = window["number"] if window else 0
-        tx.execute("move_traces", from_id=from_id, into_id=into.id, task_id=into.task_id, offset=offset)
-        tx.execute("move_windows", from_id=from_id, into_id=into.id, offset=offset)
-        for moved in tx.rows("list_closed_windows", episode_id=into.id, after=offset):
-            ask_for(tx, _window_request(into, moved["number"]), now_ms)
 
     def _traces(self, episode: Episode, steps: Sequence[Step], last: Trace | None) -> Iterator[Trace]:
         """The traces of steps that are new, numbered on from the last one of the conversation."""
@@ -169,6 +160,17 @@ class Capture:
     def _close(self, tx: Transaction, episode: Episode, number: int, steps: int, now_ms: int) -> None:
         tx.execute("keep_window", episode_id=episode.id, number=number, steps=steps, state="closed", closed_at=now_ms)
         ask_for(tx, _window_request(episode, number), now_ms)
+
+
+def _asks_before(
+    tx: Transaction, session_id: str, messages: Sequence[SaidMessage], last: Trace | None
+) -> list[SaidMessage]:
+    """What the first of these messages replies to, when it was given before and its episode ended without a reply."""
+    if not messages or messages[0].role == "user":
+        return []
+    after_seq = last.last_seq if last else 0
+    rows = tx.rows("asks_before", session_id=session_id, seq=messages[0].seq, after_seq=after_seq, limit=ASKS_MAX)
+    return [SaidMessage(row["seq"], "user", row["text"], row["created_at"], row["whose"]) for row in rows]
 
 
 def _window_request(episode: Episode, number: int) -> JobRequest:

@@ -19,12 +19,12 @@ from reverie.errors import AnswerRefusedError
 from reverie.learning import trace_vectors, trail
 from reverie.learning.asking import Question
 from reverie.learning.backprop import neutral_alpha
-from reverie.learning.language import answer_language
 from reverie.learning.normalise import REFLECTION_CHARS_MAX, REFLECTION_CHARS_MIN, one_line, shortened
 from reverie.learning.patience import Patience
 from reverie.learning.propagation import propagate
 from reverie.learning.records import episode_of, task_of, trace_of
 from reverie.learning.rewards import finite_or_zero, number_of
+from reverie.learning.steering import answer_language
 from reverie.llm.prompt_files import read_prompt
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ SHOWN_REFLECTION_CHARS = 1_200
 TOOL_INPUT_CHARS = 600
 TOOL_OUTPUT_CHARS = 300
 CONTEXT_CHARS = 800
+STEPS_IN_FULL = 12
+"""Of more steps in one window, each is shown with less, so that the whole is not longer."""
 TOKENS_BASE, TOKENS_PER_STEP, TOKENS_MAX = 768, 512, 8_192
 DECISION_PATIENCE = Patience(wait_ms=10_000, waits_max=360)
 """For the decision whether an episode ends where it was cut: an hour in all, then the window is looked at as it is."""
@@ -198,15 +200,16 @@ def question(
 ) -> Question[Scores]:
     """What a model is asked about a window: each text within its bound."""
     context = "\n".join(part for part in (episode.title, episode.carry_over, ask) if part)
+    count = len(traces)
+    share = STEPS_IN_FULL / max(STEPS_IN_FULL, count)
     shown = {
-        "answer_in": answer_language("\n".join((ask, *(f"{each.user_text}\n{each.agent_text}" for each in traces)))),
+        "answer_in": answer_language((ask, *(f"{each.user_text}\n{each.agent_text}" for each in traces))),
         "task_context": shortened(context, CONTEXT_CHARS),
         "steps": [
-            _shown(idx, trace, after, synth=config.synth_reflections)
+            _shown(idx, trace, after, share=share, synth=config.synth_reflections)
             for idx, (trace, after) in enumerate(zip(traces, (*traces[1:], None), strict=True))
         ],
     }
-    count = len(traces)
     return Question(
         prompt,
         json.dumps(shown, ensure_ascii=False),
@@ -250,24 +253,29 @@ def _reflected(trace: Trace, score: StepScore, config: CaptureConfig) -> Reflect
     return Reflected(trace.id, text, summary, alpha if usable else 0.0, usable)
 
 
-def _shown(idx: int, trace: Trace, after: Trace | None, *, synth: bool) -> JsonObject:
+def _shown(idx: int, trace: Trace, after: Trace | None, *, share: float, synth: bool) -> JsonObject:
+    """A step as the model sees it: of each text that share of its bound."""
+
+    def part(text: str, chars: int) -> str:
+        return shortened(text, int(chars * share))
+
     said = "\n".join((*(tool.text_before for tool in trace.tool_calls if tool.text_before), trace.agent_text))
     return {
         "idx": idx,
-        "state": shortened(trace.user_text, STATE_CHARS),
-        "thinking": shortened(trace.thinking, THINKING_CHARS),
-        "action": shortened(said.strip(), ACTION_CHARS),
+        "state": part(trace.user_text, STATE_CHARS),
+        "thinking": part(trace.thinking, THINKING_CHARS),
+        "action": part(said.strip(), ACTION_CHARS),
         "tool_calls": [
             {
                 "name": tool.name,
-                "input": shortened(tool.input, TOOL_INPUT_CHARS),
-                "output": shortened(tool.output, TOOL_OUTPUT_CHARS),
+                "input": part(tool.input, TOOL_INPUT_CHARS),
+                "output": part(tool.output, TOOL_OUTPUT_CHARS),
                 "error": tool.error_code,
             }
             for tool in trace.tool_calls
         ],
-        "outcome": shortened(after.user_text, OUTCOME_CHARS) if after else "",
-        "reflection": shortened(trace.reflection, SHOWN_REFLECTION_CHARS),
+        "outcome": part(after.user_text, OUTCOME_CHARS) if after else "",
+        "reflection": part(trace.reflection, SHOWN_REFLECTION_CHARS),
         "synth_allowed": synth and not trace.reflection,
     }
 

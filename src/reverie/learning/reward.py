@@ -17,7 +17,6 @@ from reverie.errors import AnswerRefusedError
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
 from reverie.learning.asking import Question
-from reverie.learning.language import answer_language
 from reverie.learning.normalise import one_line
 from reverie.learning.patience import Patience
 from reverie.learning.propagation import propagate
@@ -33,6 +32,7 @@ from reverie.learning.rewards import (
     revised,
     voice_of,
 )
+from reverie.learning.steering import answer_language
 from reverie.learning.summary import last_reply, task_summary
 from reverie.learning.task_steps import exchanges_of, task_steps, trace_set
 from reverie.learning.worth import skip_reason
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from reverie.storage import Database, Transaction
     from reverie.types import JsonObject
 
-REWARD_KIND = "reward"
+STAGE = "reward"
 PATIENCE = Patience(wait_ms=5_000, waits_max=60)
 """For windows that are still reflected on, and for a decision where the task ends: five minutes in all. A window that
 comes later hands the reward on anew."""
@@ -86,24 +86,6 @@ class _Held:
     shown: str
     waits_for: str
     put_backs: int
-
-
-def reward_key(task_id: str, endings: int) -> str:
-    """The key of the job that scores a task which has ended so many times."""
-    return f"{REWARD_KIND}:{task_id}:{endings}"
-
-
-def reward_request(task: Task, not_before_ms: int) -> JobRequest:
-    """The job that scores a task, not before an instant."""
-    return JobRequest(
-        kind=REWARD_KIND,
-        key=reward_key(task.id, task.endings),
-        lane="background",
-        payload={"task_id": task.id, "endings": task.endings},
-        not_before_ms=not_before_ms,
-        agent=task.agent,
-        task_id=task.id,
-    )
 
 
 class RewardJob:
@@ -213,7 +195,7 @@ class RewardJob:
             tx,
             self._clock.now_ms(),
             agent=task.agent,
-            stage=REWARD_KIND,
+            stage=STAGE,
             outcome=outcome,
             reason=reason,
             ref=task.id,
@@ -315,7 +297,7 @@ def _shown(
     carry_over = next((each["carry_over"] for each in reversed(episodes) if each["carry_over"]), "")
     exchanges = exchanges_of(steps)
     shown = {
-        "answer_in": answer_language("\n".join(f"{each.ask}\n{each.reply}" for each in exchanges)),
+        "answer_in": answer_language(f"{each.ask}\n{each.reply}" for each in exchanges),
         "task": task_summary(exchanges, carry_over, summary_chars_max),
         "last_request": next((each.ask for each in reversed(exchanges) if each.ask), ""),
         "last_reply": last_reply(_last_reply(tx, steps)),

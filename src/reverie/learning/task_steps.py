@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reverie.learning.ids import digest_of
-from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.storage import Row, Transaction
-    from reverie.types import Provenance
 
 STEPS_MAX = 10_000
 """Steps of a task that are looked at, the newest ones."""
@@ -35,7 +33,6 @@ class TaskStep:
     agent_chars: int
     tool: str
     error_code: str
-    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +54,6 @@ def task_steps(tx: Transaction, task_id: str) -> tuple[TaskStep, ...]:
 def trace_set(steps: Sequence[TaskStep]) -> str:
     """A digest of the steps there are, by their ids and contents: the same for the same steps."""
     return digest_of(*((step.id, step.digest) for step in steps))
-
-
-def provenance_of(steps: Sequence[TaskStep]) -> Provenance:
-    """Whose words the reward of these steps is made of."""
-    return least_trusted(step.provenance for step in steps)
 
 
 def exchanges_of(steps: Sequence[TaskStep]) -> tuple[Exchange, ...]:
@@ -105,5 +97,4 @@ def _step_of(row: Row) -> TaskStep:
         agent_chars=row["agent_chars"] + row["before_chars"],
         tool=row["tool"],
         error_code=row["error_code"],
-        provenance=row["provenance"],
     )

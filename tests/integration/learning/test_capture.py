@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reverie.learning.capture import LIGHTWEIGHT_TAG, Capture
+from reverie.learning.capture import LIGHTWEIGHT_TAG, Captured
 from reverie.learning.records import ToolUse
 from tests.integration.learning.traces_world import Home, open_home
 from tests.learning_rows import T0
@@ -160,6 +160,23 @@ async def test_a_question_that_nobody_answered_is_dropped(home: Home) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_late_reply_keeps_its_question(home: Home) -> None:
+    """It came after its episode had ended without one: the question was done with, and is found in the transcript."""
+    home.seed("sessions", id="s1", key="agent:main:main", agent="main", origin="live", started_at=T0,
+              last_interaction_at=T0, updated_at=T0)  # fmt: skip
+    for each in [*CLEANING, user(5, "hm"), user(6, "and the grinder?"), agent(7, "Clean.")]:
+        home.seed("messages", session_id="s1", seq=each.seq, role=each.role, text=each.text, fingerprint=b"",
+                  created_at=each.at_ms)  # fmt: skip
+    await home.take(CLEANING)
+    assert (await home.take([user(5, "hm"), user(6, "and the grinder?")], final=True)).traces == ()
+    (late,) = (await home.take([agent(7, "Clean.")])).traces
+    assert (late.user_text, late.agent_text, late.turn_seq, late.step) == ("hm\n\nand the grinder?", "Clean.", 5, 0)
+    (call,) = (await home.take([agent(8, "", "c9 x 1"), result(9, "c9", "ok")])).traces
+    assert (call.turn_seq, call.step) == (5, 1)
+    assert await home.take([agent(10, "", "c10 x 1")]) == Captured((), 9, 1)
+
+
+@pytest.mark.anyio
 async def test_an_exchange_that_repeats_is_kept_once(home: Home) -> None:
     """Right after itself; not when something else came between, and never a call that was made again."""
     said = [user(1, "hi"), agent(2, "hello"), user(3, "hi"), agent(4, "hello"), user(5, "bye"), agent(6, "bye")]
@@ -200,32 +217,6 @@ async def test_lightweight_keeps_one_trace_for_each_exchange(home: Home) -> None
     (trace,) = (await home.take(CLEANING)).traces
     assert (trace.user_text, trace.agent_text, len(trace.tool_calls)) == ("Clean the roaster", "There is none.", 1)
     assert trace.tags[0] == LIGHTWEIGHT_TAG
-
-
-@pytest.mark.anyio
-async def test_an_episode_that_was_part_of_another_moves_into_it(home: Home) -> None:
-    """Its windows stand behind the other's and are asked for under their new names."""
-    await home.take(CLEANING)
-    home.sql("UPDATE episodes SET state = 'closed'")
-    home.seed("tasks", id="ta_2", state="open", ended_at=None)
-    home.seed("episodes", id="ep_2", task_id="ta_2", state="open")
-    home.set(window_steps=1)
-    said = [user(5, "and the grinder"), agent(6, "Clean."), user(7, "and the cups"), agent(8, "Clean, too.")]
-    await home.take(said, episode_id="ep_2")
-    into, now_ms = await home.episode(), home.clock.now_ms()
-    await home.database.write(lambda tx: Capture(home.config).move(tx, "ep_2", into, now_ms))
-    assert [(trace.task_id, trace.episode_id, trace.window) for trace in home.traces()] == [
-        ("ta_1", "ep_1", 1),
-        ("ta_1", "ep_1", 1),
-        ("ta_1", "ep_1", 2),
-        ("ta_1", "ep_1", 3),
-    ]
-    assert home.sql("SELECT episode_id, number, state FROM reflection_windows") == [
-        ("ep_1", number, "closed") for number in (1, 2, 3)
-    ]
-    asked = {key for (key,) in home.sql("SELECT key FROM job_requests")}
-    assert asked == {"window:ep_2:1", "window:ep_2:2", "window:ep_1:1", "window:ep_1:2", "window:ep_1:3"}
-    assert await home.reflect(1, "ep_2") == {"skipped": "no_window"}
 
 
 KINDS = ["ask", "ask again", "reply", "empty", "call", "call", "result", "stray"]

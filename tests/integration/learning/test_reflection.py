@@ -132,6 +132,24 @@ async def test_a_full_window_of_long_texts_stays_bounded(home: Home) -> None:
     assert len(json.loads(second.text)["task_context"]) == 800
 
 
+@pytest.mark.anyio
+async def test_a_larger_window_is_shown_with_less_of_each_step(home: Home) -> None:
+    """Of 48 steps a quarter, so that what a model reads is no longer."""
+    home.set(window_steps=48)
+    big = "w" * 9_000
+    said = [
+        message
+        for number in range(48)
+        for message in (user(7 + 2 * number, f"{number} {big}"), agent(8 + 2 * number, big))
+    ]
+    await home.take(said)
+    home.asks.add("reflection.batch", scores(*(0.1 for _ in range(48))))
+    await home.reflect(2)
+    (asked,) = home.asks.asked
+    assert [len(json.loads(asked.text)["steps"][3][name]) for name in ("state", "action", "outcome")] == [300, 375, 150]
+    assert asked.max_tokens == 8_192
+
+
 @pytest.mark.parametrize(
     ("answer", "wrong"),
     [

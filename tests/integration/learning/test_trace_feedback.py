@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.jobs.request import ask_for
-from reverie.learning.reward import reward_request
-from reverie.learning.trace_feedback import apply_to_task, apply_to_trace
+from reverie.learning.trace_feedback import Revaluation, revalue_task, revalue_trace
 from tests.integration.learning.traces_world import Home, open_home, verdict
 from tests.unit.learning.said import agent, user
 
@@ -32,13 +30,13 @@ async def home(tmp_path: Path) -> AsyncGenerator[Home]:
         yield opened
 
 
-async def on_task(home: Home) -> str:
+async def on_task(home: Home) -> bool:
     now_ms = home.clock.now_ms()
-    return await home.database.write(lambda tx: apply_to_task(tx, "ta_1", home.config, now_ms))
+    return await home.database.write(lambda tx: revalue_task(tx, "ta_1", home.config, now_ms))
 
 
 async def on_trace(home: Home, trace_id: str) -> float | None:
-    return await home.database.write(lambda tx: apply_to_trace(tx, trace_id))
+    return await home.database.write(lambda tx: revalue_trace(tx, trace_id))
 
 
 async def scored(home: Home) -> None:
@@ -52,14 +50,14 @@ async def test_feedback_on_a_scored_task_is_arithmetic(home: Home) -> None:
     await scored(home)
     asked = len(home.asks.asked)
     home.seed("feedback", id="fb_1", task_id="ta_1", polarity="negative", magnitude=1.0)
-    assert await on_task(home) == "propagated"
+    assert await on_task(home) is True
     task = await home.task()
     assert (task.r_human, task.state) == (pytest.approx(-0.1), "scored")
     assert [(each.value, each.priority) for each in home.traces()] == [
         (pytest.approx(-0.095), 0.0),
         (pytest.approx(-0.1), 0.0),
     ]
-    assert await on_task(home) == "propagated"
+    assert await on_task(home) is True
     assert (await home.task()).r_human == pytest.approx(-0.1)
     assert len(home.asks.asked) == asked
     assert home.sql("SELECT outcome, reason, detail FROM learning_trail WHERE stage = 'feedback' LIMIT 1") == [
@@ -68,30 +66,44 @@ async def test_feedback_on_a_scored_task_is_arithmetic(home: Home) -> None:
 
 
 @pytest.mark.anyio
-async def test_feedback_makes_a_reward_due(home: Home) -> None:
-    """The time for feedback is over with it. When only feedback has a task scored, the reward is asked for now."""
-    assert await on_task(home) == "due"
-    due = "SELECT key, state, not_before FROM job_requests"
-    assert home.sql(due) == [("reward:ta_1:1", "waiting", home.clock.now_ms())]
-
-    home.sql("DELETE FROM job_requests")
-    task, now_ms = await home.task(), home.clock.now_ms()
-    await home.database.write(lambda tx: ask_for(tx, reward_request(task, now_ms + 30_000), now_ms))
-    assert await on_task(home) == "due"
-    assert home.sql(due) == [("reward:ta_1:1", "waiting", now_ms)]
+async def test_what_is_not_scored_needs_nothing(home: Home) -> None:
+    """Its reward is made with all that was said by then; a skipped task stays so; without learning nothing happens."""
+    home.seed("feedback", id="fb_1", task_id="ta_1", polarity="negative")
+    before = home.everything()
+    assert await on_task(home) is False
+    assert home.everything() == before
+    for state in ("open", "skipped"):
+        home.sql("UPDATE tasks SET state = ?", state)
+        assert await on_task(home) is False
+    home.set(mode="lightweight")
+    home.sql("UPDATE tasks SET state = 'scored', r_human = 1")
+    assert await on_task(home) is False
+    home.sql("DELETE FROM tasks")
+    assert await on_task(home) is False
 
 
 @pytest.mark.anyio
-async def test_feedback_on_other_tasks_waits_or_is_kept_alone(home: Home) -> None:
-    """An open one has it counted when it ends; a skipped one stays so; without learning nothing happens."""
-    for state in ("open", "skipped"):
-        home.sql("UPDATE tasks SET state = ?", state)
-        assert await on_task(home) == state
-    home.set(mode="lightweight")
-    assert await on_task(home) == "switched_off"
-    home.sql("DELETE FROM tasks")
-    assert await on_task(home) == "unknown_task"
-    assert home.sql("SELECT count(*) FROM job_requests") == [(0,)]
+async def test_what_strangers_say_does_not_count(home: Home) -> None:
+    """Neither for a task nor for a step."""
+    await scored(home)
+    trace = home.traces()[0]
+    home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=trace.id, polarity="negative", provenance="untrusted")
+    assert await on_task(home) is True
+    assert await on_trace(home, trace.id) is None
+    assert (await home.task()).r_human == pytest.approx(0.8)
+
+
+@pytest.mark.anyio
+async def test_feedback_on_a_step_counts_for_its_task_as_well(home: Home) -> None:
+    """Both at once, and the same when it is done again."""
+    await scored(home)
+    first, _ = home.traces()
+    home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=first.id, polarity="negative", magnitude=1.0)
+    revaluation, now_ms = Revaluation(home.config), home.clock.now_ms()
+    for _ in range(2):
+        await home.database.write(lambda tx: revaluation(tx, task_id="ta_1", trace_id=first.id, now_ms=now_ms))
+        assert [each.value for each in home.traces()] == [-1.0, pytest.approx(-0.1)]
+    await home.database.write(lambda tx: revaluation(tx, task_id=None, trace_id=None, now_ms=now_ms))
 
 
 @pytest.mark.anyio

@@ -13,7 +13,7 @@ from reverie.jobs.request import Job
 from reverie.learning.capture import Capture, Captured, window_key
 from reverie.learning.records import Episode, Task, Trace, episode_of, task_of, trace_of
 from reverie.learning.reflection import WindowJob
-from reverie.learning.reward import RewardJob, reward_key
+from reverie.learning.reward import RewardJob
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder, ScriptedAsks
 from tests.learning_rows import T0, seed
@@ -96,7 +96,7 @@ class Home:
     async def reward(self, endings: int = 1) -> JsonObject:
         """Do the job of the task's reward."""
         job = Job(
-            reward_key("ta_1", endings), "reward", "background", {"task_id": "ta_1", "endings": endings}, task_id="ta_1"
+            f"reward:ta_1:{endings}", "reward", "background", {"task_id": "ta_1", "endings": endings}, task_id="ta_1"
         )
         return await RewardJob(self.database, self.clock, self.config, self.asks).handle(job)
 

@@ -41,7 +41,7 @@ def test_steps_make_exchanges() -> None:
     """Calls are counted by tool, with the codes of those that failed."""
 
     def step(user_text: str, agent_text: str, tool: str, code: str) -> TaskStep:
-        return TaskStep("tr", "d", "s1", 1, user_text, agent_text, 1, 1, tool, code, "agent")
+        return TaskStep("tr", "d", "s1", 1, user_text, agent_text, 1, 1, tool, code)
 
     steps = [step("q", "", "bash", "EXIT_1"), step("", "", "bash", ""), step("", "", "read", ""), step("", "a", "", "")]
     assert exchanges_of(steps) == (Exchange("q", "a", "bash ×2 (1 failed: EXIT_1), read", has_agent=True),)

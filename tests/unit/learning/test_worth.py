@@ -10,9 +10,7 @@ from reverie.learning.worth import skip_reason
 
 
 def said(turn: int, user_text: str, agent_text: str = "", tool: str = "") -> TaskStep:
-    return TaskStep(
-        f"tr_{turn}", "d", "s1", turn, user_text, agent_text, len(user_text), len(agent_text), tool, "", "agent"
-    )
+    return TaskStep(f"tr_{turn}", "d", "s1", turn, user_text, agent_text, len(user_text), len(agent_text), tool, "")
 
 
 LONG = "Please explain how the roaster is cleaned after a long day."

@@ -8,6 +8,14 @@ SELECT * FROM traces WHERE session_id = :session_id ORDER BY at DESC LIMIT 1;
 -- 1 when a step of an episode was taken already.
 SELECT EXISTS (SELECT 1 FROM traces WHERE episode_id = :episode_id);
 
+-- name: asks_before
+-- The messages of a user right before another message, none of them part of a step yet.
+SELECT seq, text, created_at, whose FROM said
+WHERE session_id = :session_id AND role = 'user' AND seq < :seq
+  AND seq > max(:after_seq, coalesce((SELECT max(seq) FROM messages
+                                      WHERE session_id = :session_id AND seq < :seq AND role <> 'user'), 0))
+ORDER BY seq LIMIT :limit;
+
 -- name: insert_trace
 -- Keep a step; nothing happens when the same one was kept before.
 INSERT INTO traces (id, task_id, episode_id, agent, session_id, first_seq, last_seq, turn_seq, step, at, window,
@@ -32,19 +40,6 @@ INSERT INTO reflection_windows (episode_id, number, steps, state, closed_at)
 VALUES (:episode_id, :number, :steps, :state, :closed_at)
 ON CONFLICT (episode_id, number) DO UPDATE
 SET steps = excluded.steps, state = excluded.state, closed_at = excluded.closed_at;
-
--- name: move_traces
--- Put the steps of an episode into another one, behind its windows.
-UPDATE traces SET episode_id = :into_id, task_id = :task_id, window = window + :offset WHERE episode_id = :from_id;
-
--- name: move_windows
--- Put the windows of an episode behind those of another one.
-UPDATE reflection_windows SET episode_id = :into_id, number = number + :offset WHERE episode_id = :from_id;
-
--- name: list_closed_windows
--- The windows of an episode that wait for being reflected on, from a number on.
-SELECT number FROM reflection_windows
-WHERE episode_id = :episode_id AND number > :after AND state = 'closed' ORDER BY number;
 
 -- name: list_window_traces
 -- The steps of a window, in their order.
@@ -94,7 +89,7 @@ SELECT put_backs FROM job_requests WHERE key = :key;
 -- name: list_task_steps
 -- The newest steps of a task in the order in which one led to the other, with the beginnings of their texts.
 SELECT * FROM (
-  SELECT id, digest, session_id, turn_seq, step, at, provenance,
+  SELECT id, digest, session_id, turn_seq, step, at,
          substr(user_text, 1, :chars) AS user_text, length(user_text) AS user_chars,
          substr(agent_text, 1, :chars) AS agent_text, length(agent_text) AS agent_chars,
          coalesce(length(tool_calls ->> '$[0].text_before'), 0) AS before_chars,
@@ -107,8 +102,10 @@ SELECT * FROM (
 SELECT user_text, agent_text FROM traces WHERE id = :id;
 
 -- name: list_task_feedback
--- The newest feedback on a task, the oldest of it first.
-SELECT * FROM (SELECT * FROM feedback WHERE task_id = :task_id ORDER BY at DESC, id LIMIT :limit) ORDER BY at, id;
+-- The newest feedback of its owner on a task, the oldest of it first.
+SELECT * FROM (
+  SELECT * FROM feedback WHERE task_id = :task_id AND provenance = 'owner' ORDER BY at DESC, id LIMIT :limit
+) ORDER BY at, id;
 
 -- name: list_task_alphas
 -- The newest steps of a task in the order in which one led to the other, with what each contributed.
@@ -118,8 +115,9 @@ SELECT * FROM (
 ) ORDER BY at, session_id, step;
 
 -- name: list_trace_feedback
--- What people said of single steps of a task with a button, the newest first.
-SELECT * FROM feedback WHERE task_id = :task_id AND trace_id IS NOT NULL AND channel = 'explicit'
+-- What the owner said of single steps of a task with a button, the newest first.
+SELECT * FROM feedback
+WHERE task_id = :task_id AND trace_id IS NOT NULL AND channel = 'explicit' AND provenance = 'owner'
 ORDER BY at DESC, id LIMIT :limit;
 
 -- name: set_trace_value
@@ -138,8 +136,3 @@ WHERE id = :id AND state IN ('ended', 'scored') AND endings = :endings;
 -- name: skip_task
 -- A task that is not worth a reward, for good.
 UPDATE tasks SET state = 'skipped', reward = :reward WHERE id = :id AND state = 'ended';
-
--- name: make_job_due
--- A job that waits for its time begins now.
-UPDATE job_requests SET not_before = :now, updated_at = :now
-WHERE key = :key AND state = 'waiting' AND not_before > :now;
