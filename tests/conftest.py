@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,10 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+os.environ.setdefault("REVERIE_LEARNING__MODE", "off")
+"""Learning asks the model by itself, which tests of other things do not expect: those that are about it switch it on."""
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from reverie.dreaming.sweep import dreamer_of
 from reverie.engines.runtime import Engines, open_engines
 from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
-from reverie.learning.intent import tiers_of
+from reverie.learning.gating import tiers_of
 from reverie.learning.pipeline import Ground, Learning, put_together
 from reverie.learning.recall import LearnedRecall
 from reverie.learning.signatures import error_signatures

@@ -50,7 +50,7 @@ from reverie.learning.reward import RewardJob
 from reverie.learning.skill_trials import TrialsJob
 from reverie.learning.skills import Skills, thumb
 from reverie.learning.storm_alarm import StormAlarm
-from reverie.learning.trace_feedback import apply_to_task, apply_to_trace
+from reverie.learning.trace_feedback import Revaluation
 from reverie.learning.world_models import move_confidence
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def handlers_of(ground: Ground, door: ModelDoor, episodes: Episodes) -> Mapping[
         clock,
         config,
         experiences,
-        revalue=partial(_revalue, config=config),
+        revalue=Revaluation(config),
         skill_thumb=partial(_skill_thumb, config=config),
         world_thumb=partial(_world_thumb, config=config),
     )
@@ -224,15 +224,6 @@ def handlers_of(ground: Ground, door: ModelDoor, episodes: Episodes) -> Mapping[
         "abstract": AbstractJob(state, clock, config, door, embedder).handle,
         "skill": SkillJob(state, clock, config, door, files, embedder).handle,
     }
-
-
-def _revalue(
-    tx: Transaction, *, task_id: str | None, trace_id: str | None, now_ms: int, config: LearningConfig
-) -> object:
-    """Feedback on a step counts for that step, any other for its task."""
-    if trace_id is not None:
-        return apply_to_trace(tx, trace_id)
-    return None if task_id is None else apply_to_task(tx, task_id, config, now_ms)
 
 
 def _skill_thumb(tx: Transaction, thing_id: str, now_ms: int, *, up: bool, config: LearningConfig) -> object:

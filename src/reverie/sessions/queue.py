@@ -174,6 +174,19 @@ class Bystander(Protocol):
         ...
 
 
+class Nobody:
+    """No bystander."""
+
+    def turn_begins(self) -> None:
+        """Nothing."""
+
+    def turn_heard(self) -> None:
+        """Nothing."""
+
+    def turn_ended(self) -> None:
+        """Nothing."""
+
+
 class TurnQueue:
     """Runs turns. Use inside `async with queue.running():`; leaving it drains.
 
@@ -193,7 +206,7 @@ class TurnQueue:
         unanswered: Callable[[Turn, TurnFinished | TurnFailed], None] = lambda _turn, _end: None,
         bystander: Bystander | None = None,
     ) -> None:
-        self._bystander = bystander
+        self._bystander = bystander or Nobody()
         self._turns = turns
         self._run_turn = run_turn
         self._clock = clock
@@ -617,8 +630,7 @@ class TurnQueue:
                 for entry in running.entries:
                     entry.log.add(replace(event, turn_id=entry.turn_id))
                 self._recorded(key)
-                if self._bystander is not None:
-                    self._bystander.turn_heard()
+                self._bystander.turn_heard()
                 return
             carrier.log.add(event)
             for watch in self._watches.get(key, ()):
@@ -628,8 +640,7 @@ class TurnQueue:
             return await self._steer(lane, running)
 
         self._running += 1
-        if self._bystander is not None:
-            self._bystander.turn_begins()
+        self._bystander.turn_begins()
         try:
             outcome = await self._attempt(running, emit, steered)
         except asyncio.CancelledError:
@@ -642,8 +653,7 @@ class TurnQueue:
                 await self._fail(lane, running, carrier, outcome)
         finally:
             self._running -= 1
-            if self._bystander is not None:
-                self._bystander.turn_ended()
+            self._bystander.turn_ended()
             self._recorded(key)
 
     async def _attempt(
