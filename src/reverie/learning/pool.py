@@ -1,8 +1,9 @@
 """Steps that follow no policy yet: where they wait, and when enough of one kind wait to make a policy of them.
 
 A bucket is ready when it shows the same in enough different tasks, or in one that went well enough, and something new
-has come to it since a policy was last asked for. First it is looked whether a policy is there already: then its steps
-follow that, and no model is asked.
+has come to it since a policy was last asked for. Steps that neither tag, tool nor error tells apart are of one kind
+only when they mean nearly the same, and one of them alone is never enough. First it is looked whether a policy is there
+already: then its steps follow that, and no model is asked.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
-from reverie.learning.buckets import parse_signature
+from reverie.learning.buckets import Bucket, parse_signature
 from reverie.learning.ids import content_id, digest_of
 from reverie.learning.matching import Nearest
 from reverie.learning.policies import each_page, find_policy_of_evidence, follow
-from reverie.learning.vectors import centroid, unpack
+from reverie.learning.vectors import centroid, cosine, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,8 @@ MEMBERS_MAX = 50
 """Steps of a bucket that are looked at, the most valuable ones."""
 EVIDENCE_MAX = 8
 """Episodes whose best step is shown to the model."""
+UNTOLD_EPISODES = 2
+"""Of steps that nothing tells apart but what they mean, so many episodes at least have to show the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ def _ready(tx: Transaction, agent: str, config: PoliciesConfig, now_ms: int) -> 
         single_value=config.single_task_value,
         limit=BUCKETS_MAX,
     )
-    return tuple(Ready(agent, row["signature"], _members(tx, agent, row["signature"], config, now_ms)) for row in rows)
+    found = (Ready(agent, row["signature"], _members(tx, agent, row["signature"], config, now_ms)) for row in rows)
+    return tuple(each for each in found if each.members)
 
 
 def _members(tx: Transaction, agent: str, signature: str, config: PoliciesConfig, now_ms: int) -> tuple[Member, ...]:
@@ -141,7 +145,20 @@ def _members(tx: Transaction, agent: str, signature: str, config: PoliciesConfig
         limit=MEMBERS_MAX,
     )
     vectors = [(row, unpack(row["vec_summary"])) for row in rows]
-    return tuple(Member(row["id"], row["episode_id"], row["value"], vec) for row, vec in vectors if vec is not None)
+    members = (Member(row["id"], row["episode_id"], row["value"], vec) for row, vec in vectors if vec is not None)
+    return of_one_kind(tuple(members), parse_signature(signature), config)
+
+
+def of_one_kind(members: tuple[Member, ...], bucket: Bucket, config: PoliciesConfig) -> tuple[Member, ...]:
+    """The steps of a bucket that show the same, best first; none when nothing but chance has brought them together."""
+    if bucket != Bucket():
+        return members
+    wanted = max(UNTOLD_EPISODES, config.min_episodes)
+    for seed in members:
+        near = tuple(member for member in members if cosine(seed.vec, member.vec) >= config.min_similarity)
+        if len({member.episode_id for member in near}) >= wanted:
+            return near
+    return ()
 
 
 def _of_middles(ready: Sequence[Ready]) -> Nearest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -278,6 +279,22 @@ async def test_two_tasks_or_one_that_went_well_are_enough(tmp_path: Path) -> Non
             '{"signature": "docker|pip|shell|_", "traces": ["tr_low", "tr_second"]}',
             '{"signature": "git|_|shell|_", "traces": ["tr_alone"]}',
         ]
+
+
+async def test_steps_that_nothing_tells_apart_need_to_mean_the_same(tmp_path: Path) -> None:
+    """Without tag, tool and error two good steps about different things are no policy, and one is never enough."""
+    async with learned_world(tmp_path) as here:
+        for name, vec in (("a", unit(1, 0, 0)), ("b", unit(0, 1, 0))):
+            here.task(name)
+            here.trace(name, name, vec_summary=vec, tags=[], tool_calls=[], value=0.9)
+            assert (await here.associate(name))["inductions"] == 0
+
+        here.task("c")
+        here.trace("c", "c", vec_summary=unit(0.1, 1, 0), tags=[], tool_calls=[], value=0.9)
+        assert (await here.associate("c"))["inductions"] == 1
+
+        (asked,) = [row for row in here.rows("job_requests") if row["kind"] == "induce"]
+        assert sorted(json.loads(asked["payload"])["traces"]) == ["tr_b", "tr_c"]
 
 
 async def test_hundred_ready_buckets_ask_for_three_policies(tmp_path: Path) -> None:

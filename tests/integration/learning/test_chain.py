@@ -25,7 +25,13 @@ FAILED = "FAILED tests/test_parser.py::test_empty - IndexError"
 async def one_task(here: LearningWorld, session: str) -> None:
     """A task of three steps: a tool call, the reply to it, and the reply to a follow-up; then its session ends."""
     key = f"agent:main:{session}"
-    await here.used_tool(f"{NEW} For the branch {session}, please.", "bash", '{"command": "pytest tests/test_parser.py"}', "3 passed", key=key)
+    await here.used_tool(
+        f"{NEW} For the branch {session}, please.",
+        "bash",
+        '{"command": "pytest tests/test_parser.py"}',
+        "3 passed",
+        key=key,
+    )
     await here.say("And list which of the checks are slow.", key=key)
     await here.app.reset_session(key)
 
