@@ -40,6 +40,7 @@ from benchmarks.report import Report, process_rss_mib, quantile
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+KEY = "agent:main:bench:"
 BREATH_S = 0.3
 """Between two turns: nobody answers at once."""
 FIFTH = 5
@@ -48,6 +49,8 @@ BESIDE_TURNS = 20
 """Turns of another conversation while many are learned from."""
 ENDING_TURNS = 3
 DRAINED_S_MAX = 900.0
+FOLLOWED_S = 3.0
+"""After this an end was noticed by learning."""
 KILLED_AFTER_S = 3.0
 LEARNS = {
     "REVERIE_LEARNING__BUDGET__CALLS_HOUR": "1000000",
@@ -114,8 +117,8 @@ async def model_process(delay_s: float) -> AsyncGenerator[Target]:
 async def turn(server: Target, session: str, number: int) -> float:
     """One turn; how long it took in milliseconds."""
     text = ASKS[number % len(ASKS)].format(WORK[number // len(ASKS) % len(WORK)]) + f" ({number})"
-    body = {"model": "reverie", "user": session, "messages": [{"role": "user", "content": text}]}
-    answer = await ask(server, "POST", "/v1/chat/completions", body)
+    body = {"model": "reverie", "messages": [{"role": "user", "content": text}]}
+    answer = await ask(server, "POST", "/v1/chat/completions", body, {"x-reverie-session-key": KEY + session})
     if answer.status != 200:
         raise RuntimeError(f"a turn was answered with {answer.status}: {answer.body[:300]!r}")
     return answer.whole_ms
@@ -138,9 +141,18 @@ async def watch(sides: list[Side]) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
+async def end(server: Target, *sessions: str) -> None:
+    """End conversations, all at once."""
+    answers = await asyncio.gather(*(ask(server, "POST", f"/v1/sessions/{KEY}{name}/reset") for name in sessions))
+    refused = [answer for answer in answers if answer.status != 200]
+    if refused:
+        raise RuntimeError(f"a session was not ended: {refused[0].status} {refused[0].body[:300]!r}")
+
+
 async def drained(side: Side) -> float:
     """Wait until nothing is left to be done; how long that took, in seconds."""
     started = time.perf_counter()
+    await asyncio.sleep(FOLLOWED_S)
     quiet = 0
     while time.perf_counter() - started < DRAINED_S_MAX:
         status: dict[str, Any] = json.loads((await ask(side.server, "GET", "/v1/learning/status")).body)
@@ -165,7 +177,7 @@ async def ending(side: Side, sessions: int, delay_s: float) -> dict[str, float]:
     quiet = [await turn(side.server, "beside", number) - 1_000 * delay_s for number in range(BESIDE_TURNS // 2)]
     await drained(side)
     before = len(await side.learned())
-    await asyncio.gather(*(ask(side.server, "POST", f"/v1/sessions/{name}/reset") for name in names))
+    await end(side.server, *names)
     beside = [await turn(side.server, "beside", 100 + number) - 1_000 * delay_s for number in range(BESIDE_TURNS)]
     drained_s = await drained(side)
     return {
@@ -185,7 +197,7 @@ async def end_and_leave(side: Side, sessions: int) -> None:
             await turn(side.server, name, 1_000 + seed * 7 + number)
 
     await asyncio.gather(*(short(name, seed) for seed, name in enumerate(names)))
-    await asyncio.gather(*(ask(side.server, "POST", f"/v1/sessions/{name}/reset") for name in names))
+    await end(side.server, *names)
 
 
 async def run(turns: int, delay_s: float, sessions: int) -> Report:
@@ -230,7 +242,7 @@ async def _turns_figures(on: Side, off: Side, turns: int) -> dict[str, float]:
     fifth = max(1, turns // FIFTH)
     steps = [after - before for before, after in zip([0, *on.marks], on.marks, strict=False)]
     rss = on.rss_mib
-    await ask(on.server, "POST", "/v1/sessions/long/reset")
+    await end(on.server, "long")
     drained_s = await drained(on)
     learned = await on.learned()
     added = {
