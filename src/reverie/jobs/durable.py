@@ -77,17 +77,24 @@ class DurableRuns:
         """
         if not _engine_lock.acquire(blocking=False):
             return None
+        runs, launched = cls(home_of(executor)), False
         _at_work.append(performer)
         try:
             DBOS(config=_config(location, executor))
             DBOS.launch()
-            runs = cls(home_of(executor))
-            for queue in runs._queues.values():
-                DBOS.register_queue(queue, worker_concurrency=RUNS_MAX, polling_interval_sec=QUEUE_POLL_S)
+            runs.register_queues()
+            launched = True
         except _FAILURES as error:
-            cls("").destroy()
             raise StorageError(f"the job engine cannot use its database ({type(error).__name__}).") from error
+        finally:
+            if not launched:
+                runs.destroy()
         return runs
+
+    def register_queues(self) -> None:
+        """Have the queues served, each a bounded number of runs at a time. Part of `launch`."""
+        for queue in self._queues.values():
+            DBOS.register_queue(queue, worker_concurrency=RUNS_MAX, polling_interval_sec=QUEUE_POLL_S)
 
     def start(self, workflow_id: str, lane: Lane, key: str, run: int) -> bool:
         """Have a run begin, at once or by a queue. The same id is the same run, however often it is started.

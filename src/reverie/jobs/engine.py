@@ -186,6 +186,8 @@ class Jobs:
                 await self._pass(runs, performer)
             except (StorageError, HomeError) as error:
                 log.warning("jobs rest for a moment", action="jobs_failed", error=str(error))
+            except Exception:  # a named border: a background loop; it logs and looks again
+                log.exception("jobs rest for a moment", action="jobs_failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(self._config.poll_s, RENEW_S)):
                     await self._bell.wait()
