@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 RENEW_S = LEASE_MS / 3_000
 LAUNCH_AGAIN_S = 30.0
+LOOP_END_S = 10.0
+"""A launch that is under way comes to its end, unless the engine's database does not answer."""
 PRUNE_S = 3_600.0
 PRUNED_MAX = 500
 """Ended jobs that are dropped at a time."""
@@ -125,7 +127,9 @@ class Jobs:
         self._stopping = True
         if self._loop_task is not None:
             self.wake()
-            await asyncio.wait([self._loop_task])  # a launch that is under way comes to its end
+            _, still_running = await asyncio.wait([self._loop_task], timeout=LOOP_END_S)
+            for task in still_running:
+                task.cancel()
             self._loop_task = None
         if self._performer is not None:
             await self._performer.stop()
