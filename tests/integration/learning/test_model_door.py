@@ -262,7 +262,7 @@ async def test_what_has_a_deadline_passes_the_line_and_ends_in_time(tmp_path: Pa
             assert await world.door.ask_now(question(), job(kind="classify"), 1_000) == Score(score=0.5)
         model.fail("silent")
         with pytest.raises(TimeoutError):
-            await world.door.ask_now(question('{"n": 2}'), job(kind="classify"), 50)
+            await world.door.at_once(50).ask(question('{"n": 2}'), job(kind="classify"))
         assert (model.cancelled, model.in_flight) == (1, 0)
         sums = await world.sums()
     assert sums["calls"] == sums["day"]
