@@ -169,9 +169,9 @@ def settled(job: JobRecord, outcome: Outcome, config: LearningJobsConfig, now_ms
 def _after_failure(
     job: JobRecord, reason: str, config: LearningJobsConfig, now_ms: int, jitter: float
 ) -> Settlement:  # fmt: skip
-    attempts = job.attempts + 1
-    if attempts >= job.attempts_max:
-        told = f"{reason} (try {attempts} of {job.attempts_max})"
+    attempts, attempts_max = job.attempts + 1, job.attempts_max or config.attempts_max
+    if attempts >= attempts_max:
+        told = f"{reason} (try {attempts} of {attempts_max})"
         return Settlement("dead", attempts, job.put_backs, now_ms, job.due_at_ms, "", told, {})
     again_ms = now_ms + backoff_ms(attempts, config, jitter)
     return Settlement("waiting", attempts, job.put_backs, again_ms, again_ms, "another try", reason, {})

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Performer = Callable[[str, int], None]
 
 APPLICATION_VERSION = "jobs-1"
-"""Fixed: DBOS would strand what waits whenever the code changes."""
+"""Fixed: DBOS would strand what waits whenever the code changes. No two homes of one database may have the same."""
 QUEUED: tuple[Lane, ...] = ("background", "idle")
 """Interactive jobs are started at once, without a queue."""
 QUEUE_POLL_S = 0.5
@@ -64,6 +64,7 @@ class DurableRuns:
     """
 
     def __init__(self, home: str) -> None:
+        self._home = home
         self._queues: dict[Lane, str] = {lane: f"{home}-{lane}" for lane in QUEUED}
 
     @classmethod
@@ -77,17 +78,24 @@ class DurableRuns:
         """
         if not _engine_lock.acquire(blocking=False):
             return None
+        runs, launched = cls(home_of(executor)), False
         _at_work.append(performer)
         try:
             DBOS(config=_config(location, executor))
             DBOS.launch()
-            runs = cls(home_of(executor))
-            for queue in runs._queues.values():
-                DBOS.register_queue(queue, worker_concurrency=RUNS_MAX, polling_interval_sec=QUEUE_POLL_S)
+            runs.register_queues()
+            launched = True
         except _FAILURES as error:
-            cls("").destroy()
             raise StorageError(f"the job engine cannot use its database ({type(error).__name__}).") from error
+        finally:
+            if not launched:
+                runs.destroy()
         return runs
+
+    def register_queues(self) -> None:
+        """Have the queues served, each a bounded number of runs at a time. Part of `launch`."""
+        for queue in self._queues.values():
+            DBOS.register_queue(queue, worker_concurrency=RUNS_MAX, polling_interval_sec=QUEUE_POLL_S)
 
     def start(self, workflow_id: str, lane: Lane, key: str, run: int) -> bool:
         """Have a run begin, at once or by a queue. The same id is the same run, however often it is started.
@@ -130,7 +138,7 @@ class DurableRuns:
         return {each.workflow_id for each in known}
 
     def prune(self, before_ms: int, limit: int) -> int:
-        """Drop workflows that ended before an instant, at most so many; gives how many those were.
+        """Drop workflows of this home that ended before an instant, at most so many; gives how many those were.
 
         Raises:
             StorageError: they could not be dropped.
@@ -138,7 +146,7 @@ class DurableRuns:
         try:
             ended = DBOS.list_workflows(
                 status=list(FINISHED), completed_before=iso_instant(before_ms), limit=limit, load_input=False,
-                load_output=False,
+                load_output=False, application_name=self._home,
             )  # fmt: skip
             if ended:
                 DBOS.delete_workflows([each.workflow_id for each in ended])
@@ -175,7 +183,7 @@ def _config(location: Path | str, executor: str) -> DBOSConfig:
     return {
         "name": home_of(executor),
         "system_database_url": url,
-        "application_version": APPLICATION_VERSION,
+        "application_version": f"{home_of(executor)}-{APPLICATION_VERSION}",
         "executor_id": executor,
         "log_level": "WARNING",
         "enable_otlp": False,

@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 RENEW_S = LEASE_MS / 3_000
 LAUNCH_AGAIN_S = 30.0
+LOOP_END_S = 10.0
+"""A launch that is under way comes to its end, unless the engine's database does not answer."""
 PRUNE_S = 3_600.0
 PRUNED_MAX = 500
 """Ended jobs that are dropped at a time."""
@@ -125,7 +127,9 @@ class Jobs:
         self._stopping = True
         if self._loop_task is not None:
             self.wake()
-            await asyncio.wait([self._loop_task])  # a launch that is under way comes to its end
+            _, still_running = await asyncio.wait([self._loop_task], timeout=LOOP_END_S)
+            for task in still_running:
+                task.cancel()
             self._loop_task = None
         if self._performer is not None:
             await self._performer.stop()
@@ -186,6 +190,8 @@ class Jobs:
                 await self._pass(runs, performer)
             except (StorageError, HomeError) as error:
                 log.warning("jobs rest for a moment", action="jobs_failed", error=str(error))
+            except Exception:  # a named border: a background loop; it logs and looks again
+                log.exception("jobs rest for a moment", action="jobs_failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(self._config.poll_s, RENEW_S)):
                     await self._bell.wait()

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from reverie.errors import HomeError, JobDeferredError, JobHopelessError, JobPutBackError, StorageError
+from reverie.errors import (
+    HomeError,
+    JobDeferredError,
+    JobHopelessError,
+    JobPutBackError,
+    ReverieError,
+    StorageError,
+)
 from reverie.jobs.decisions import Deferred, Done, Failed, Hopeless, PutBack, settled
 from reverie.jobs.request import Job
 
@@ -130,8 +137,10 @@ class Performer:
                 raise
             outcome = PutBack(STOPPED) if self._stopping else Failed(BROKEN_OFF)
         except Exception as error:  # a named border: a job's run; its row keeps the cause, and it is tried again
-            log.warning("a job failed", action="job_failed", job=record.key, kind=record.kind, exc_info=error)
-            outcome = Failed(f"{type(error).__name__}: {error}")
+            cause = f"{type(error).__name__}: {error}"
+            traced = None if isinstance(error, ReverieError) else error
+            log.warning("a job failed", action="job_failed", job=record.key, cause=cause, exc_info=traced)
+            outcome = Failed(cause)
         return outcome
 
     async def _handled(self, record: JobRecord) -> JsonObject:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class JobRecord:
     """A job and what became of it so far. Instants are milliseconds since 1970.
 
-    `run` counts how often it was handed over, `attempts` the runs that failed, `put_backs` those that gave way or had
-    to wait, `interrupted` those whose process died. `aged`: its run began beside turns. `waits_for` says why it waits,
-    `error` why its last run failed.
+    `run` counts how often it was handed over, `attempts` the runs that failed (`attempts_max` 0: as many as are
+    configured), `put_backs` those that gave way or had to wait, `interrupted` those whose process died. `aged`: its run
+    began beside turns. `waits_for` says why it waits, `error` why its last run failed.
     """
 
     key: str
@@ -60,7 +60,7 @@ class JobRecord:
             "episodeId": self.episode_id,
             "taskId": self.task_id,
             "attempts": self.attempts,
-            "attemptsMax": self.attempts_max,
+            "attemptsMax": self.attempts_max or None,
             "putBacks": self.put_backs,
             "interrupted": self.interrupted,
             "waitsFor": self.waits_for,

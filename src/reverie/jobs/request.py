@@ -22,6 +22,7 @@ class JobRequest:
     """Work that is wanted. `key` is made of its content: `reflect:ep_…:2`. The same key is the same work, done once.
 
     It does not begin before `not_before_ms`. `episode_id` and `task_id` say on whose behalf it spends.
+    `attempts_max` 0: as configured.
     """
 
     kind: str
@@ -32,7 +33,7 @@ class JobRequest:
     agent: str = ""
     episode_id: str | None = None
     task_id: str | None = None
-    attempts_max: int = 5
+    attempts_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

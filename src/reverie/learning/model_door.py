@@ -141,6 +141,10 @@ class ModelDoor:
         async with asyncio.timeout(timeout_ms / 1_000):
             return await self._ask(question, job, _at_once)
 
+    def at_once(self, timeout_ms: int) -> AsksAtOnce:
+        """An `Asks` whose every question is asked by `ask_now`, with this deadline."""
+        return AsksAtOnce(self, timeout_ms)
+
     async def _ask(self, question: Question[T], job: Job, place: Place) -> T:
         call = Call(question, job, self._provider.name)
         first = await self._tried(question, call, None, place)
@@ -285,6 +289,28 @@ class ModelDoor:
         """A call that was left before its end: the server has read what it was sent."""
         await self._journal.settle(reservation, Ending("cancelled", reservation.tokens_in))
         await self._provider.abandoned(asked_at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class AsksAtOnce:
+    """A door for a stage that has a deadline, such as deciding what a message belongs to."""
+
+    door: ModelDoor
+    timeout_ms: int
+
+    @property
+    def available(self) -> bool:
+        """As `ModelDoor.available`."""
+        return self.door.available
+
+    async def ask(self, question: Question[T], job: Job) -> T:
+        """As `ModelDoor.ask_now`.
+
+        Raises:
+            TimeoutError: there was no answer in time.
+            JobDeferredError, JobHopelessError, AnswerRefusedError, UpstreamError: as `ModelDoor.ask`.
+        """
+        return await self.door.ask_now(question, job, self.timeout_ms)
 
 
 @asynccontextmanager

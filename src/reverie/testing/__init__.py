@@ -13,6 +13,7 @@ process; they are imported by their own names.
 from reverie.testing.fake_clock import FakeClock
 from reverie.testing.fake_embedder import FakeEmbedder
 from reverie.testing.flaky_model import FlakyModel
+from reverie.testing.inline_jobs import InlineJobs
 from reverie.testing.scripted_asks import ScriptedAsks
 from reverie.testing.scripted_engine import ScriptedEngine
 from reverie.testing.scripted_model import ScriptedModel, ScriptedReply, reply
@@ -21,6 +22,7 @@ __all__ = [
     "FakeClock",
     "FakeEmbedder",
     "FlakyModel",
+    "InlineJobs",
     "ScriptedAsks",
     "ScriptedEngine",
     "ScriptedModel",

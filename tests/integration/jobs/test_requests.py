@@ -92,7 +92,7 @@ async def test_a_job_that_was_asked_for_is_shown_as_it_was_asked_for(database: D
         "episodeId": "ep_1",
         "taskId": "ta_1",
         "attempts": 0,
-        "attemptsMax": 5,
+        "attemptsMax": None,
         "putBacks": 0,
         "interrupted": 0,
         "waitsFor": "",

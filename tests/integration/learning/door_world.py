@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import apsw
 from pydantic import BaseModel, Field
@@ -18,6 +18,7 @@ from reverie.learning.model_door import ModelDoor
 from reverie.learning.permits import Permits
 from reverie.learning.provider import Provider
 from reverie.learning.storm_alarm import StormAlarm
+from reverie.llm.client import Model
 from reverie.llm.prompt_files import Prompt
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.jobs.request import Lane
-    from reverie.testing import FlakyModel
+
+M = TypeVar("M", bound=Model)
 
 PROMPT = Prompt("test.score@1", "Score it as JSON.")
 GENEROUS = LearningBudgetConfig(calls_hour=1_000, calls_day=1_000, price_in=1.0, price_out=2.0)
@@ -50,11 +52,11 @@ def job(key: str = "reward:1", *, lane: Lane = "background", aged: bool = False,
 
 
 @dataclass(frozen=True, slots=True)
-class DoorWorld:
+class DoorWorld(Generic[M]):
     """What a test works with."""
 
     door: ModelDoor
-    model: FlakyModel
+    model: M
     clock: FakeClock
     database: Database
     foreground: Foreground
@@ -81,8 +83,8 @@ def _sums(state_db: Path) -> dict[str, tuple[float, ...]]:
 
 @asynccontextmanager
 async def door_world(
-    folder: Path, model: FlakyModel, *, budget: LearningBudgetConfig = GENEROUS, limit: int = 2, timeout_s: float = 5.0
-) -> AsyncGenerator[DoorWorld]:
+    folder: Path, model: M, *, budget: LearningBudgetConfig = GENEROUS, limit: int = 2, timeout_s: float = 5.0
+) -> AsyncGenerator[DoorWorld[M]]:
     """A door that is open for the length of the block."""
     clock = FakeClock()
     config = LearningConfig(model_timeout_s=timeout_s, budget=budget, background_llm_concurrency=limit)

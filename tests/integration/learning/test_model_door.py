@@ -6,17 +6,23 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
+import httpx2
 import pytest
 
-from reverie.config import LearningBudgetConfig
+from reverie.config import LearningBudgetConfig, UpstreamConfig
 from reverie.errors import (
     AnswerRefusedError,
     JobDeferredError,
     JobPutBackError,
     UpstreamRefusedError,
     UpstreamTimeoutError,
+    UpstreamUnreachableError,
 )
-from reverie.testing import FlakyModel
+from reverie.learning.provider import Provider
+from reverie.llm.circuit import UpstreamCircuit
+from reverie.llm.openai_compatible import OpenAICompatibleModel
+from reverie.storage import STATE, Database
+from reverie.testing import FakeClock, FlakyModel
 from tests.integration.learning.door_world import Score, door_world, job, question
 
 if TYPE_CHECKING:
@@ -256,7 +262,7 @@ async def test_what_has_a_deadline_passes_the_line_and_ends_in_time(tmp_path: Pa
             assert await world.door.ask_now(question(), job(kind="classify"), 1_000) == Score(score=0.5)
         model.fail("silent")
         with pytest.raises(TimeoutError):
-            await world.door.ask_now(question('{"n": 2}'), job(kind="classify"), 50)
+            await world.door.at_once(50).ask(question('{"n": 2}'), job(kind="classify"))
         assert (model.cancelled, model.in_flight) == (1, 0)
         sums = await world.sums()
     assert sums["calls"] == sums["day"]
@@ -295,3 +301,34 @@ async def test_a_reservation_that_a_kill_left_behind_counts(tmp_path: Path) -> N
         after = await world.sums()
     assert after["calls"] == after["day"] == after["episode"]
     assert after["day"][0] == 2
+
+
+async def test_a_real_server_that_says_later_is_heeded(tmp_path: Path) -> None:
+    """The Retry-After of a server that is longer than a caller is held for reaches the job."""
+
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(429, headers={"retry-after": "3600"}, json={"error": {"message": "slow down"}})
+
+    config = UpstreamConfig(base_url="http://127.0.0.1:1/v1", model="m")
+    model = OpenAICompatibleModel(config, None, transport=httpx2.MockTransport(refuse))
+    async with door_world(tmp_path, model) as world:
+        with pytest.raises(JobDeferredError, match="slow down") as deferred:
+            await world.door.ask(question(), job())
+        assert deferred.value.until_ms == world.clock.now_ms() + 3_600_000
+    await model.aclose()
+
+
+async def test_work_that_can_wait_heeds_what_turns_found_out(tmp_path: Path) -> None:
+    """While the app's own calls fail one after the other, nothing is asked, and the job waits until the next try."""
+    clock = FakeClock()
+    circuit = UpstreamCircuit(clock)
+    for _ in range(3):
+        circuit.failed(UpstreamUnreachableError("cannot connect"))
+    database = await Database.open(tmp_path / "state.db", STATE, now_ms=clock.now_ms())
+    provider = Provider(database, clock, "a server", pause_s=300, probe_s=5, circuit=circuit)
+    with pytest.raises(JobDeferredError, match="cannot connect") as deferred:
+        await provider.admit()
+    assert deferred.value.until_ms == clock.now_ms() + 5_000
+    clock.advance(seconds=5)
+    await provider.admit()
+    await database.aclose()

@@ -119,3 +119,10 @@ def test_the_last_failure_is_the_end() -> None:
     last = settled(replace(JOB, attempts=4), Failed("x" * 600), CONFIG, NOW_MS, jitter=0.0)
     told = f"{'x' * 499}… (try 5 of 5)"
     assert last == Settlement("dead", 5, 0, NOW_MS, 800, "", told, {})
+
+
+def test_the_number_of_tries_is_the_jobs_own_or_the_configured_one() -> None:
+    """A job that does not say how often it may be tried is tried as often as is configured."""
+    config, job = LearningJobsConfig(attempts_max=2), replace(JOB, attempts_max=0)
+    assert settled(job, Failed("a bug"), config, NOW_MS, jitter=0.0).error == "a bug (try 2 of 2)"
+    assert settled(JOB, Failed("a bug"), config, NOW_MS, jitter=0.0).state == "waiting"

@@ -552,7 +552,7 @@ CREATE TABLE job_requests (
   state TEXT NOT NULL CHECK (state IN ('waiting', 'dispatched', 'running', 'done', 'dead', 'cancelled')),
   run INTEGER NOT NULL DEFAULT 0,         -- counts the times it was handed to the engine: part of the workflow's id
   attempts INTEGER NOT NULL DEFAULT 0,    -- runs that failed
-  attempts_max INTEGER NOT NULL,
+  attempts_max INTEGER NOT NULL,          -- 0: as configured
   put_backs INTEGER NOT NULL DEFAULT 0,   -- runs that gave way or had to wait; none of them is an attempt
   not_before INTEGER NOT NULL,
   due_at INTEGER NOT NULL DEFAULT 0,      -- since when it could have been done: putting it back does not change that
