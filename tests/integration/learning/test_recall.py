@@ -269,7 +269,7 @@ async def test_a_policy_that_a_newer_skill_holds_is_not_told_again(tmp_path: Pat
         home.add("policies", "fire the kiln", id="po_1", trigger_text="fire the kiln", updated_at=T0)
         home.skill("kiln", "fire the kiln", policies=["po_1"], updated_at=T0 + 1)
         assert await home.paths("fire the kiln") == ["skills/kiln/SKILL.md"]
-        change(home.path, f"UPDATE policies SET updated_at = {T0 + 2}")
+        change(home.path, "UPDATE policies SET updated_at = updated_at + 2")
 
         assert await home.paths("fire the kiln") == ["skills/kiln/SKILL.md", "learned/po_1"]
 
