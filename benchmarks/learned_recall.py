@@ -32,6 +32,7 @@ import apsw
 import numpy as np
 
 from benchmarks.report import Report, process_rss_mib, quantile
+from reverie.cli.server import spare_the_collector
 from reverie.clock import SystemClock
 from reverie.config import LearningConfig
 from reverie.learning.recall import LearnedRecall
@@ -109,7 +110,8 @@ class Ticks:
 
 
 def measure(count: int, queries: int) -> dict[str, float]:
-    """All figures for so many traces."""
+    """All figures for so many traces, in a process that collects garbage as a server does."""
+    spare_the_collector()
     with tempfile.TemporaryDirectory(prefix="reverie-learned-") as folder:
         return asyncio.run(_measure(Path(folder) / "state.db", Traces(count), queries))
 
