@@ -66,6 +66,7 @@ def main() -> None:
         ("dreaming", ()),
         ("threads", ()),
         ("search", ("--peers",)),
+        ("learned_recall", ()),
         ("index", ("--storm", "--embedder", "none")),
         ("seed", ("--rows", "435266")),
     ]

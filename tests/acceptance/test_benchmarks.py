@@ -105,3 +105,14 @@ def test_dream_weeks(tmp_path: Path) -> None:
     assert figures["memory_chars_max"] <= 10_000
     assert said[0] in memory
     assert json.loads(explained)["questions"] >= 2
+
+
+@pytest.mark.timeout(60)
+def test_learned_recall() -> None:
+    """Every trace that is asked for is found, by its meaning alone and with words."""
+    command = [sys.executable, "-m", "benchmarks.learned_recall", "--sizes", "300", "--queries", "30", "--json"]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=50, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
+
+    assert (figures["found"], figures["found_with_words"], figures["traces"]) == (30, 30, 300)

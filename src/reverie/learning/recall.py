@@ -103,6 +103,7 @@ class LearnedRecall:
             "worlds": recall.world_models,
         }
         self._vectors = LearnedVectors(database, self._eligible)
+        self._words_turn = asyncio.Lock()
 
     async def recall(
         self, agent: str, text: str, session_id: str | None, visible_from_seq: int | None = None
@@ -143,8 +144,10 @@ class LearnedRecall:
         return self._vectors.statistics()
 
     async def aclose(self) -> None:
-        """Stop reading vectors."""
+        """Stop reading vectors, and wait for a lookup that was given up."""
         await self._vectors.aclose()
+        async with self._words_turn:
+            pass
 
     # -- looking up ----------------------------------------------------------------------------------------------
 
@@ -200,7 +203,19 @@ class LearnedRecall:
             query = read_query(text, self._signatures)
             return _ByWords(query, by_words(tx, agent, query, kinds, self._eligible, hidden))
 
-        return await self._database.read(look_up)
+        return await self._one_by_one(look_up)
+
+    async def _one_by_one(self, look_up: Callable[[Transaction], _ByWords]) -> _ByWords:
+        """A lookup that is given up runs on in its thread: the next one waits for it, so that turns keep the others."""
+        await self._words_turn.acquire()
+        reading = asyncio.ensure_future(self._database.read(look_up))
+        reading.add_done_callback(self._read)
+        return await asyncio.shield(reading)
+
+    def _read(self, reading: asyncio.Future[_ByWords]) -> None:
+        self._words_turn.release()
+        if not reading.cancelled() and isinstance(error := reading.exception(), StorageError):
+            log.debug("words could not be looked up", action="learned_words_failed", cause=str(error))
 
     # -- on a thread of the database -----------------------------------------------------------------------------
 

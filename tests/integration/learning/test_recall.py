@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -269,7 +270,7 @@ async def test_a_policy_that_a_newer_skill_holds_is_not_told_again(tmp_path: Pat
         home.add("policies", "fire the kiln", id="po_1", trigger_text="fire the kiln", updated_at=T0)
         home.skill("kiln", "fire the kiln", policies=["po_1"], updated_at=T0 + 1)
         assert await home.paths("fire the kiln") == ["skills/kiln/SKILL.md"]
-        change(home.path, f"UPDATE policies SET updated_at = {T0 + 2}")
+        change(home.path, "UPDATE policies SET updated_at = updated_at + 2")
 
         assert await home.paths("fire the kiln") == ["skills/kiln/SKILL.md", "learned/po_1"]
 
@@ -338,6 +339,33 @@ async def test_an_embedder_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
 
         assert [hit.path for hit in await recall.recall("main", "turbine hums", None)] == ["learned/tr_1"]
         await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_lookups_by_words_that_are_slow_take_one_thread_of_the_database(tmp_path: Path) -> None:
+    """Turns have the other one, however many messages are waited for; each goes on at its deadline."""
+    going, most = 0, 0
+    lock, go_on = threading.Lock(), threading.Event()
+
+    def slow(_texts: object) -> tuple[str, ...]:
+        nonlocal going, most
+        with lock:
+            going += 1
+            most = max(most, going)
+        go_on.wait(10)
+        with lock:
+            going -= 1
+        return ()
+
+    async with world(tmp_path) as home:
+        home.trace("tr_1", "the turbine hums at noon")
+        recall = LearnedRecall(home.database, home.embedder.embed_query, FakeClock(T0), LearningConfig(),
+                               deadline_ms=300, signatures=slow)  # fmt: skip
+        found = await asyncio.gather(*(recall.recall("main", "the turbine hums at noon", None) for _ in range(4)))
+        go_on.set()
+        await recall.aclose()
+
+        assert most == 1
+        assert [[hit.path for hit in hits] for hits in found] == [["learned/tr_1"]] * 4
 
 
 async def test_a_hit_says_whose_words_it_holds_and_why_it_is_there(tmp_path: Path) -> None:

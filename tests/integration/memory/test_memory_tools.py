@@ -321,7 +321,7 @@ async def test_what_nobody_indexed_yet_is_found(open_index: OpenIndex) -> None:
 
 
 async def test_what_a_search_was_looked_up_by(open_index: OpenIndex) -> None:
-    """Words and meaning, and whose; with an embedder that fails, words alone and why."""
+    """Words and meaning, and whose; with an embedder that fails, words alone and why, unless it knew the question."""
     embedder = FakeEmbedder(dims=32)
     async with open_index(embedder=embedder) as memory:
         memory.write("MEMORY.md", "Luna is a cat.\n")
@@ -329,10 +329,12 @@ async def test_what_a_search_was_looked_up_by(open_index: OpenIndex) -> None:
         await memory.index.settle()
         both = await call(memory, "memory_search", {"query": "Luna"})
         embedder.error = EmbedderError("insufficient_quota")
-        words = await call(memory, "memory_search", {"query": "Luna"})
+        again = await call(memory, "memory_search", {"query": "Luna"})
+        words = await call(memory, "memory_search", {"query": "a cat, Luna"})
 
     assert (both["provider"], both["model"], both["mode"]) == ("fake", "bag-of-words", "hybrid")
     assert {"fallback", "partial", "warning"}.isdisjoint(both)
+    assert (again["mode"], again["results"]) == ("hybrid", both["results"])
     assert (words["mode"], words["fallback"]["from"], words["partial"]) == ("fts-only", "fake", True)
     assert "insufficient_quota" in words["warning"]
     assert "account" in words["action"]

@@ -19,7 +19,8 @@ def test_at_most_twelve_words_sixteen_pairs_and_eight_identifiers() -> None:
     """However long it is."""
     words = " ".join(f"uncommonword{each}" for each in range(50))
     ids = " ".join(f"identifier-number-{each}" for each in range(50))
-    query = read_query(f"{words} {ids} " + "一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯" * 3, lambda _texts: ("e",) * 9)
+    signs = "一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯" * 3
+    query = read_query(f"{words} {ids} {signs}", lambda _texts: ("e",) * 9)
 
     assert (len(query.words), len(query.identifiers), len(query.signatures)) == (12, 8, 4)
     assert len(query.terms) <= 16

@@ -39,7 +39,12 @@ def near(similarity: float, at: int = 0) -> dict[Channel, Signal]:
 
 
 def trace(ref: str, similarity: float = 0.8, **more: Any) -> Candidate:
-    facts = {"question": f"question {ref}", "answer": f"answer {ref}", "episode_id": f"ep_{ref}", **more}
+    facts: dict[str, Any] = {
+        "question": f"question {ref}",
+        "answer": f"answer {ref}",
+        "episode_id": f"ep_{ref}",
+        **more,
+    }
     return Candidate("trace", ref, facts.pop("signals", near(similarity)), similarity=similarity, **facts)
 
 
@@ -77,9 +82,7 @@ def test_what_proved_itself_is_boosted(kind: Any, worth: float, boost: float) ->
 
 def test_a_policy_is_not_boosted_for_a_personal_fact() -> None:
     """What worked says nothing of who somebody is."""
-    found = relevance(
-        Candidate("policy", "a", near(0.5), worth=1.0), Rules({"traces": 5}, personal=True)
-    )
+    found = relevance(Candidate("policy", "a", near(0.5), worth=1.0), Rules({"traces": 5}, personal=True))
 
     assert found.parts["tier_boost"] == 0.0
 
@@ -166,8 +169,11 @@ def test_an_episode_and_its_steps_are_never_both_shown() -> None:
     episode = Candidate("episode", "ep", near(0.8), similarity=0.8, episode_id="ep")
     one, two = trace("a", 0.8, episode_id="ep"), trace("b", 0.7, episode_id="ep")
 
-    assert refs(without_own_traces(by_relevance([scored(one, 0.8), scored(two, 0.7), scored(episode, 0.8)]))) == ["ep"]
-    assert refs(without_own_traces(by_relevance([scored(one, 0.9), scored(two, 0.7), scored(episode, 0.8)]))) == ["a", "b"]
+    as_good = by_relevance([scored(one, 0.8), scored(two, 0.7), scored(episode, 0.8)])
+    better = by_relevance([scored(one, 0.9), scored(two, 0.7), scored(episode, 0.8)])
+
+    assert refs(without_own_traces(as_good)) == ["ep"]
+    assert refs(without_own_traces(better)) == ["a", "b"]
 
 
 # -- who is left out -------------------------------------------------------------------------------------------------
@@ -284,7 +290,9 @@ def test_skills_come_first_then_the_rest_by_relevance() -> None:
 )
 def test_never_more_of_a_tier_than_allowed_and_nothing_twice(found: list[tuple[Any, float]], share: float) -> None:
     """Whatever is found, and however repetition is weighed."""
-    candidates = [Candidate(kind, f"{kind}{at}", near(score, at), similarity=score) for at, (kind, score) in enumerate(found)]
+    candidates = [
+        Candidate(kind, f"{kind}{at}", near(score, at), similarity=score) for at, (kind, score) in enumerate(found)
+    ]
     chosen = rank(candidates, Rules({"skills": 2, "traces": 3, "worlds": 1}, mmr_lambda=share))
     tiers = [each.candidate.tier for each in chosen]
 

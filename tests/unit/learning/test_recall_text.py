@@ -56,7 +56,7 @@ def test_a_step_says_what_was_asked_and_done_and_learned() -> None:
                  alpha=0.9, value=0.5)  # fmt: skip
 
     assert trace_text(trace) == (
-        "Asked: Install lxml\nDone: bash pip install lxml → failed (EXIT_1)\nLearned: It needs  libxml2".replace("  ", " ")
+        "Asked: Install lxml\nDone: bash pip install lxml → failed (EXIT_1)\nLearned: It needs libxml2"
     )
 
 
@@ -78,7 +78,9 @@ def test_an_episode_shows_six_steps_in_their_order() -> None:
     """The first ones."""
     steps = [made(Trace, summary=f"step {each}", at_ms=each) for each in (3, 1, 2, 7, 6, 5, 4)]
 
-    assert episode_text("Fire", steps).split("\n") == ["An earlier task: Fire", *(f"- step {each}" for each in range(1, 7))]
+    told = episode_text("Fire", steps).split("\n")
+
+    assert told == ["An earlier task: Fire", *(f"- step {each}" for each in range(1, 7))]
 
 
 def test_a_policy_says_when_and_how_and_nothing_twice() -> None:
@@ -96,7 +98,7 @@ def test_guidance_is_three_of_each() -> None:
 
 def test_images_and_links_to_elsewhere_are_their_words_alone() -> None:
     """A link to the web stays, because a person may want it."""
-    text = "[a](https://x.org/a) [b](javascript:alert(1)) ![c](https://x.org/t.png) [d](file:///etc/passwd)"
+    text = "[a](https://x.org/a) [b](javascript:alert(1)) ![c](https://x.org/t.png) [d](file:notes.txt)"
 
     assert harmless(text) == "[a](https://x.org/a) b) c d"
 
