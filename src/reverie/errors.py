@@ -19,6 +19,7 @@
     │   ├── RebuildRunsError        what is asked for must wait until the index is rebuilt
     │   ├── DreamingBlockedError    something keeps dreaming from it
     │   ├── EngineUnsupportedError  the context engine needs what the agent's runtime does not have
+    │   ├── UnknownFeedbackTargetError  there is nothing of that id that could be judged
     │   ├── NoThreadError           a session has no native thread that may be replaced
     │   ├── UnknownLearnedError     nothing of that name was learned, and no job is of that key
     │   ├── LearnedStateError       what was learned, or a job, is in no state for what is asked
@@ -234,6 +235,17 @@ class LearnedStateError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="learned_state")
+
+
+class UnknownFeedbackTargetError(RequestError):
+    """There is nothing of that kind and id that feedback could be about. Nothing was written."""
+
+    status = 404
+
+    def __init__(self, kind: str, target_id: str) -> None:
+        super().__init__(
+            f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
+        )
 
 
 class QueueFullError(RequestError):

@@ -1,0 +1,50 @@
+"""Advice in words: cleaned of what must not stand in it, bounded, and added to what there is without repeating it.
+
+What stands between backticks is code and stays as it is: a command is often all the advice there is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ADVICE_CHARS_MAX = 600
+"""Of one piece of advice."""
+ADVICE_MAX = 8
+"""Pieces of advice of one kind that a policy has; the oldest give way."""
+
+_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+_DANGEROUS = r"(?:javascript|vbscript|data|file)\s*:"
+_LINK = re.compile(rf"!?\[([^\]\n]*)\]\(\s*<?\s*{_DANGEROUS}(?:[^()\n]|\([^()\n]*\))*\)", re.IGNORECASE)
+_ADDRESS = re.compile(rf"<\s*{_DANGEROUS}[^>\n]*>|\b{_DANGEROUS}(?=[^\s])\S*", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-z][^<>\n]{0,200}>", re.IGNORECASE)
+
+
+def cleaned(text: str, chars_max: int = ADVICE_CHARS_MAX) -> str:
+    """A text as one paragraph, without tags and without links that run or read something; code stays as it is."""
+    parts = _CODE.split(text)
+    plain = "".join(part if place % 2 else _harmless(part) for place, part in enumerate(parts))
+    one = " ".join(plain.split())
+    return one if len(one) <= chars_max else one[: chars_max - 1].rstrip() + "…"
+
+
+def added(known: tuple[str, ...], new: Iterable[str]) -> tuple[str, ...]:
+    """Known advice with what is new in it: nothing twice, whatever its case and marks, and at most `ADVICE_MAX`."""
+    kept = list(known)
+    said = {_same(each) for each in kept}
+    for each in new:
+        if each and _same(each) not in said:
+            said.add(_same(each))
+            kept.append(each)
+    return tuple(kept[-ADVICE_MAX:])
+
+
+def _harmless(text: str) -> str:
+    return _TAG.sub("", _ADDRESS.sub("", _LINK.sub(r"\1", text)))
+
+
+def _same(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text).casefold().strip()
