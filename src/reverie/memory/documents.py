@@ -28,6 +28,10 @@ ROOT_FILES = ("MEMORY.md", "USER.md")
 READABLE_ROOT_FILES = ("AGENTS.md", "MEMORY.md", "USER.md", "DREAMS.md")
 """AGENTS.md may be too long for the prompt, and is read then; it is no memory, and never found."""
 MEMORY_FOLDER = "memory"
+SKILLS_FOLDER = "skills"
+SKILL_FILE = "SKILL.md"
+"""A skill is `skills/<name>/SKILL.md`: read by whoever recalls it, and no memory, so never found."""
+
 GENERATED_FOLDER = "memory/dreaming"
 IGNORED_FOLDERS = frozenset({"node_modules", "venv", "__pycache__"})
 FILES_MAX = 200_000
@@ -296,12 +300,22 @@ def resolve_readable(path: str) -> str:
     if "\\" in cleaned or "\x00" in cleaned or not parts or cleaned.startswith("/") or ".." in parts:
         raise MemoryPathError(f"path required: {path!r} is not a path inside the memory")
     normal = "/".join(parts)
-    if not normal.endswith(".md") or (normal not in READABLE_ROOT_FILES and parts[0] != MEMORY_FOLDER):
-        message = (
-            f"path required: {path!r} is not a memory file (AGENTS.md, MEMORY.md, USER.md, DREAMS.md or memory/**/*.md)"
-        )
-        raise MemoryPathError(message)
+    in_memory = parts[0] == MEMORY_FOLDER and normal.endswith(".md")
+    if not in_memory and normal not in READABLE_ROOT_FILES and not is_skill_path(normal):
+        known = "AGENTS.md, MEMORY.md, USER.md, DREAMS.md, memory/**/*.md or skills/<name>/SKILL.md"
+        raise MemoryPathError(f"path required: {path!r} is not a memory file ({known})")
     return normal
+
+
+def skill_path(name: str) -> str:
+    """The workspace-relative path of a skill."""
+    return f"{SKILLS_FOLDER}/{name}/{SKILL_FILE}"
+
+
+def is_skill_path(path: str) -> bool:
+    """Whether a workspace-relative path is that of a skill, by its name alone."""
+    first, *rest = path.split("/")
+    return first == SKILLS_FOLDER and len(rest) == 2 and bool(rest[0]) and rest[1] == SKILL_FILE  # noqa: PLR2004 (name, file)
 
 
 def split_lines(text: str) -> list[str]:

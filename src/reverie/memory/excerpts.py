@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.errors import MemoryPathError
-from reverie.memory.documents import SkippedFile, is_indexed_path, read_file, resolve_readable, split_lines
+from reverie.memory.documents import (
+    SkippedFile,
+    is_indexed_path,
+    is_skill_path,
+    read_file,
+    resolve_readable,
+    split_lines,
+)
 from reverie.memory.forgotten import without_forgotten
 from reverie.memory.transcripts import rendered
 from reverie.types import least_trusted
@@ -55,8 +62,8 @@ async def read_file_excerpt(
 ) -> MemoryExcerpt:
     """Lines of a memory file; a missing file is empty, and so is a paragraph that was forgotten.
 
-    `whose` says for each line of a text whose words it is. What is readable and no memory (the reports and the diary of
-    dreaming) quotes anybody, so it is untrusted.
+    `whose` says for each line of a text whose words it is. What is readable and neither a memory nor a skill (the
+    reports and the diary of dreaming) quotes anybody, so it is untrusted.
 
     Raises:
         MemoryPathError: not a path of the memory, a link, or too large to read.
@@ -70,7 +77,7 @@ async def read_file_excerpt(
     excerpt = await asyncio.to_thread(_file_excerpt, normal, text, from_line, lines)
     if not excerpt.text:
         return excerpt
-    if not is_indexed_path(normal):
+    if not is_indexed_path(normal) and not is_skill_path(normal):
         return replace(excerpt, provenance="untrusted")
     shown = (await whose(text))[excerpt.start_line - 1 : excerpt.end_line]
     return replace(excerpt, provenance=least_trusted(shown))

@@ -21,7 +21,7 @@ from reverie.errors import MemoryPathError
 from reverie.memory import store
 from reverie.memory.backlog import EmbeddingBacklog
 from reverie.memory.chunking import ChunkLimits
-from reverie.memory.documents import resolve_readable
+from reverie.memory.documents import is_skill_path, resolve_readable, split_lines
 from reverie.memory.excerpts import SESSIONS_PREFIX, MemoryExcerpt, read_file_excerpt, read_transcript_excerpt
 from reverie.memory.figures import IndexFigures
 from reverie.memory.forgetting import (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from reverie.memory.documents import SkippedFile
     from reverie.memory.embedding_cache import CacheStatistics, EmbeddingCache
     from reverie.memory.forgotten import ForgottenNotes
-    from reverie.memory.sync import WhoseLines
+    from reverie.memory.sync import WhoseLines, WhoseSkill
     from reverie.memory.transcripts import TranscriptLog
     from reverie.storage.database import Database, Transaction
     from reverie.types import Provenance, SearchHit, Source
@@ -108,7 +108,7 @@ class IndexSources:
     """What every generation of an index is made from, and shares with the others.
 
     `forgotten` is what a person had forgotten of notes; None where nobody can have.
-    `origins` knows whose words stand in notes; None: their owner's.
+    `origins` knows whose words stand in notes; None: their owner's. `skills` knows it of skills; None: a stranger's.
     """
 
     cache: EmbeddingCache
@@ -119,6 +119,7 @@ class IndexSources:
     clock: Clock
     forgotten: ForgottenNotes | None = None
     origins: WhoseLines | None = None
+    skills: WhoseSkill | None = None
 
 
 class IndexGeneration:
@@ -399,7 +400,7 @@ class IndexGeneration:
             from_line,
             lines,
             bytes_max=self._sources.config.file_bytes_max,
-            whose=lambda text: self._whose_lines(agent, text),
+            whose=lambda text: self._whose(agent, path, text),
             forgotten=left_out,
         )
 
@@ -478,6 +479,15 @@ class IndexGeneration:
         if vectors is not None:
             await vectors.remove(change.removed_ids)
             await vectors.move(change.moved)
+
+    async def _whose(self, agent: str, path: str, text: str) -> tuple[Provenance, ...]:
+        """Whose words each line of a file is that may be read."""
+        normal = resolve_readable(path)
+        if not is_skill_path(normal):
+            return await self._whose_lines(agent, text)
+        skills = self._sources.skills
+        whose: Provenance = "untrusted" if skills is None else await skills.whose(agent, normal.split("/")[1], text)
+        return (whose,) * len(split_lines(text))
 
     async def _whose_lines(self, agent: str, text: str) -> tuple[Provenance, ...]:
         origins = self._sources.origins

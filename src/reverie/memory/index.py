@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from reverie.memory.forgetting import ForgottenPassages, Place
     from reverie.memory.forgotten import ForgottenNotes
     from reverie.memory.generation_files import GenerationFiles
-    from reverie.memory.sync import WhoseLines
+    from reverie.memory.sync import WhoseLines, WhoseSkill
     from reverie.memory.transcripts import TranscriptLog
 
 __all__ = ["IndexStatistics", "MemoryExcerpt", "MemoryIndex", "Rebuild", "SearchQuery", "SearchResult", "SyncReport"]
@@ -115,13 +115,14 @@ class MemoryIndex:
         clock: Clock,
         forgotten: ForgottenNotes | None = None,
         origins: WhoseLines | None = None,
+        skills: WhoseSkill | None = None,
         tracer: Callable[[str, object], None] | None = None,
         repair: bool = False,
     ) -> MemoryIndex:
         """Open the live generation, or make the first one. Cache database and embedder stay the caller's.
 
         `forgotten` tells what stays out of it though it stands in a file. Without `origins`, what stands in notes is
-        their owner's.
+        their owner's; without `skills`, a skill that is read is a stranger's.
 
         With `repair`, a damaged file is put aside and an empty index takes its place: the caller's next syncs fill it.
 
@@ -135,7 +136,7 @@ class MemoryIndex:
         )
         await cache.open()
         sources = IndexSources(
-            cache, embedder, dict(workspaces), transcripts, config, clock, forgotten=forgotten, origins=origins
+            cache, embedder, dict(workspaces), transcripts, config, clock, forgotten, origins, skills
         )
         await transcripts.last_position()  # what is wrong with the log must not be blamed on the index
         path = await asyncio.to_thread(files.live)

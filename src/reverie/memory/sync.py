@@ -196,6 +196,14 @@ class WhoseLines(Protocol):
         ...
 
 
+class WhoseSkill(Protocol):
+    """Who knows whose words a skill is."""
+
+    async def whose(self, agent: str, name: str, text: str) -> Provenance:
+        """Whose words the whole text of a skill's file is."""
+        ...
+
+
 class WorkspaceSync:
     """Syncs the files of one agent. `follow` is told of every committed change.
 

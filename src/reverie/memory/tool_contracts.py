@@ -63,7 +63,7 @@ GET_TOOL: JsonObject = {
         "name": GET,
         "description": (
             "Read lines of a memory that memory_search cited: a file such as memory/2026-05-04.md, or a conversation "
-            "sessions/ID, whose lines are its messages."
+            "sessions/ID, whose lines are its messages. Or a skill that was recalled: skills/NAME/SKILL.md."
         ),
         "parameters": {
             "type": "object",

@@ -179,6 +179,24 @@ async def test_memory_get_reads_what_was_cited(open_index: OpenIndex) -> None:
         assert (await call(memory, "memory_fly", {}))["error"] == "there is no memory tool named 'memory_fly'"
 
 
+async def test_memory_get_reads_a_skill_that_no_search_finds(open_index: OpenIndex) -> None:
+    """A skill is read by the path under which it is recalled, as words of anybody; it is no memory."""
+    async with open_index() as memory:
+        memory.write("skills/deploy/SKILL.md", "---\nname: deploy\n---\nPress the green lever.\n")
+        memory.write("skills/deploy/notes.md", "Press the red lever.\n")
+        await memory.index.sync_workspace("main")
+        read = await call(memory, "memory_get", {"path": "skills/deploy/SKILL.md", "from": 4})
+        beside = await call(memory, "memory_get", {"path": "skills/deploy/notes.md"})
+        found = await call(memory, "memory_search", {"query": "green lever"})
+    assert (read["path"], read["text"], read["provenance"]) == (
+        "skills/deploy/SKILL.md",
+        "Press the green lever.",
+        "untrusted",
+    )
+    assert beside["error"] == "path required"
+    assert found["results"] == []
+
+
 async def test_the_tools_are_described_for_a_model(open_index: OpenIndex) -> None:
     """Functions in OpenAI's format, whose corpus is a flat list of words; none writes where writing is off."""
     async with open_index() as memory:

@@ -178,10 +178,11 @@ def test_front_matter_must_end() -> None:
         ("./memory/a.md", "memory/a.md"),
         ("DREAMS.md", "DREAMS.md"),
         ("memory/dreaming/x.md", "memory/dreaming/x.md"),
+        ("./skills/release-notes/SKILL.md", "skills/release-notes/SKILL.md"),
     ],
 )
 def test_memory_files_can_be_asked_for(given: str, path: str) -> None:
-    """Memory files are readable, generated reports too."""
+    """Memory files are readable, generated reports and skills too."""
     assert resolve_readable(given) == path
 
 
@@ -194,7 +195,10 @@ def test_memory_files_can_be_asked_for(given: str, path: str) -> None:
         "memory/../../x.md",
         "memory/a.txt",
         "SOUL.md",
-        "skills/x/SKILL.md",
+        "skills/SKILL.md",
+        "skills/x/notes.md",
+        "skills/x/y/SKILL.md",
+        "skills/../x/SKILL.md",
         "memory\\a.md",
         "memory/\x00.md",
         "..",

@@ -273,7 +273,7 @@ CREATE TABLE skills (
   gain REAL NOT NULL DEFAULT 0,
   exposures INTEGER NOT NULL DEFAULT 0,   -- turns it was shown in
   uses INTEGER NOT NULL DEFAULT 0,        -- of these, turns that fetched or followed it
-  trials INTEGER NOT NULL DEFAULT 0,      -- uses whose task was scored
+  trials INTEGER NOT NULL DEFAULT 0,      -- tasks it was used in that clearly went well or badly
   passes INTEGER NOT NULL DEFAULT 0,
   version INTEGER NOT NULL DEFAULT 1,
   policies TEXT NOT NULL DEFAULT '[]',    -- JSON: ids
@@ -284,7 +284,8 @@ CREATE TABLE skills (
   built_gain REAL NOT NULL DEFAULT 0,     -- of its policy when it was built
   built_support INTEGER NOT NULL DEFAULT 0,
   built_at INTEGER,
-  file_digest TEXT NOT NULL DEFAULT '',   -- of the file as we wrote it; another one is a person's
+  file_digest TEXT NOT NULL DEFAULT '',   -- of the file as we know it; another one is a person's
+  file_planned TEXT NOT NULL DEFAULT '',  -- '': as it should be; `due`: to be written; a digest: being written
   file_state TEXT NOT NULL DEFAULT 'none' CHECK (file_state IN ('none', 'ours', 'edited', 'deleted')),
   induced_by TEXT NOT NULL DEFAULT '',
   vec BLOB,

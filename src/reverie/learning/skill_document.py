@@ -1,0 +1,217 @@
+"""A `SKILL.md` as text and as values: a head of a few `key: value` lines, then Markdown for a person.
+
+    ---
+    name: release-notes
+    description: Use when a release is to be announced.
+    reverie: sk_4k2m…
+    version: 2
+    status: active
+    disabled: false
+    ---
+    # Release notes
+    …
+
+Pure: no file is touched here. Invariant: what was rendered is parsed to the same values, and a person's file in which
+we change a line of the head keeps every other line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from reverie.memory.text import collapse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reverie.learning.records import Skill
+
+NAME_CHARS_MAX = 32
+DESCRIPTION_CHARS_MAX = 1_024
+TITLE_CHARS_MAX = 80
+HEAD_LINES_MAX = 100
+DUE = "due"
+"""In place of a planned digest: the row has changed, and the file is still to be written."""
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FENCE = "---"
+_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?:\s+(.*))?")
+_PLAIN = re.compile(r"[A-Za-z0-9\u0080-\uffff(][^#:\"'\n]*")
+_HEADING = re.compile(r"^#\s+(.+?)\s*#*\s*$", re.MULTILINE)
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+_BLOCK_SIGNS = frozenset({">", ">-", ">+", "|", "|-", "|+"})
+_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "": False}
+
+Verdict = Literal["same", "written", "write", "edited", "deleted", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class SkillDocument:
+    """What a `SKILL.md` says. `id` is '' in a file that Reverie did not make; `guide` is the text below the head."""
+
+    name: str
+    description: str
+    guide: str
+    title: str = ""
+    id: str = ""
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenDocument:
+    """A `SKILL.md` that says nothing usable, and why, in words for whoever wrote it."""
+
+    reason: str
+
+
+def text_digest(text: str | bytes) -> str:
+    """A digest by which the text of a file is known again."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def folder_name(wanted: str, title: str, skill_id: str) -> str:
+    """A name for the folder of a skill: lower case, digits and hyphens, at most 32 characters; never empty."""
+    for candidate in (wanted, title, skill_id.replace("_", "-")):
+        name = _NOT_IN_NAMES.sub("-", candidate.lower()).strip("-")[:NAME_CHARS_MAX].strip("-")
+        if name:
+            return name
+    return "skill"
+
+
+def numbered_name(name: str, number: int) -> str:
+    """The name again, for the case that it is taken: `deploy`, then `deploy-2`, `deploy-3`."""
+    ending = f"-{number}" if number > 1 else ""
+    return name[: NAME_CHARS_MAX - len(ending)].rstrip("-") + ending
+
+
+def render(skill: Skill) -> str:
+    """The whole file of a skill."""
+    return "\n".join([_FENCE, *_head(skill).values(), _FENCE, "", skill.guide.strip(), ""])
+
+
+def with_head(text: str, skill: Skill) -> str:
+    """A person's file with our lines of the head as the row has them; every other line stays as it is."""
+    lines = text.split("\n")
+    end = _head_end(lines)
+    if end is None:
+        return render(skill)
+    head = _head(skill)
+    ours = {key: line for key, line in head.items() if key not in {"name", "description"}}
+    kept: list[str] = []
+    for line in lines[1:end]:
+        found = _KEY.fullmatch(line.rstrip())
+        kept.append(ours.pop(found[1], line) if found is not None else line)
+    return "\n".join([lines[0], *kept, *ours.values(), *lines[end:]])
+
+
+def parse(text: str) -> SkillDocument | BrokenDocument:
+    """What a file says, or why it says nothing usable."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[0].rstrip() != _FENCE:
+        return BrokenDocument("it does not begin with a line `---` and lines such as `name: …` and `description: …`")
+    end = _head_end(lines)
+    if end is None:
+        return BrokenDocument(f"no second line `---` ends its head within {HEAD_LINES_MAX} lines")
+    values = _values(lines[1:end])
+    if isinstance(values, BrokenDocument):
+        return values
+    name, description = values.get("name", ""), collapse(values.get("description", ""))
+    disabled = _FLAGS.get(values.get("disabled", "").lower())
+    if disabled is None:
+        return BrokenDocument(f"`disabled: {values['disabled']}` is neither true nor false")
+    if not description:
+        return BrokenDocument("its head has no `description:` that says when to use it")
+    guide = "\n".join(lines[end + 1 :]).strip()
+    heading = _HEADING.search(guide)
+    title = heading[1] if heading is not None else name
+    return SkillDocument(
+        name=name,
+        description=description[:DESCRIPTION_CHARS_MAX],
+        guide=guide,
+        title=title[:TITLE_CHARS_MAX],
+        id=values.get("reverie", ""),
+        disabled=disabled,
+    )
+
+
+def judge(file_state: str, status: str, known: str, planned: str, found: str | None) -> Verdict:
+    """What is to be done about a skill whose file has the digest `found`; None: there is no file.
+
+    `known` is the digest of the file as it was written or read last. `planned` is '' when the file is as it should be,
+    `DUE` when the row has changed since, else the digest of what was about to be written. Whatever was neither written
+    nor planned by us is a person's. A file that was never there is written; one that is gone was deleted.
+    """
+    if found is None:
+        if file_state == "deleted" or (status == "archived" and not planned and not known):
+            return "nothing"
+        return "deleted" if known else "write"
+    if planned and found == planned:
+        return "written"
+    if found == known:
+        return "write" if planned else "same"
+    return "edited"
+
+
+def _head(skill: Skill) -> dict[str, str]:
+    """The lines of a head by their keys."""
+    values = {
+        "name": skill.name,
+        "description": _scalar(collapse(skill.description)),
+        "reverie": skill.id,
+        "version": str(skill.version),
+        "status": skill.status,
+        "disabled": "true" if skill.disabled else "false",
+    }
+    return {key: f"{key}: {value}" for key, value in values.items()}
+
+
+def _scalar(value: str) -> str:
+    """A text as a value of one line, in quotes where it would be read as something else without."""
+    plain = _PLAIN.fullmatch(value) and value.lower() not in _FLAGS and not value.endswith(" ")
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def _head_end(lines: Sequence[str]) -> int | None:
+    """The number of the line that ends a head, counted from 0."""
+    for number, line in enumerate(lines[1 : HEAD_LINES_MAX + 1], 1):
+        if line.rstrip() == _FENCE:
+            return number
+    return None
+
+
+def _values(lines: Sequence[str]) -> dict[str, str] | BrokenDocument:
+    """The values of a head. Indented lines, items and closing brackets go on with the value above."""
+    values: dict[str, str] = {}
+    key = ""
+    for number, line in enumerate(lines, 2):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if line[0] in " \t-}]":
+            if not key:
+                return BrokenDocument(f"line {number} of its head belongs to no `key:`")
+            values[key] = f"{values[key]} {line.strip()}".strip()
+            continue
+        found = _KEY.fullmatch(line.rstrip())
+        if found is None:
+            return BrokenDocument(f"line {number} of its head is not of the form `key: value`")
+        key = found[1].lower()
+        if key in values:
+            return BrokenDocument(f"line {number} of its head gives `{key}` for the second time")
+        values[key] = "" if (found[2] or "") in _BLOCK_SIGNS else (found[2] or "")
+    return {key: _unquoted(value) for key, value in values.items()}
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            return value[1:-1]
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        return value[1:-1].replace("''", "'")
+    return value.split(" #", 1)[0].rstrip()

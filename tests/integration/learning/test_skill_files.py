@@ -1,0 +1,324 @@
+"""Skills and their files: whatever a person does to a file counts, and a crash leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reverie.errors import StorageError
+from reverie.learning.skill_document import text_digest
+from reverie.learning.skill_files import FILE_BYTES_MAX, SkillFiles, SkillSync
+from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+WRITTEN = """\
+---
+name: sharpen
+description: "Use when the burrs of the grinder are dull: every 200 kg."
+license: MIT   # ours
+disabled: false
+---
+# Sharpen the burrs
+
+1. Unplug it.
+"""
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncGenerator[SkillWorld]:
+    """A policy whose skill was made and written, and is in use."""
+    opened = await open_world(tmp_path)
+    opened.seed_policy()
+    opened.seed_steps("ta_1")
+    opened.asks.add(OP, DRAFT)
+    await opened.build()
+    opened.change("UPDATE skills SET status = 'active', file_planned = 'due'")
+    assert await opened.files.sync("main") == SkillSync(written=1)
+    yield opened
+    await opened.database.aclose()
+
+
+def changed_policy(world: SkillWorld) -> None:
+    """Let the policy change by so much that its skill would be made anew."""
+    world.clock.advance(days=1)
+    world.seed_steps("ta_2")
+    world.change("UPDATE policies SET support = 2, gain = 0.6")
+
+
+async def test_a_comparison_twice_changes_nothing(world: SkillWorld) -> None:
+    """Files that are as their rows know them are left alone."""
+    before = world.path().stat()
+
+    assert await world.files.sync("main") == SkillSync()
+    assert world.path().stat().st_ino == before.st_ino
+    assert world.rows("SELECT file_planned FROM skills") == [("",)]
+
+
+async def test_an_edit_wins_over_a_rebuild(world: SkillWorld) -> None:
+    """The row takes over what a person wrote; a rebuild asks nobody, leaves the text alone and says so."""
+    text = world.path().read_text().replace("Collect", "Collect *everything*").replace("Use when", "Use as soon as")
+    world.path().write_text(text)
+    changed_policy(world)
+
+    assert await world.build(key="skill:po_1:b") == {"skipped": "edited_by_a_person"}
+    skill = await world.skill()
+    assert world.path().read_text() == text
+    assert "Collect *everything*" in skill.guide
+    assert skill.description == "Use as soon as a release of the roaster firmware is to be announced."
+    assert (skill.file_state, skill.edited_at_ms, skill.status) == ("edited", world.clock.now_ms(), "active")
+    assert len(world.asks.asked) == 1
+    assert world.trail()[-2:] == [("changed", "edited_by_a_person"), ("skipped", "edited_by_a_person")]
+
+
+async def test_an_edit_during_the_call_of_the_model_wins(world: SkillWorld) -> None:
+    """What a person saves while a rebuild is being drafted stands in the file and in the row afterwards."""
+    changed_policy(world)
+    text = world.path().read_text().replace("Collect", "Mine")
+
+    class EditsMeanwhile:
+        """A model during whose answer a person saves the file."""
+
+        available = True
+
+        async def ask(self, question: Any, job: Any) -> Any:
+            await asyncio.to_thread(world.path().write_text, text)
+            return question.answer.model_validate(DRAFT)
+
+    world.asks = EditsMeanwhile()  # pyright: ignore[reportAttributeAccessIssue] (an `Asks` all the same)
+    await world.build(key="skill:po_1:b")
+
+    assert world.path().read_text() == text
+    skill = await world.skill()
+    assert "**Mine**" in skill.guide
+    assert skill.file_state == "edited"
+
+
+async def test_switching_off_in_the_file_is_no_edit_of_the_text(world: SkillWorld) -> None:
+    """`disabled: true` switches the skill off, and `false` on again; the text stays ours."""
+    text = world.path().read_text()
+    world.path().write_text(text.replace("disabled: false", "disabled: true"))
+    assert await world.files.sync("main") == SkillSync(edited=1)
+    off = await world.skill()
+    changed_policy(world)
+    assert await world.build(key="skill:po_1:b") == {"skipped": "disabled"}
+
+    world.path().write_text(text)
+    await world.files.sync("main")
+    on = await world.skill()
+    assert [(each.disabled, each.file_state, each.edited_at_ms) for each in (off, on)] == [
+        (True, "ours", None),
+        (False, "ours", None),
+    ]
+
+
+async def test_a_deleted_file_is_never_written_again(world: SkillWorld) -> None:
+    """The skill is given up, and no rebuild of its policy brings it back."""
+    world.path().unlink()
+    assert await world.files.sync("main") == SkillSync(deleted=1)
+    changed_policy(world)
+
+    assert await world.build(key="skill:po_1:b") == {"skipped": "deleted_by_a_person"}
+    assert await world.files.sync("main") == SkillSync()
+    skill = await world.skill()
+    assert (skill.status, skill.file_state) == ("archived", "deleted")
+    assert not world.path().exists()
+    assert len(world.asks.asked) == 1
+
+
+async def test_a_file_that_comes_back_is_taken_up_again(world: SkillWorld) -> None:
+    """Who puts a deleted file back wants the skill."""
+    text = world.path().read_text()
+    world.path().unlink()
+    await world.files.sync("main")
+    world.path().write_text(text)
+
+    assert await world.files.sync("main") == SkillSync(edited=1)
+    assert (await world.skill()).status == "active"
+
+
+async def test_a_skill_that_a_person_wrote_is_in_use_at_once(world: SkillWorld) -> None:
+    """It is the owner's, with η 0.5, is found by its words and its meaning, and its file is not touched."""
+    world.path("sharpen").parent.mkdir()
+    world.path("sharpen").write_text(WRITTEN)
+
+    assert await world.files.sync("main") == SkillSync(added=1)
+    skill = await world.skill("sharpen")
+    assert (skill.title, skill.description) == (
+        "Sharpen the burrs",
+        "Use when the burrs of the grinder are dull: every 200 kg.",
+    )
+    assert (skill.status, skill.provenance, skill.eta, skill.policies) == ("active", "owner", 0.5, ())
+    assert skill.guide == "# Sharpen the burrs\n\n1. Unplug it."
+    assert skill.vec is not None
+    assert world.path("sharpen").read_text() == WRITTEN
+    assert await world.files.sync("main") == SkillSync()
+
+
+async def test_a_new_skill_keeps_clear_of_folders_that_are_there(world: SkillWorld) -> None:
+    """A learned skill does not move into a folder of somebody else's, even if no skill can be read from it."""
+    world.path("roast").parent.mkdir()
+    world.path("roast").write_text("no head")
+    world.seed_policy(id="po_2")
+    world.seed_steps("ta_2", policy="po_2")
+    world.asks.add(OP, {**DRAFT, "name": "roast"})
+
+    assert await world.build("po_2", "skill:po_2:a") == {"build": "roast-2"}
+    assert world.path("roast").read_text() == "no head"
+
+
+async def test_whose_words_a_skill_is(world: SkillWorld) -> None:
+    """As its row says, for the very text that the row knows; for any other text, a stranger's."""
+    text = world.path().read_text()
+    asked = [("main", "release-notes", text), ("main", "release-notes", text + "x"), ("main", "none", text)]
+
+    assert [await world.files.whose(*each) for each in asked] == ["agent", "untrusted", "untrusted"]
+
+
+async def test_a_broken_head_is_said_once_and_left_alone(world: SkillWorld) -> None:
+    """A file that cannot be understood keeps its text, its row what it said before; the trail names the line."""
+    text = world.path().read_text().replace("version: 1", "version 1")
+    world.path().write_text(text)
+    for _ in range(3):
+        assert await world.files.sync("main") == SkillSync(broken=1)
+    changed_policy(world)
+    assert await world.build(key="skill:po_1:b") == {"skipped": "edited_by_a_person"}
+
+    assert world.path().read_text() == text
+    assert (await world.skill()).title == "Release notes"
+    notes = world.rows("SELECT detail FROM learning_trail WHERE reason = 'broken_file'")
+    assert [json.loads(detail) for (detail,) in notes] == [
+        {
+            "path": "skills/release-notes/SKILL.md",
+            "reason": "line 5 of its head is not of the form `key: value`",
+        }
+    ]
+
+
+async def test_a_renamed_folder_keeps_its_skill(world: SkillWorld) -> None:
+    """The skill goes by the folder's new name; nothing counts as deleted."""
+    before = await world.skill()
+    world.path().parent.rename(world.workspace / "skills" / "zz-notes")
+
+    assert await world.files.sync("main") == SkillSync(renamed=1)
+    after = await world.skill("zz-notes")
+    assert (after.id, after.status, after.file_state) == (before.id, "active", "ours")
+    assert world.rows("SELECT count(*) FROM skills") == [(1,)]
+
+
+async def test_links_are_not_followed(world: SkillWorld, tmp_path: Path) -> None:
+    """A file that is a link is neither read nor written through; the skill is not taken for deleted."""
+    outside = tmp_path / "outside.md"
+    outside.write_text(WRITTEN)
+    world.path().unlink()
+    world.path().symlink_to(outside)
+    world.change("UPDATE skills SET file_planned = 'due'")
+
+    assert await world.files.sync("main") == SkillSync(broken=1)
+    assert outside.read_text() == WRITTEN
+    assert (await world.skill()).status == "active"
+
+
+async def test_a_folder_of_skills_that_is_a_link_is_not_looked_into(world: SkillWorld, tmp_path: Path) -> None:
+    """Nothing counts as deleted, and nothing is written outside of the workspace."""
+    (world.workspace / "skills").rename(tmp_path / "elsewhere")
+    (world.workspace / "skills").symlink_to(tmp_path / "elsewhere")
+
+    assert await world.files.sync("main") == SkillSync()
+    assert (await world.skill()).status == "active"
+
+
+async def test_a_workspace_that_is_away_deletes_nothing(world: SkillWorld, tmp_path: Path) -> None:
+    """A disk that is not mounted is no deletion."""
+    world.workspace.rename(tmp_path / "away")
+
+    assert await world.files.sync("main") == SkillSync()
+    assert (await world.skill()).status == "active"
+
+
+async def test_a_file_that_is_too_large_is_left_alone(world: SkillWorld) -> None:
+    """No more than a bounded part of a file is read; it is said, and nothing is overwritten."""
+    world.path().write_text(WRITTEN + "x" * FILE_BYTES_MAX)
+
+    assert await world.files.sync("main") == SkillSync(broken=1)
+    assert world.path().stat().st_size > FILE_BYTES_MAX
+    assert world.trail()[-1] == ("failed", "unreadable")
+
+
+@pytest.mark.parametrize(("planned", "there"), [("due", False), ("digest", False), ("digest", True)])
+async def test_a_crash_before_the_file_is_made_good(tmp_path: Path, planned: str, *, there: bool) -> None:
+    """Killed between the row and its file, before or after the file took its name, it is all there in the end."""
+    world = await open_world(tmp_path)
+    world.seed_policy()
+    world.seed_steps("ta_1")
+    world.asks.add(OP, DRAFT)
+    await world.build()
+    whole = world.path().read_bytes()
+    digest = (await world.skill()).file_digest
+    world.change("UPDATE skills SET file_digest = '', file_state = 'none', file_planned = ?",
+                 "due" if planned == "due" else digest)  # fmt: skip
+    if not there:
+        world.path().unlink()
+        world.path().parent.rmdir()
+
+    assert await world.files.sync("main") == SkillSync(written=1)
+    assert world.path().read_bytes() == whole
+    skill = await world.skill()
+    assert (skill.file_state, skill.file_digest) == ("ours", digest)
+    assert await world.files.sync("main") == SkillSync()
+    await world.database.aclose()
+
+
+async def test_a_crash_within_a_rebuild_leaves_the_old_file_or_the_new(world: SkillWorld) -> None:
+    """The old file is known, so that it is no person's edit: the new text is written over it."""
+    old = world.path().read_text()
+    changed_policy(world)
+    world.asks.add(OP, {**DRAFT, "display_title": "Announce it"})
+    await world.build(key="skill:po_1:b")
+    new = world.path().read_text()
+    old_digest, new_digest = text_digest(old), text_digest(new)
+    world.path().write_text(old)
+    world.change("UPDATE skills SET file_digest = ?, file_planned = ?", old_digest, new_digest)
+
+    assert await world.files.sync("main") == SkillSync(written=1)
+    assert world.path().read_text() == new
+    assert (await world.skill()).file_state == "ours"
+
+
+async def test_a_deletion_within_a_rebuild_stays_a_deletion(world: SkillWorld) -> None:
+    """A file that is gone when its new version is due was deleted: it is not written again."""
+    world.path().unlink()
+    world.change("UPDATE skills SET file_planned = 'due'")
+
+    assert await world.files.sync("main") == SkillSync(deleted=1)
+    assert not world.path().exists()
+
+
+async def test_a_file_that_cannot_be_written_is_made_good_later(tmp_path: Path) -> None:
+    """The row is in place and the job fails; the next run writes the file without another call of the model."""
+    world = await open_world(tmp_path)
+    world.seed_policy()
+    world.seed_steps("ta_1")
+    world.asks.add(OP, DRAFT)
+    in_the_way = world.workspace / "skills"
+    in_the_way.write_text("")
+    with pytest.raises(StorageError):
+        await world.build()
+    in_the_way.unlink()
+
+    assert await world.build() == {"skipped": "same_evidence"}
+    assert world.path().exists()
+    assert len(world.asks.asked) == 1
+    await world.database.aclose()
+
+
+async def test_an_unknown_agent_has_no_skills(world: SkillWorld) -> None:
+    """Nothing is done for an agent without a workspace."""
+    assert await SkillFiles(world.database, world.clock, {}).sync("nobody") == SkillSync()
