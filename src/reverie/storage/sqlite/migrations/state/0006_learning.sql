@@ -177,6 +177,7 @@ CREATE TABLE policies (
   support INTEGER NOT NULL DEFAULT 0,
   gain REAL NOT NULL DEFAULT 0,
   gain_known INTEGER NOT NULL DEFAULT 0,  -- 0: never computed, so that the first one is taken as it is
+  gain_of TEXT NOT NULL DEFAULT '',       -- digest of the steps it was computed of, so that none counts twice
   status TEXT NOT NULL CHECK (status IN ('candidate', 'active', 'archived')),
   type TEXT NOT NULL DEFAULT 'procedural' CHECK (type IN ('success_pattern', 'repair_validated', 'failure_avoidance',
     'repair_instruction', 'preference', 'verifier_feedback', 'procedural')),
@@ -223,6 +224,7 @@ CREATE TABLE l2_candidates (
   task_id TEXT NOT NULL,
   similarity REAL NOT NULL DEFAULT 0,     -- to the policy that came nearest
   policy_id TEXT REFERENCES policies (id) ON DELETE CASCADE, -- the policy it became part of
+  asked TEXT NOT NULL DEFAULT '',         -- digest of the evidence a policy was asked for with, when it was there
   at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL
 ) STRICT;
