@@ -412,7 +412,7 @@ def seed_session(home: Home) -> None:
 
 def given(kind: Any, name: str, **said: Any) -> GivenFeedback:
     """Positive feedback, unless something else is said."""
-    return GivenFeedback(Submission(Target(kind, name), **{"polarity": "positive", **said}), "main")
+    return GivenFeedback(replace(Submission(Target(kind, name), "positive"), **said), "main")
 
 
 @pytest.mark.parametrize(
