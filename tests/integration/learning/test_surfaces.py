@@ -372,6 +372,20 @@ async def test_an_episode_that_is_put_aside_is_never_scored(home: Home) -> None:
     assert (scored["task_state"], scored["r_human"], scored["archived_at_ms"]) == ("scored", 0.5, NOW)
 
 
+async def test_a_task_that_is_put_aside_while_it_runs(home: Home) -> None:
+    """When it ends, it is skipped, whoever ends it."""
+    home.put("tasks", id="ta_1", state="open")
+    home.put("episodes", id="ep_1", task_id="ta_1", state="open")
+
+    aside = await home.surfaces.act("episodes", "ep_1", "archive")
+    with closing(apsw.Connection(str(home.state.path))) as connection:
+        connection.execute("UPDATE tasks SET state = 'ended' WHERE id = 'ta_1'")
+
+    assert aside["task_state"] == "open"
+    ended = await home.surfaces.show("episodes", "ep_1")
+    assert (ended["task_state"], ended["reward"]["reason"]) == ("skipped", "archived_by_person")
+
+
 async def test_jobs_are_tried_again_and_cancelled(home: Home) -> None:
     """A dead one waits again with all attempts; one that has not ended is stopped; others are in no state for it."""
     home.put("job_requests", key="a", kind="reward", state="dead", attempts=5, ended_at=T0, error="it broke")

@@ -430,3 +430,32 @@ DELETE FROM policies WHERE id = :id;
 -- name: delete_world_model
 -- Delete a world model.
 DELETE FROM world_models WHERE id = :id;
+
+-- name: traces_without_vector
+-- Traces after a place that have words and no vector.
+SELECT id, at, substr(summary, 1, :chars) AS text FROM traces
+WHERE vec_summary IS NULL AND (at, id) > (:at, :id) AND trim(summary) <> '' ORDER BY at, id LIMIT :limit;
+
+-- name: give_vector_to_traces
+-- Keep the vector of a trace, unless its words are others by now.
+UPDATE traces SET vec_summary = :vec WHERE id = :id AND vec_summary IS NULL AND substr(summary, 1, :chars) = :text;
+
+-- name: policies_without_vector
+-- Policies after a place that have no vector.
+SELECT id, created_at AS at, substr(title || char(10) || trigger_text || char(10) || procedure, 1, :chars) AS text
+FROM policies WHERE vec IS NULL AND (created_at, id) > (:at, :id) ORDER BY created_at, id LIMIT :limit;
+
+-- name: give_vector_to_policies
+-- Keep the vector of a policy, unless its words are others by now.
+UPDATE policies SET vec = :vec WHERE id = :id AND vec IS NULL
+  AND substr(title || char(10) || trigger_text || char(10) || procedure, 1, :chars) = :text;
+
+-- name: world_models_without_vector
+-- World models after a place that have no vector.
+SELECT id, created_at AS at, substr(title || char(10) || body, 1, :chars) AS text
+FROM world_models WHERE vec IS NULL AND (created_at, id) > (:at, :id) ORDER BY created_at, id LIMIT :limit;
+
+-- name: give_vector_to_world_models
+-- Keep the vector of a world model, unless its words are others by now.
+UPDATE world_models SET vec = :vec WHERE id = :id AND vec IS NULL
+  AND substr(title || char(10) || body, 1, :chars) = :text;
