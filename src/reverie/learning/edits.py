@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from reverie.errors import RequestError, UnknownLearnedError
+from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
 from reverie.learning.policies import edit_policy, set_policy_status
 from reverie.learning.skill_document import DESCRIPTION_CHARS_MAX
@@ -181,10 +182,27 @@ def archive(tx: Transaction, kind: Kind, id_: str, now_ms: int, *, aside: bool) 
         case "episodes" if aside:
             tx.execute("archive_task", id=row["task_id"], reward=ARCHIVED_REWARD, now=now_ms)
         case "episodes":
-            tx.execute("unarchive_task", id=row["task_id"], reward=ARCHIVED_REWARD)
+            _take_back(tx, row, now_ms)
         case _:
             tx.execute("archive_trace", id=id_, archived_at=now_ms if aside else None)
     _note(tx, now_ms, kind, row, "archived" if aside else "unarchived", {})
+
+
+def _take_back(tx: Transaction, episode: Row, now_ms: int) -> None:
+    """Take a task back. One that only a person had skipped has ended, and its score is asked for: once for each time."""
+    tx.execute("unarchive_task", id=episode["task_id"], reward=ARCHIVED_REWARD)
+    task = tx.row("find_task", id=episode["task_id"])
+    if task is None or task["state"] != "ended":
+        return
+    request = JobRequest(
+        kind="reward",
+        key=f"reward:{task['id']}:{task['endings']}:{episode['archived_at']}",
+        lane="background",
+        payload={"task_id": task["id"], "endings": task["endings"]},
+        agent=task["agent"],
+        task_id=task["id"],
+    )
+    ask_for(tx, request, now_ms)
 
 
 def delete(tx: Transaction, kind: Kind, id_: str, now_ms: int) -> None:

@@ -356,7 +356,7 @@ async def test_archived_and_back(home: Home, kind: Kind, name: str, table: str) 
 
 
 async def test_an_episode_that_is_put_aside_is_never_scored(home: Home) -> None:
-    """Its task is marked, skipped if it has ended, and ended again when it is taken back; a score stays."""
+    """Its task is marked, skipped if it has ended; taken back it has ended, and may be scored; a score stays."""
     home.put("tasks", id="ta_1", state="ended")
     home.put("episodes", id="ep_1", task_id="ta_1")
     home.put("tasks", id="ta_2", state="scored", r_human=0.5)
@@ -370,6 +370,7 @@ async def test_an_episode_that_is_put_aside_is_never_scored(home: Home) -> None:
     assert aside["reward"] == {"skipped": True, "reason": "archived_by_person"}
     assert (back["task_state"], back["archived_at_ms"], back["reward"]) == ("ended", None, {})
     assert (scored["task_state"], scored["r_human"], scored["archived_at_ms"]) == ("scored", 0.5, NOW)
+    assert home.column("SELECT json_group_array(key) FROM job_requests") == f'["reward:ta_1:1:{NOW}"]'
 
 
 async def test_a_task_that_is_put_aside_while_it_runs(home: Home) -> None:
