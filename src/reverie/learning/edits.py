@@ -189,7 +189,7 @@ def archive(tx: Transaction, kind: Kind, id_: str, now_ms: int, *, aside: bool) 
 
 
 def _take_back(tx: Transaction, episode: Row, now_ms: int) -> None:
-    """Take a task back. One that only a person had skipped has ended, and its score is asked for: once for each time."""
+    """Take a task back. One that only a person had skipped has ended, and may be scored: once each time."""
     tx.execute("unarchive_task", id=episode["task_id"], reward=ARCHIVED_REWARD)
     task = tx.row("find_task", id=episode["task_id"])
     if task is None or task["state"] != "ended":
