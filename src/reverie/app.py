@@ -223,7 +223,7 @@ class App:
     @property
     def learning(self) -> LearningSurfaces:
         """What was learned, for looking at it, changing it and saying how an answer was."""
-        return LearningSurfaces(self.open.state, self.open.clock, self.open.config.learning)
+        return LearningSurfaces.over(self.open.state, self.open.clock, self.open.config.learning, self.open.workspaces)
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""

@@ -218,17 +218,6 @@ class NoThreadError(RequestError):
         super().__init__(message, code="no_thread")
 
 
-class UnknownFeedbackTargetError(RequestError):
-    """There is nothing of that kind and id that feedback could be about. Nothing was written."""
-
-    status = 404
-
-    def __init__(self, kind: str, target_id: str) -> None:
-        super().__init__(
-            f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
-        )
-
-
 class UnknownLearnedError(RequestError):
     """Nothing of that id was learned, and no job has that key."""
 
@@ -246,6 +235,17 @@ class LearnedStateError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="learned_state")
+
+
+class UnknownFeedbackTargetError(RequestError):
+    """There is nothing of that kind and id that feedback could be about. Nothing was written."""
+
+    status = 404
+
+    def __init__(self, kind: str, target_id: str) -> None:
+        super().__init__(
+            f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
+        )
 
 
 class QueueFullError(RequestError):

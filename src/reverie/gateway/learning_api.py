@@ -135,7 +135,8 @@ class LearningApi:
 
         Raises:
             RequestError: it is not well formed.
-            UnknownLearnedError: what it is about does not exist.
+            UnknownFeedbackTargetError: what it is about does not exist.
+            MessageKeyReusedError: its key stands for other feedback.
             StorageError: it could not be kept.
         """
         body = decode_object(await self._body(request))

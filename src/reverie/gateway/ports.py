@@ -343,7 +343,8 @@ class Learning(Protocol):
         """Keep feedback; what follows from it happens in the background.
 
         Raises:
-            UnknownLearnedError: what it is about does not exist.
+            UnknownFeedbackTargetError: what it is about does not exist.
+            MessageKeyReusedError: its key stands for other feedback.
             StorageError: it could not be kept.
         """
         ...

@@ -1,6 +1,6 @@
 """What a person changes of what was learned. A person's word stands: `edited_at` keeps rebuilds from undoing it.
 
-Each change is one transaction with a line in the trail. A skill's file follows its row afterwards.
+Each change is one transaction with a line in the trail. Skills are changed by `Skills`, which has their files.
 """
 
 from __future__ import annotations
@@ -9,9 +9,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from reverie.errors import LearnedStateError, RequestError, UnknownLearnedError
+from reverie.errors import RequestError, UnknownLearnedError
+from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
+from reverie.learning.policies import edit_policy, set_policy_status
+from reverie.learning.skill_document import DESCRIPTION_CHARS_MAX
+from reverie.learning.skill_document import TITLE_CHARS_MAX as SKILL_TITLE_CHARS_MAX
+from reverie.learning.skill_files import FILE_BYTES_MAX
+from reverie.learning.skills import HEAD_BYTES_MAX
 from reverie.learning.views_items import FORMS
+from reverie.learning.world_models import edit_world_model, set_world_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from reverie.types import JsonObject
 
 TEXT_CHARS_MAX = 16_000
+GUIDE_CHARS_MAX = FILE_BYTES_MAX - HEAD_BYTES_MAX
 TITLE_CHARS_MAX = 300
 ENTRIES_MAX = 24
 ENTRY_CHARS_MAX = 1_000
@@ -30,9 +38,8 @@ ARCHIVED_REWARD = '{"skipped": true, "reason": "archived_by_person"}'
 
 @dataclass(frozen=True, slots=True)
 class Editable:
-    """A kind that can be edited: its texts with their longest, its lists of texts, its switches, and its query."""
+    """A kind that can be edited: its texts with their longest, its lists of texts, and its switches."""
 
-    query: str
     texts: Mapping[str, int]
     lists: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
@@ -44,9 +51,8 @@ class Editable:
 
 
 EDITABLE: dict[Kind, Editable] = {
-    "traces": Editable("edit_trace", {"summary": TITLE_CHARS_MAX, "reflection": TEXT_CHARS_MAX}),
+    "traces": Editable({"summary": TITLE_CHARS_MAX, "reflection": TEXT_CHARS_MAX}),
     "policies": Editable(
-        "edit_policy",
         {
             "title": TITLE_CHARS_MAX,
             "trigger": TEXT_CHARS_MAX,
@@ -57,9 +63,9 @@ EDITABLE: dict[Kind, Editable] = {
         ("preference", "anti_pattern"),
         ("skill_eligible",),
     ),
-    "world-models": Editable("edit_world_model", {"title": TITLE_CHARS_MAX, "body": TEXT_CHARS_MAX}, ("domain_tags",)),
+    "world-models": Editable({"title": TITLE_CHARS_MAX, "body": TEXT_CHARS_MAX}, ("domain_tags",)),
     "skills": Editable(
-        "edit_skill", {"title": TITLE_CHARS_MAX, "description": TITLE_CHARS_MAX * 2, "guide": TEXT_CHARS_MAX * 2}
+        {"title": SKILL_TITLE_CHARS_MAX, "description": DESCRIPTION_CHARS_MAX, "guide": GUIDE_CHARS_MAX}
     ),
 }
 VERBS: dict[Kind, tuple[Verb, ...]] = {
@@ -114,41 +120,51 @@ def _wrong(editable: Editable, name: str, value: Any) -> str:
         texts = cast("list[Any]", value) if isinstance(value, list) else [None]
         fits = len(texts) <= ENTRIES_MAX and all(isinstance(t, str) and len(t) <= ENTRY_CHARS_MAX for t in texts)
         return "" if fits else f"a list of at most {ENTRIES_MAX} texts of at most {ENTRY_CHARS_MAX} characters"
-    longest = editable.texts[name]
-    return "" if isinstance(value, str) and len(value) <= longest else f"a text of at most {longest} characters"
+    longest, least = editable.texts[name], int(name == "title")
+    if isinstance(value, str) and len(value) <= longest and len(value.strip()) >= least:
+        return ""
+    return f"a text of {least} to {longest} characters"
 
 
 def edit(tx: Transaction, kind: Kind, id_: str, changes: JsonObject, now_ms: int) -> None:
-    """Make checked changes.
+    """Make checked changes to anything but a skill.
 
     Raises:
         UnknownLearnedError: there is no such thing.
     """
     row = find(tx, kind, id_)
-    editable = EDITABLE[kind]
-    values: JsonObject = {name: changes.get(name) for name in editable.texts}
-    values |= {name: int(changes[name]) if name in changes else None for name in editable.switches}
-    if kind == "policies":
-        values["guidance"] = _guidance(row, changes)
-    elif "domain_tags" in editable.lists:
-        tags = changes.get("domain_tags")
-        values["domain_tags"] = None if tags is None else json.dumps(tags, ensure_ascii=False)
-    tx.execute(editable.query, id=id_, now=now_ms, **values)
-    if kind == "skills":
-        tx.execute("note_skill_edit", id=id_, now=now_ms, kind="edit", detail=json.dumps({"fields": sorted(changes)}))
-    _note(tx, now_ms, kind, row, "edited_by_person", {"fields": sorted(changes)})
+    texts: dict[str, str] = {name: changes[name] for name in EDITABLE[kind].texts if name in changes}
+    more = sorted(set(changes) - set(texts))
+    if kind == "traces":
+        tx.execute("edit_trace", id=id_, now=now_ms, summary=texts.get("summary"), reflection=texts.get("reflection"))
+        _note(tx, now_ms, kind, row, "edited", {"fields": sorted(changes)})
+    elif kind == "policies":
+        if texts:
+            edit_policy(tx, id_, texts, now_ms)
+        if more:
+            _guide(tx, row, changes, now_ms)
+    else:
+        if texts:
+            edit_world_model(tx, id_, texts, now_ms)
+        if more:
+            tags = json.dumps(changes["domain_tags"], ensure_ascii=False)
+            tx.execute("tag_world_model", id=id_, now=now_ms, domain_tags=tags)
+    if more:
+        _note(tx, now_ms, kind, row, "edited", {"fields": more})
 
 
-def _guidance(row: Row, changes: JsonObject) -> str | None:
-    """The guidance of a policy with what is given of it; None when nothing is."""
+def _guide(tx: Transaction, row: Row, changes: JsonObject, now_ms: int) -> None:
+    """Give a policy other guidance, or say whether skills may be made of it; what is not given stays."""
     given = {name: changes[name] for name in ("preference", "anti_pattern") if name in changes}
-    return json.dumps({**json.loads(row["guidance"]), **given}, ensure_ascii=False) if given else None
+    guidance = json.dumps({**json.loads(row["guidance"]), **given}, ensure_ascii=False) if given else None
+    eligible = int(changes["skill_eligible"]) if "skill_eligible" in changes else None
+    tx.execute("guide_policy", id=row["id"], now=now_ms, guidance=guidance, skill_eligible=eligible)
 
 
 def archive(tx: Transaction, kind: Kind, id_: str, now_ms: int, *, aside: bool) -> None:
-    """Put something aside, or take it back; what is so already stays so. An episode stands for its task.
+    """Put something but a skill aside, or take it back; what is so already stays so. An episode stands for its task.
 
-    A task that was put aside is never scored. A policy, world model or skill that is taken back is active.
+    A task that was put aside is never scored. A policy or world model that is taken back is active.
 
     Raises:
         UnknownLearnedError: there is no such thing.
@@ -156,71 +172,48 @@ def archive(tx: Transaction, kind: Kind, id_: str, now_ms: int, *, aside: bool) 
     row = find(tx, kind, id_)
     if (row["archived_at"] is not None) == aside:
         return
-    at = now_ms if aside else None
-    if kind == "episodes":
-        query = "archive_task" if aside else "unarchive_task"
-        timed = {"now": now_ms} if aside else {}
-        tx.execute(query, id=row["task_id"], reward=ARCHIVED_REWARD, **timed)
-    elif kind == "traces":
-        tx.execute("archive_trace", id=id_, archived_at=at)
-    else:
-        query = f"archive_{FORMS[kind].name}"
-        tx.execute(query, id=id_, status="archived" if aside else "active", archived_at=at, now=now_ms)
-    _note(tx, now_ms, kind, row, "archived_by_person" if aside else "unarchived_by_person", {})
+    match kind:
+        case "policies":
+            set_policy_status(tx, id_, "archived" if aside else "active", now_ms)
+            return
+        case "world-models":
+            set_world_status(tx, id_, "archived" if aside else "active", now_ms)
+            return
+        case "episodes" if aside:
+            tx.execute("archive_task", id=row["task_id"], reward=ARCHIVED_REWARD, now=now_ms)
+        case "episodes":
+            _take_back(tx, row, now_ms)
+        case _:
+            tx.execute("archive_trace", id=id_, archived_at=now_ms if aside else None)
+    _note(tx, now_ms, kind, row, "archived" if aside else "unarchived", {})
 
 
-def switch(tx: Transaction, id_: str, now_ms: int, *, on: bool) -> None:
-    """Switch a skill on or off.
-
-    Raises:
-        UnknownLearnedError: there is no such skill.
-    """
-    row = find(tx, "skills", id_)
-    if bool(row["disabled"]) != on:
+def _take_back(tx: Transaction, episode: Row, now_ms: int) -> None:
+    """Take a task back. One that only a person had skipped has ended, and may be scored: once each time."""
+    tx.execute("unarchive_task", id=episode["task_id"], reward=ARCHIVED_REWARD)
+    task = tx.row("find_task", id=episode["task_id"])
+    if task is None or task["state"] != "ended":
         return
-    tx.execute("switch_skill", id=id_, disabled=int(not on), now=now_ms)
-    detail = {"by": "person", "disabled": not on}
-    tx.execute("note_skill_edit", id=id_, now=now_ms, kind="status", detail=json.dumps(detail))
-    _note(tx, now_ms, "skills", row, "enabled_by_person" if on else "disabled_by_person", {})
+    request = JobRequest(
+        kind="reward",
+        key=f"reward:{task['id']}:{task['endings']}:{episode['archived_at']}",
+        lane="background",
+        payload={"task_id": task["id"], "endings": task["endings"]},
+        agent=task["agent"],
+        task_id=task["id"],
+    )
+    ask_for(tx, request, now_ms)
 
 
-def delete(tx: Transaction, kind: Kind, id_: str, now_ms: int) -> Row:
-    """Delete something; returns the row that it was.
+def delete(tx: Transaction, kind: Kind, id_: str, now_ms: int) -> None:
+    """Delete a policy or a world model.
 
     Raises:
         UnknownLearnedError: there is no such thing.
-        RequestError: a thing of this kind is not deleted.
     """
-    if kind not in DELETABLE:
-        raise RequestError(f"A thing of the kind `{kind}` is not deleted; archive it.", status=405)
     row = find(tx, kind, id_)
     tx.execute(f"delete_{FORMS[kind].name}", id=id_)
-    _note(tx, now_ms, kind, row, "deleted_by_person", {})
-    return row
-
-
-def retry_job(tx: Transaction, key: str, now_ms: int) -> None:
-    """Have a job that is dead or cancelled wait for its turn again, with all its attempts.
-
-    Raises:
-        UnknownLearnedError: there is no such job.
-        LearnedStateError: it is in another state.
-    """
-    row = find(tx, "jobs", key)
-    if not tx.execute("retry_job", id=key, now=now_ms):
-        raise LearnedStateError(f"The job is {row['state']}: only one that is dead or cancelled can be tried again.")
-
-
-def cancel_job(tx: Transaction, key: str, now_ms: int) -> None:
-    """Have a job that waits never run.
-
-    Raises:
-        UnknownLearnedError: there is no such job.
-        LearnedStateError: it runs, or has ended.
-    """
-    row = find(tx, "jobs", key)
-    if not tx.execute("cancel_job", id=key, now=now_ms):
-        raise LearnedStateError(f"The job is {row['state']}: only one that waits can be cancelled here.")
+    _note(tx, now_ms, kind, row, "deleted", {})
 
 
 def _note(tx: Transaction, now_ms: int, kind: Kind, row: Row, reason: str, detail: JsonObject) -> None:

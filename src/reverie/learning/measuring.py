@@ -144,7 +144,7 @@ def _with_status(tx: Transaction, policy: Policy, config: LearningConfig, job: J
 
 
 def _built(tx: Transaction, policy: Policy) -> Built | None:
-    row = tx.row("skill_built_of_policy", agent=policy.agent, policy_id=policy.id)
+    row = tx.row("built_skill_of_policy", agent=policy.agent, policy_id=policy.id)
     if row is None or row["built_at"] is None:
         return None
     return Built(row["built_gain"], row["built_support"], row["built_at"])

@@ -6,34 +6,39 @@ a change one transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reverie.errors import LearnedStateError, RequestError
+from reverie.jobs.requests import JobBook
 from reverie.learning import edits
-from reverie.learning.feedback_intake import FeedbackIntake, resolve
+from reverie.learning.feedback import Feedbacks
+from reverie.learning.feedback_targets import Target
+from reverie.learning.skill_files import SkillFiles
+from reverie.learning.skills import Skills
 from reverie.learning.views_explain import explain
-from reverie.learning.views_items import item
+from reverie.learning.views_items import FORMS, item
 from reverie.learning.views_pages import read_page
 from reverie.learning.views_status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from reverie.clock import Clock
     from reverie.config import LearningConfig
-    from reverie.learning.surfaces_ports import FeedbackDesk, GivenFeedback, JobDesk, Kind, SkillFolder, Verb
+    from reverie.learning.surfaces_ports import GivenFeedback, JobDesk, Kind, Verb
     from reverie.learning.views_pages import PageRequest
     from reverie.storage import Database, Row, Transaction
     from reverie.types import JsonObject
 
+RETRIED = frozenset({"dead", "cancelled"})
+CANCELLED = frozenset({"waiting", "dispatched", "running"})
+"""States of a job that can be tried again, and of one that can be cancelled."""
+
 
 class LearningSurfaces:
-    """The surfaces of one home.
-
-    `jobs` is the engine where it runs here; without it only rows are changed, which is enough for jobs that do not
-    run. `skills` are the files that follow a change of a skill; `feedback` takes feedback, ours if none is given.
-    `wake` is called when something was asked for.
-    """
+    """The surfaces of one home. `wake` is called when something was asked for."""
 
     def __init__(
         self,
@@ -41,18 +46,27 @@ class LearningSurfaces:
         clock: Clock,
         config: LearningConfig,
         *,
-        jobs: JobDesk | None = None,
-        skills: SkillFolder | None = None,
-        feedback: FeedbackDesk | None = None,
+        skills: Skills,
+        feedback: Feedbacks,
+        jobs: JobDesk,
         wake: Callable[[], None] | None = None,
     ) -> None:
         self._state = state
         self._clock = clock
         self._config = config
-        self._jobs = jobs
         self._skills = skills
-        self._feedback = feedback or FeedbackIntake(state, clock)
+        self._feedback = feedback
+        self._jobs = jobs
         self._wake = wake
+
+    @classmethod
+    def over(
+        cls, state: Database, clock: Clock, config: LearningConfig, workspaces: Mapping[str, Path]
+    ) -> LearningSurfaces:
+        """Over a database alone, where no engine runs: what is asked for is done by whoever serves the home."""
+        skills = Skills(state, clock, config.skills, SkillFiles(state, clock, workspaces))
+        feedback = Feedbacks(state, clock, config)
+        return cls(state, clock, config, skills=skills, feedback=feedback, jobs=JobBook(state, clock))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +88,7 @@ class LearningSurfaces:
         Raises:
             UnknownLearnedError: there is none.
         """
-        return item(kind, await self._state.read(lambda tx: _find(tx, kind, name, agent)))
+        return item(kind, await self._found(kind, name, agent))
 
     async def explain(self, kind: Kind, name: str, agent: str = "") -> JsonObject:
         """One thing with everything on record around it: evidence, scores, feedback, jobs, spend, trail.
@@ -100,8 +114,13 @@ class LearningSurfaces:
             StorageError, HomeError: it could not be written.
         """
         edits.check_changes(kind, changes)
-        now = self._clock.now_ms()
-        return await self._changed(kind, name, agent, lambda tx, id_: edits.edit(tx, kind, id_, changes, now))
+        id_ = (await self._found(kind, name, agent))["id"]
+        if kind == "skills":
+            await self._skills.edit(id_, **changes)
+        else:
+            now = self._clock.now_ms()
+            await self._state.write(lambda tx: edits.edit(tx, kind, id_, changes, now))
+        return await self.show(kind, id_)
 
     async def act(self, kind: Kind, name: str, verb: Verb, agent: str = "") -> JsonObject:
         """Archive, unarchive, enable, disable, retry or cancel one thing; returns it as it is then.
@@ -114,17 +133,16 @@ class LearningSurfaces:
         """
         if verb not in edits.VERBS[kind]:
             raise RequestError(f"`{verb}` cannot be done to a thing of the kind `{kind}`.", status=405)
-        if kind == "jobs":
-            return await self._act_on_job(name, verb)
-        now = self._clock.now_ms()
-
-        def change(tx: Transaction, id_: str) -> None:
-            if verb in {"enable", "disable"}:
-                edits.switch(tx, id_, now, on=verb == "enable")
-            else:
-                edits.archive(tx, kind, id_, now, aside=verb == "archive")
-
-        return await self._changed(kind, name, agent, change)
+        row = await self._found(kind, name, agent)
+        match kind:
+            case "jobs":
+                await self._act_on_job(row, verb)
+            case "skills":
+                await self._act_on_skill(row["id"], verb)
+            case _:
+                now, aside = self._clock.now_ms(), verb == "archive"
+                await self._state.write(lambda tx: edits.archive(tx, kind, row["id"], now, aside=aside))
+        return await self.show(kind, row["id"])
 
     async def delete(self, kind: Kind, name: str, agent: str = "") -> JsonObject:
         """Delete one thing; returns `{object, id, deleted}`.
@@ -134,56 +152,61 @@ class LearningSurfaces:
             UnknownLearnedError: there is no such thing.
             StorageError, HomeError: it could not be written.
         """
-        now = self._clock.now_ms()
-
-        def work(tx: Transaction) -> Row:
-            return edits.delete(tx, kind, _find(tx, kind, name, agent)["id"], now)
-
-        gone = await self._state.write(work)
-        if kind == "skills" and self._skills is not None:
-            await self._skills.withdraw(gone["agent"], gone["name"])
-        return {"object": f"{item(kind, gone)['object']}.deleted", "id": gone["id"], "deleted": True}
+        if kind not in edits.DELETABLE:
+            raise RequestError(f"A thing of the kind `{kind}` is not deleted; archive it.", status=405)
+        id_ = (await self._found(kind, name, agent))["id"]
+        if kind == "skills":
+            await self._skills.delete(id_)
+        else:
+            now = self._clock.now_ms()
+            await self._state.write(lambda tx: edits.delete(tx, kind, id_, now))
+        return {"object": f"reverie.learning.{FORMS[kind].name}.deleted", "id": id_, "deleted": True}
 
     async def give_feedback(self, given: GivenFeedback) -> JsonObject:
         """Keep feedback and have its consequences follow in the background; returns at once.
 
         Raises:
-            UnknownLearnedError: what it is about does not exist.
+            UnknownFeedbackTargetError: what it is about does not exist.
+            MessageKeyReusedError: its key stands for other feedback.
+            RequestError: it says nothing.
             StorageError: it could not be kept.
         """
-        target = await self._state.read(lambda tx: resolve(tx, given))
-        taken = await self._feedback.submit(given, target)
+        target = await self._state.read(lambda tx: _target(tx, given))
+        submission = replace(given.submission, target=target)
+        kept = await self._feedback.submit(submission, agent=given.agent if given.only else None)
         if self._wake is not None:
             self._wake()
-        return {"object": "reverie.feedback", **taken}
+        return {
+            "object": "reverie.feedback",
+            "id": kept.id,
+            "polarity": kept.polarity,
+            "magnitude": kept.magnitude,
+            "task_id": kept.task_id,
+            "at_ms": kept.at_ms,
+        }
 
-    async def _changed(
-        self, kind: Kind, name: str, agent: str, change: Callable[[Transaction, str], None]
-    ) -> JsonObject:
-        def work(tx: Transaction) -> Row:
-            id_ = _find(tx, kind, name, agent)["id"]
-            change(tx, id_)
-            return edits.find(tx, kind, id_)
+    async def _found(self, kind: Kind, name: str, agent: str) -> Row:
+        return await self._state.read(lambda tx: _find(tx, kind, name, agent))
 
-        row = await self._state.write(work)
-        if kind == "skills" and self._skills is not None:
-            await self._skills.publish(row["id"])
-        return item(kind, row)
+    async def _act_on_skill(self, skill_id: str, verb: Verb) -> None:
+        match verb:
+            case "archive":
+                await self._skills.archive(skill_id)
+            case "unarchive":
+                await self._skills.unarchive(skill_id)
+            case "enable":
+                await self._skills.enable(skill_id)
+            case _:
+                await self._skills.disable(skill_id)
 
-    async def _act_on_job(self, key: str, verb: Verb) -> JsonObject:
-        """Through the engine where it runs here, because only it can stop what runs; else on the row."""
-        if self._jobs is not None:
-            before = await self._state.read(lambda tx: edits.find(tx, "jobs", key))
-            done = await (self._jobs.retry(key) if verb == "retry" else self._jobs.cancel(key))
-            if not done:
-                raise LearnedStateError(f"The job is {before['state']}: there is nothing to {verb}.")
-        else:
-            now = self._clock.now_ms()
-            change = edits.retry_job if verb == "retry" else edits.cancel_job
-            await self._state.write(lambda tx: change(tx, key, now))
+    async def _act_on_job(self, row: Row, verb: Verb) -> None:
+        wanted = RETRIED if verb == "retry" else CANCELLED
+        if row["state"] not in wanted:
+            states = ", ".join(sorted(wanted))
+            raise LearnedStateError(f"The job is {row['state']}: `{verb}` is for one that is {states}.")
+        await (self._jobs.retry(row["id"]) if verb == "retry" else self._jobs.cancel(row["id"]))
         if self._wake is not None:
             self._wake()
-        return await self.show("jobs", key)
 
 
 def _find(tx: Transaction, kind: Kind, name: str, agent: str) -> Row:
@@ -192,3 +215,17 @@ def _find(tx: Transaction, kind: Kind, name: str, agent: str) -> Row:
         named = tx.row("find_skill_named", agent=agent, name=name)
         name = named["id"] if named is not None else name
     return edits.find(tx, kind, name)
+
+
+def _target(tx: Transaction, given: GivenFeedback) -> Target:
+    """What feedback is about, by its id: names that people use are looked up. What is unknown stays as it is."""
+    target = given.submission.target
+    if target.kind == "skill":
+        named = tx.row("find_skill_named", agent=given.agent, name=target.id)
+        return target if named is None else Target("skill", named["id"])
+    if target.kind == "session":
+        for key in (target.id, f"agent:{given.agent}:{target.id}"):
+            session = tx.row("find_session", id=key) or tx.row("find_current_session", key=key)
+            if session is not None:
+                return Target("session", session["id"])
+    return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from reverie.learning.gain import SET_MAX
 from reverie.learning.views_items import item, shown, shown_all
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 200
 """Rows of each kind around a thing."""
-SET_SHOWN = 50
-"""Traces of a policy's with-set and without-set, the newest: as many as its gain is made of."""
 CALLS_SUMMED_MAX = 10_000
 LOOKED_AT = 1_000
 """Of an agent's newest skills and world models, those that are looked at for a policy."""
@@ -54,7 +53,8 @@ def _trace(tx: Transaction, row: Row) -> JsonObject:
 
 
 def _policy(tx: Transaction, row: Row) -> JsonObject:
-    sets = {"id": row["id"], "limit": SET_SHOWN}
+    with_set = tx.rows("with_set", id=row["id"], limit=SET_MAX)
+    without = tx.rows("without_set", id=row["id"], agent=row["agent"], limit=SET_MAX)
     of_agent = {"id": row["id"], "agent": row["agent"], "looked_at": LOOKED_AT, "limit": SHOWN_MAX}
     return {
         "evidence": _episodes(tx, json.loads(row["source_episodes"])),
@@ -64,8 +64,8 @@ def _policy(tx: Transaction, row: Row) -> JsonObject:
             "value": row["gain"],
             "known": bool(row["gain_known"]),
             "support": row["support"],
-            "with": shown_all(tx.rows("with_set", **sets)),
-            "without": shown_all(tx.rows("without_set", **sets)),
+            "with": shown_all(with_set),
+            "without": shown_all(without),
         },
         "world_models": shown_all(tx.rows("worlds_of_policy", **of_agent)),
         "skills": shown_all(tx.rows("skills_of_policy", **of_agent)),

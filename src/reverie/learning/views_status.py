@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
 from typing import TYPE_CHECKING
 
+from reverie.learning.storm_alarm import MINUTE_MS, MINUTES_KEPT, threshold
 from reverie.learning.views_items import shown_all
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from reverie.types import JsonObject
 
 LANES = ("interactive", "background", "idle")
-MINUTE_MS = 60_000
-STORM_MINUTES = 60
-"""What is usual is told from so many minutes before the last two."""
 COUNTED_MAX = 100_000
 """Of each kind, more than this are not counted."""
 SHOWN_MAX = 50
@@ -27,24 +24,20 @@ LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Storm:
-    """The most of a minute of late against what is usual. `alarm` is why it is one; '' when it is none."""
+class Pace:
+    """The most of a minute of late against what is usual. `alarm` is why it is a storm; '' when it is none."""
 
     per_minute: int
     usual: float
     alarm: str
 
 
-def storm_of(what: str, by_minute: Mapping[int, int], now_minute: int, *, factor: float, floor: int) -> Storm:
-    """Whether this minute or the last one had far more than usual.
-
-    What is usual is the median of the minutes before, those with nothing included; at least one a minute.
-    """
+def pace_of(what: str, by_minute: Mapping[int, int], now_minute: int, *, factor: float, floor: int) -> Pace:
+    """Whether this minute or the last one had far more than usual, as the alarm of a running server tells it."""
     of_late = max(by_minute.get(now_minute, 0), by_minute.get(now_minute - 1, 0))
-    before = [by_minute.get(now_minute - 2 - back, 0) for back in range(STORM_MINUTES)]
-    usual = max(1.0, float(median(before)))
-    storms = of_late > floor and of_late > factor * usual
-    return Storm(of_late, usual, f"{of_late} {what} a minute, usually {usual:g}" if storms else "")
+    before = (count for minute, count in by_minute.items() if minute < now_minute - 1)
+    usual, most = threshold(before, factor, floor)
+    return Pace(of_late, usual, f"{of_late} {what} a minute, usually {usual:g}" if of_late > most else "")
 
 
 def read_status(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObject:
@@ -90,20 +83,19 @@ def _spend(tx: Transaction, config: LearningConfig, span: str, now_ms: int) -> J
 
 
 def _lanes(tx: Transaction, now_ms: int) -> JsonObject:
-    """How many jobs each lane has in each state, and how long the one that is due first has been due."""
+    """How many jobs each lane has in each state, and how long one could have been done and was not."""
     figures = {row["name"]: row["total"] for row in tx.rows("job_figures")}
     lanes: JsonObject = {}
     for lane in LANES:
         start = f"jobs.{lane}."
         states = {name.removeprefix(start): total for name, total in figures.items() if name.startswith(start)}
-        first = tx.row("first_due_of_lane", lane=lane)
-        due = first is not None and first["not_before"] <= now_ms
+        oldest = tx.value("oldest_due_job", lane=lane, now=now_ms)
         lanes[lane] = {
             "waiting": states.get("waiting", 0),
             "running": states.get("dispatched", 0) + states.get("running", 0),
             "dead": states.get("dead", 0),
-            "oldest_s": (now_ms - first["not_before"]) / 1000 if first is not None and due else 0.0,
-            "next_at_ms": None if first is None or due else first["not_before"],
+            "oldest_s": 0.0 if oldest is None else max(0, now_ms - oldest) / 1000,
+            "next_at_ms": tx.value("next_of_lane", lane=lane) if oldest is None else None,
         }
     return lanes
 
@@ -119,12 +111,12 @@ def _paused(tx: Transaction, now_ms: int) -> list[JsonObject]:
 
 def _storms(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObject:
     now_minute = now_ms // MINUTE_MS
-    since = (now_minute - STORM_MINUTES - 1) * MINUTE_MS
+    since = (now_minute - MINUTES_KEPT) * MINUTE_MS
     rule = {"factor": config.jobs.storm_factor, "floor": config.jobs.storm_floor}
     found: JsonObject = {"alarm": ""}
     for what, query in (("jobs", "jobs_by_minute"), ("calls", "calls_by_minute")):
         by_minute = {row["minute"]: row["total"] for row in tx.rows(query, since=since)}
-        storm = storm_of(what, by_minute, now_minute, factor=rule["factor"], floor=int(rule["floor"]))
-        found[what] = {"per_minute": storm.per_minute, "usual": storm.usual}
-        found["alarm"] = found["alarm"] or storm.alarm
+        pace = pace_of(what, by_minute, now_minute, factor=rule["factor"], floor=int(rule["floor"]))
+        found[what] = {"per_minute": pace.per_minute, "usual": pace.usual}
+        found["alarm"] = found["alarm"] or pace.alarm
     return found

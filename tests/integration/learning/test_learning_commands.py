@@ -39,7 +39,8 @@ def home(tmp_path: Path) -> Home:
     )
     seed(home.state_db, "policies", id="po_1", title="Grease it", gain=0.3, support=2, source_episodes=["ep_1"])
     seed(home.state_db, "world_models", id="wm_1", title="The roaster")
-    seed(home.state_db, "skills", id="sk_1", name="grease", eta=0.6, guide="# Grease\nOften.")
+    seed(home.state_db, "skills", id="sk_1", name="grease", title="Grease", description="When it squeaks.", eta=0.6,
+         guide="# Grease\nOften.")  # fmt: skip
     seed(home.state_db, "feedback", id="fb_1", task_id="ta_1", text="Quiet now")
     seed(home.state_db, "job_requests", key="reward:ta_1:1", kind="reward", state="dead", error="it broke")
     return home
@@ -67,7 +68,7 @@ def run_json(home: Home, *words: str) -> Any:
         ("learning traces", "tr_1  2023-11-14 22:13  0.50  0.25  0.50      sessions/s1#L1  greased"),
         ("learning policies", "po_1  active  procedural  0.30  2        Grease it"),
         ("learning world-models list", "wm_1  active  _|_     0.50        1        The roaster"),
-        ("skills list", "grease  active  0.60  0      0     0       0       1"),
+        ("skills list", "grease  active  0.60  0      0     0       0       1        When it squeaks."),
         ("learning feedback", "fb_1  2023-11-14 22:13  explicit  positive  1.00       Quiet now"),
         (
             "learning jobs --status dead",
@@ -130,7 +131,7 @@ def test_edited(home: Home, tmp_path: Path) -> None:
     policy = run_json(home, "learning", "policies", "edit", "po_1", "--set", 'preference=["often"]', "--set",
                       "skill_eligible=false")  # fmt: skip
 
-    assert (skill["guide"], skill["title"], skill["version"]) == ("# Better", "G", 2)
+    assert (skill["guide"], skill["title"], skill["edited_at_ms"] > T0) == ("# Better", "G", True)
     assert (policy["guidance"]["preference"], policy["skill_eligible"]) == (["often"], False)
 
 
@@ -160,10 +161,10 @@ def test_switched_archived_deleted(home: Home) -> None:
         ("learning policies edit po_1 --set skill_eligible=maybe", 2, "JSON, such as true"),
         ("learning traces edit tr_1 --set summary=@nowhere.txt", 2, "a text file that can be read"),
         ("learning traces show tr_9", 1, "There is no trace 'tr_9'."),
-        ("learning jobs cancel reward:ta_1:1", 1, "The job is dead"),
+        ("learning jobs cancel reward:ta_1:1", 1, "The job is dead: `cancel` is for one"),
         ("learning feedback give --thumb up", 2, "says what the feedback is about"),
-        ("learning feedback give --task ta_1", 2, "says which way it points"),
-        ("learning feedback give --task ta_9 --thumb up", 1, "There is no task 'ta_9'."),
+        ("learning feedback give --task ta_1", 2, "says how it was"),
+        ("learning feedback give --task ta_9 --thumb up", 1, "there is no task 'ta_9'"),
     ],
 )
 def test_refused(home: Home, words: str, code: int, message: str) -> None:
@@ -177,7 +178,7 @@ def test_feedback_given(home: Home) -> None:
     """It is kept at once, with its job."""
     taken = run_json(home, "learning", "feedback", "give", "--task", "ta_1", "--score", "-0.5", "--text", "Louder.")
 
-    assert taken == {"object": "reverie.feedback", "id": taken["id"], "accepted": True}
+    assert (taken["object"], taken["polarity"], taken["task_id"]) == ("reverie.feedback", "negative", "ta_1")
     kept = run_json(home, "learning", "feedback", "show", taken["id"])
     assert (kept["polarity"], kept["magnitude"], kept["text"], kept["task_id"]) == ("negative", 0.5, "Louder.", "ta_1")
     assert run_json(home, "learning", "jobs", "show", f"feedback:{taken['id']}")["state"] == "waiting"
@@ -236,8 +237,7 @@ def serving(home: Home, answer: dict[str, Any]) -> Generator[list[tuple[str, str
         ("learning jobs cancel x", ("POST", "/v1/learning/jobs/x/cancel?", None)),
         ("skills delete grease --yes", ("DELETE", "/v1/learning/skills/grease?agent=main", None)),
         ("learning feedback give --turn t1 --thumb up",
-         ("POST", "/v1/feedback?", {"turn_id": "t1", "polarity": "positive", "magnitude": 1.0, "text": "", "key": None,
-                                    "agent": "main"})),
+         ("POST", "/v1/feedback?", {"turn_id": "t1", "thumb": "up"})),
     ],
 )  # fmt: skip
 def test_a_running_server_is_asked(home: Home, words: str, asked: tuple[str, str, Any]) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
 
 from reverie.config import LearningConfig
-from reverie.errors import LearnedStateError, RequestError, UnknownLearnedError
+from reverie.errors import LearnedStateError, RequestError, UnknownFeedbackTargetError, UnknownLearnedError
+from reverie.jobs.requests import JobBook
+from reverie.learning.feedback import Feedbacks, Submission
+from reverie.learning.feedback_targets import Target
+from reverie.learning.skill_files import SkillFiles
+from reverie.learning.skills import Skills
 from reverie.learning.surfaces import LearningSurfaces
 from reverie.learning.surfaces_ports import GivenFeedback
 from reverie.learning.views_pages import PageRequest
@@ -31,27 +36,12 @@ NOW = T0 + 3_600_000
 
 
 @dataclass
-class Files:
-    """A folder of skills that writes down what it is told."""
-
-    told: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
-
-    async def publish(self, skill_id: str) -> None:
-        """Written down."""
-        self.told.append(("publish", skill_id))
-
-    async def withdraw(self, agent: str, name: str) -> None:
-        """Written down."""
-        self.told.append(("withdraw", agent, name))
-
-
-@dataclass
 class Home:
     """A state.db with its surfaces."""
 
     state: Database
     surfaces: LearningSurfaces
-    files: Files
+    workspace: Path
 
     def put(self, table: str, **columns: Any) -> None:
         """Write a row."""
@@ -72,9 +62,10 @@ class Home:
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
     """An empty one."""
     state = await Database.open(tmp_path / "state.db", STATE, now_ms=T0)
-    files = Files()
-    clock = FakeClock(NOW)
-    yield Home(state, LearningSurfaces(state, clock, LearningConfig(), skills=files), files)
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    surfaces = LearningSurfaces.over(state, FakeClock(NOW), LearningConfig(), {"main": workspace})
+    yield Home(state, surfaces, workspace)
     await state.aclose()
 
 
@@ -300,7 +291,7 @@ async def test_an_edited_trace_gets_another_vector(home: Home) -> None:
         "greased the bearing", "", NOW, False,
     )  # fmt: skip
     assert await home.ids("traces", q="greased") == ["tr_2"]
-    assert home.column("SELECT reason FROM learning_trail ORDER BY id DESC LIMIT 1") == "edited_by_person"
+    assert home.column("SELECT reason FROM learning_trail ORDER BY id DESC LIMIT 1") == "edited"
 
 
 async def test_an_edited_policy(home: Home) -> None:
@@ -323,26 +314,28 @@ async def test_an_edited_world_model(home: Home) -> None:
     item = await home.surfaces.edit("world-models", "wm_1", {"body": "b", "domain_tags": ["café"]})
 
     assert (item["body"], item["domain_tags"], item["version"], item["edited_at_ms"]) == ("b", ["café"], 2, NOW)
+    assert home.column("SELECT count(*) FROM learning_trail WHERE stage = 'edit' AND ref = 'wm_1'") == 2
 
 
 async def test_a_skill_through_its_life(home: Home) -> None:
-    """Edited, switched off and on, put aside, taken back, deleted: its file is told each time, its history says it."""
-    home.put("skills", id="sk_1", name="grease")
+    """Edited, switched off and on, put aside, taken back, deleted: its file says the same each time."""
+    home.put("skills", id="sk_1", name="grease", title="Grease", description="When it squeaks.", guide="# Old")
+    file = home.workspace / "skills" / "grease" / "SKILL.md"
 
+    item = await home.surfaces.edit("skills", "grease", {"guide": "# New"}, "main")
+    assert (item["guide"], item["edited_at_ms"], "# New" in file.read_text(encoding="utf-8")) == ("# New", NOW, True)
     states: list[tuple[object, ...]] = []
-    item = await home.surfaces.edit("skills", "grease", {"guide": "# G"}, "main")
-    states.append((item["guide"], item["version"], item["edited_at_ms"]))
-    for verb in ("disable", "disable", "enable", "archive", "unarchive"):
+    for verb in ("disable", "enable", "archive", "unarchive"):
         item = await home.surfaces.act("skills", "sk_1", verb)
         states.append((verb, item["disabled"], item["status"]))
     gone = await home.surfaces.delete("skills", "grease", "main")
 
     assert states == [
-        ("# G", 2, NOW), ("disable", True, "active"), ("disable", True, "active"), ("enable", False, "active"),
-        ("archive", False, "archived"), ("unarchive", False, "active"),
+        ("disable", True, "active"), ("enable", False, "active"), ("archive", False, "archived"),
+        ("unarchive", False, "active"),
     ]  # fmt: skip
     assert gone == {"object": "reverie.learning.skill.deleted", "id": "sk_1", "deleted": True}
-    assert home.files.told == [("publish", "sk_1")] * 6 + [("withdraw", "main", "grease")]
+    assert not file.exists()
     assert await home.ids("skills") == []
 
 
@@ -363,7 +356,7 @@ async def test_archived_and_back(home: Home, kind: Kind, name: str, table: str) 
 
 
 async def test_an_episode_that_is_put_aside_is_never_scored(home: Home) -> None:
-    """Its task is marked, skipped if it has ended, and ended again when it is taken back; a score stays."""
+    """Its task is marked, skipped if it has ended; taken back it has ended, and may be scored; a score stays."""
     home.put("tasks", id="ta_1", state="ended")
     home.put("episodes", id="ep_1", task_id="ta_1")
     home.put("tasks", id="ta_2", state="scored", r_human=0.5)
@@ -377,20 +370,37 @@ async def test_an_episode_that_is_put_aside_is_never_scored(home: Home) -> None:
     assert aside["reward"] == {"skipped": True, "reason": "archived_by_person"}
     assert (back["task_state"], back["archived_at_ms"], back["reward"]) == ("ended", None, {})
     assert (scored["task_state"], scored["r_human"], scored["archived_at_ms"]) == ("scored", 0.5, NOW)
+    assert home.column("SELECT json_group_array(key) FROM job_requests") == f'["reward:ta_1:1:{NOW}"]'
+
+
+async def test_a_task_that_is_put_aside_while_it_runs(home: Home) -> None:
+    """When it ends, it is skipped, whoever ends it."""
+    home.put("tasks", id="ta_1", state="open")
+    home.put("episodes", id="ep_1", task_id="ta_1", state="open")
+
+    aside = await home.surfaces.act("episodes", "ep_1", "archive")
+    with closing(apsw.Connection(str(home.state.path))) as connection:
+        connection.execute("UPDATE tasks SET state = 'ended' WHERE id = 'ta_1'")
+
+    assert aside["task_state"] == "open"
+    ended = await home.surfaces.show("episodes", "ep_1")
+    assert (ended["task_state"], ended["reward"]["reason"]) == ("skipped", "archived_by_person")
 
 
 async def test_jobs_are_tried_again_and_cancelled(home: Home) -> None:
-    """A dead one waits again with all attempts; a waiting one never runs; others are in no state for it."""
+    """A dead one waits again with all attempts; one that has not ended is stopped; others are in no state for it."""
     home.put("job_requests", key="a", kind="reward", state="dead", attempts=5, ended_at=T0, error="it broke")
     home.put("job_requests", key="b", kind="reward", state="waiting")
-    home.put("job_requests", key="c", kind="reward", state="running")
+    home.put("job_requests", key="c", kind="reward", state="done")
 
     again = await home.surfaces.act("jobs", "a", "retry")
     never = await home.surfaces.act("jobs", "b", "cancel")
 
     assert (again["state"], again["attempts"], again["ended_at_ms"]) == ("waiting", 0, None)
     assert (never["state"], never["ended_at_ms"]) == ("cancelled", NOW)
-    with pytest.raises(LearnedStateError, match="running"):
+    with pytest.raises(
+        LearnedStateError, match="The job is done: `cancel` is for one that is dispatched, running, waiting"
+    ):
         await home.surfaces.act("jobs", "c", "cancel")
     with pytest.raises(LearnedStateError, match="waiting"):
         await home.surfaces.act("jobs", "a", "retry")
@@ -415,57 +425,58 @@ def seed_session(home: Home) -> None:
     home.put("skills", id="sk_1", name="grease")
 
 
-WHERE = "session_id, turn_id, task_id, episode_id, trace_id, skill_id"
+def given(kind: Any, name: str, **said: Any) -> GivenFeedback:
+    """Positive feedback, unless something else is said."""
+    return GivenFeedback(replace(Submission(Target(kind, name), "positive"), **said), "main")
 
 
 @pytest.mark.parametrize(
-    ("named", "name", "target"),
+    ("kind", "name", "target"),
     [
-        ("turn_id", "t2", ["s1", "t2", "ta_1", "ep_1", "tr_1", None]),
-        ("turn_id", "t1", ["s1", "t1", "ta_1", "ep_1", None, None]),
-        ("session", "s1", ["s1", "t2", "ta_1", "ep_1", "tr_1", None]),
-        ("session", "main", ["s1", "t2", "ta_1", "ep_1", "tr_1", None]),
-        ("session", "agent:main:main", ["s1", "t2", "ta_1", "ep_1", "tr_1", None]),
-        ("trace_id", "tr_1", ["s1", None, "ta_1", "ep_1", "tr_1", None]),
-        ("episode_id", "ep_1", ["s1", None, "ta_1", "ep_1", None, None]),
-        ("task_id", "ta_1", ["s1", None, "ta_1", "ep_1", None, None]),
+        ("turn", "t2", ["s1", "t2", "ta_1", "ep_1", None, None]),
+        ("session", "s1", ["s1", "t2", "ta_1", "ep_1", None, None]),
+        ("session", "main", ["s1", "t2", "ta_1", "ep_1", None, None]),
+        ("session", "agent:main:main", ["s1", "t2", "ta_1", "ep_1", None, None]),
+        ("trace", "tr_1", ["s1", None, "ta_1", "ep_1", "tr_1", None]),
         ("skill", "grease", [None, None, None, None, None, "sk_1"]),
+        ("skill", "sk_1", [None, None, None, None, None, "sk_1"]),
     ],
 )
-async def test_what_feedback_is_about(home: Home, named: Any, name: str, target: list[str | None]) -> None:
-    """Whatever names it, everything around it is known; its job is asked for in the same transaction."""
+async def test_what_feedback_is_about(home: Home, kind: Any, name: str, target: list[str | None]) -> None:
+    """Skills and sessions go by the names that people use; its job is asked for in the same transaction."""
     seed_session(home)
 
-    given = await home.surfaces.give_feedback(GivenFeedback("main", named, name, "positive", 0.5, "good"))
+    kept = await home.surfaces.give_feedback(given(kind, name, magnitude=0.5, text="good"))
 
-    assert given["accepted"]
-    assert json.loads(home.column(f"SELECT json_array({WHERE}) FROM feedback")) == target  # noqa: S608 (our own words)
-    assert home.column("SELECT json_array(polarity, magnitude, text, channel) FROM feedback") == (
-        '["positive",0.5,"good","explicit"]'
-    )
-    assert home.column("SELECT json_array(key, kind, lane, state) FROM job_requests") == (
-        f'["feedback:{given["id"]}","feedback","interactive","waiting"]'
+    assert (kept["polarity"], kept["magnitude"], kept["task_id"], kept["at_ms"]) == ("positive", 0.5, target[2], NOW)
+    where = "json_array(session_id, turn_id, task_id, episode_id, trace_id, skill_id)"
+    assert json.loads(home.column(f"SELECT {where} FROM feedback")) == target  # noqa: S608 (our own words)
+    assert home.column("SELECT json_array(key, kind, state) FROM job_requests") == (
+        f'["feedback:{kept["id"]}","feedback","waiting"]'
     )
 
 
-async def test_feedback_under_one_key_is_one(home: Home) -> None:
-    """Sent again, it is not taken again."""
+async def test_feedback_wakes_whoever_does_jobs(home: Home) -> None:
+    """Its job need not wait for the next look."""
     seed_session(home)
-    given = GivenFeedback("main", "turn_id", "t1", "negative", 1.0, key="k")
+    woken: list[bool] = []
+    clock, config = FakeClock(NOW), LearningConfig()
+    surfaces = LearningSurfaces(
+        home.state, clock, config, skills=Skills(home.state, clock, config.skills, SkillFiles(home.state, clock, {})),
+        feedback=Feedbacks(home.state, clock, config), jobs=JobBook(home.state, clock), wake=lambda: woken.append(True),
+    )  # fmt: skip
 
-    first, second = await home.surfaces.give_feedback(given), await home.surfaces.give_feedback(given)
-
-    assert (first["accepted"], second["accepted"], first["id"] == second["id"]) == (True, False, True)
-    assert home.column("SELECT count(*) FROM job_requests") == 1
+    await surfaces.give_feedback(given("turn", "t1"))
+    assert woken == [True]
 
 
-@pytest.mark.parametrize("named", ["turn_id", "session", "trace_id", "episode_id", "task_id", "skill"])
-async def test_feedback_about_nothing(home: Home, named: Any) -> None:
-    """What does not exist is refused, with the field that named it."""
-    with pytest.raises(UnknownLearnedError) as caught:
-        await home.surfaces.give_feedback(GivenFeedback("main", named, "nobody", "positive", 1.0))
+async def test_feedback_about_another_agents_things(home: Home) -> None:
+    """Where an agent is named, only its own are meant; nothing else is known either."""
+    seed_session(home)
 
-    assert caught.value.param == named
+    for wanted in (replace(given("turn", "t1"), agent="other", only=True), given("session", "nobody")):
+        with pytest.raises(UnknownFeedbackTargetError):
+            await home.surfaces.give_feedback(wanted)
 
 
 async def test_how_learning_does(home: Home) -> None:
@@ -475,8 +486,9 @@ async def test_how_learning_does(home: Home) -> None:
     home.put("learning_spend", span="day", name="2023-11-14", kind="reward", calls=7, tokens=900, money=0.5, at=NOW)
     for number in range(40):
         home.put("job_requests", key=f"w{number}", kind="window", requested_at=NOW - 1_000,
-                 not_before=NOW - 500 + number)  # fmt: skip
-    home.put("job_requests", key="later", kind="induce", lane="idle", not_before=NOW + 9_000, waits_for="budget:day")
+                 not_before=NOW - 500, due_at=NOW - 500 + number)  # fmt: skip
+    home.put("job_requests", key="later", kind="induce", lane="idle", not_before=NOW + 9_000, due_at=NOW + 9_000,
+             waits_for="budget:day")  # fmt: skip
     home.put("job_requests", key="now", kind="reward", state="running", started_at=NOW)
     home.put("model_permits", slot=1, holder="p", until=NOW + 1)
     home.put("provider_pauses", provider="http://m", until=NOW + 5, kind="rate_limit", reason="429", since=NOW)
@@ -501,7 +513,7 @@ async def test_how_learning_does(home: Home) -> None:
     assert [(each["provider"], each["until_ms"], each["reason"]) for each in status["providers"]] == [
         ("http://m", NOW + 5, "429")
     ]
-    assert status["storm"]["alarm"] == "40 jobs a minute, usually 1"
+    assert status["storm"]["alarm"] == "40 jobs a minute, usually 3"
     assert status["counts"] == {
         "episodes": 1, "traces": 3, "policies": 1, "world_models": 1, "skills": 1, "feedback": 1
     }  # fmt: skip

@@ -342,7 +342,7 @@ class ScriptedLearning:
 
     async def give_feedback(self, given: GivenFeedback) -> JsonObject:
         """It is taken."""
-        return self._give(given, answer={"object": "reverie.feedback", "id": "fb_1", "accepted": True})
+        return self._give(given, answer={"object": "reverie.feedback", "id": "fb_1", "polarity": "positive"})
 
 
 @dataclass

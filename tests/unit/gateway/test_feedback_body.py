@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from reverie.learning.feedback import Submission, Verdict
+from reverie.learning.feedback_targets import Target
 from reverie.learning.surfaces_ports import GivenFeedback
 from tests.unit.gateway.scripted_app import ScriptedApp, client_of
 
@@ -19,28 +21,40 @@ async def sent(app: ScriptedApp, body: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("body", "given"),
+    ("body", "submission"),
     [
-        ({"turn_id": "chatcmpl_1", "thumb": "up"}, GivenFeedback("main", "turn_id", "chatcmpl_1", "positive", 1.0)),
-        ({"trace_id": "tr_1", "thumb": "down", "magnitude": 0.5},
-         GivenFeedback("main", "trace_id", "tr_1", "negative", 0.5)),
-        ({"session": "main", "score": -0.25, "text": "No.", "key": "k", "agent": "main"},
-         GivenFeedback("main", "session", "main", "negative", 0.25, "No.", "k")),
-        ({"episode_id": "ep_1", "score": 0}, GivenFeedback("main", "episode_id", "ep_1", "neutral", 0.0)),
-        ({"task_id": "ta_1", "polarity": "mixed"}, GivenFeedback("main", "task_id", "ta_1", "mixed", 1.0)),
+        ({"turn_id": "chatcmpl_1", "thumb": "up"}, Submission(Target("turn", "chatcmpl_1"), "positive")),
+        ({"trace_id": "tr_1", "thumb": "down", "magnitude": 0.5}, Submission(Target("trace", "tr_1"), "negative", 0.5)),
+        ({"session": "main", "score": -0.25, "text": "No.", "key": "k"},
+         Submission(Target("session", "main"), "negative", 0.25, "No.", key="k")),
+        ({"episode_id": "ep_1", "score": 0}, Submission(Target("episode", "ep_1"), "neutral", 0.0)),
+        ({"task_id": "ta_1", "polarity": "mixed"}, Submission(Target("task", "ta_1"), "mixed")),
         ({"skill": "brew", "polarity": "positive", "magnitude": 1},
-         GivenFeedback("main", "skill", "brew", "positive", 1.0)),
+         Submission(Target("skill", "brew"), "positive", 1.0)),
+        ({"world_model_id": "wm_1", "text": "It moved."}, Submission(Target("world_model", "wm_1"), text="It moved.")),
+        ({"turn_id": "t", "prefer": "tea", "avoid": "coffee"},
+         Submission(Target("turn", "t"), prefer="tea", avoid="coffee")),
+        ({"turn_id": "t", "verdict": {"passed": 3, "total": 4, "reward": 0.5}},
+         Submission(Target("turn", "t"), verdict=Verdict(3, 4, 0.5))),
     ],
 )  # fmt: skip
-async def test_taken(body: Any, given: GivenFeedback) -> None:
+async def test_taken(body: Any, submission: Submission) -> None:
     """It is answered at once with 202 and its id."""
     app = ScriptedApp()
 
-    assert await sent(app, body) == (202, '{"object":"reverie.feedback","id":"fb_1","accepted":true}')
-    assert app.learning.asked == [(given,)]
+    assert await sent(app, body) == (202, '{"object":"reverie.feedback","id":"fb_1","polarity":"positive"}')
+    assert app.learning.asked == [(GivenFeedback(submission, "main"),)]
 
 
-TARGETS = "`turn_id`, `trace_id`, `episode_id`, `task_id`, `skill`, `session`"
+async def test_of_an_agent_that_is_named() -> None:
+    """Then it may be about nobody else's things."""
+    app = ScriptedApp()
+
+    await sent(app, {"turn_id": "t", "thumb": "up", "agent": "main"})
+    assert app.learning.asked == [(GivenFeedback(Submission(Target("turn", "t"), "positive"), "main", only=True),)]
+
+
+TARGETS = "`turn_id`, `trace_id`, `episode_id`, `task_id`, `skill`, `world_model_id`, `session`"
 
 
 @pytest.mark.parametrize(
@@ -49,9 +63,11 @@ TARGETS = "`turn_id`, `trace_id`, `episode_id`, `task_id`, `skill`, `session`"
         ({"thumb": "up"}, f"Exactly one of {TARGETS} says what the feedback is about.", "turn_id"),
         ({"turn_id": "a", "skill": "b", "thumb": "up"},
          f"Exactly one of {TARGETS} says what the feedback is about.", "skill"),
-        ({"turn_id": "a"}, "Exactly one of `polarity`, `thumb`, `score` says which way it points.", "polarity"),
+        ({"turn_id": "a"}, "One of `polarity`, `thumb`, `score`, `text`, `verdict` says how it was.", "polarity"),
+        ({"turn_id": "a", "text": "  "}, "One of `polarity`, `thumb`, `score`, `text`, `verdict` says how it was.",
+         "polarity"),
         ({"turn_id": "a", "thumb": "up", "score": 1},
-         "Exactly one of `polarity`, `thumb`, `score` says which way it points.", "score"),
+         "At most one of `polarity`, `thumb`, `score` says which way it points.", "score"),
         ({"turn_id": "a", "thumb": "sideways"}, "`thumb` is one of `up`, `down`.", "thumb"),
         ({"turn_id": "a", "polarity": 1}, "`polarity` is one of `positive`, `negative`, `neutral`, `mixed`.",
          "polarity"),
@@ -63,10 +79,15 @@ TARGETS = "`turn_id`, `trace_id`, `episode_id`, `task_id`, `skill`, `session`"
         ({"turn_id": 7, "thumb": "up"}, "`turn_id` must be a string of 1 to 512 characters.", "turn_id"),
         ({"turn_id": "a", "thumb": "up", "text": "x" * 4001}, "`text` must be a string of 0 to 4000 characters.",
          "text"),
+        ({"turn_id": "a", "verdict": 1}, "`verdict` must be an object with `passed` and `total`, or `reward`.",
+         "verdict"),
+        ({"turn_id": "a", "verdict": {"passed": -1}}, "`verdict.passed` must be a number from 0 to 1000000.",
+         "verdict.passed"),
+        ({"turn_id": "a", "verdict": {"reward": 2}}, "`verdict.reward` must be a number from -1 to 1.",
+         "verdict.reward"),
+        ({"turn_id": "a", "verdict": {"ok": 1}},
+         "There is no field `ok` here. Fields: `passed`, `reward`, `total`.", "verdict.ok"),
         ({"turn_id": "a", "thumb": "up", "agent": 3}, "`agent` must be a string.", "agent"),
-        ({"turn": "a", "thumb": "up"},
-         ("There is no field `turn` here. Fields: `agent`, `episode_id`, `key`, `magnitude`, `polarity`, `score`, "
-         "`session`, `skill`, `task_id`, `text`, `thumb`, `trace_id`, `turn_id`."), "turn"),
     ],
 )  # fmt: skip
 async def test_refused(body: Any, message: str, param: str) -> None:
@@ -78,6 +99,13 @@ async def test_refused(body: Any, message: str, param: str) -> None:
         f'{{"error":{{"message":"{message}","type":"invalid_request_error","param":"{param}","code":null}}}}',
     )
     assert app.learning.asked == []
+
+
+async def test_a_misspelt_field() -> None:
+    """It is named, with those there are."""
+    status, body = await sent(ScriptedApp(), {"turn": "a", "thumb": "up"})
+
+    assert (status, '"There is no field `turn` here. Fields: `agent`, `avoid`, `episode_id`' in body) == (400, True)
 
 
 async def test_not_an_object() -> None:

@@ -25,6 +25,7 @@ from reverie.cli.table import show_table
 from reverie.clock import SystemClock
 from reverie.config import read_secret
 from reverie.errors import ConfigError
+from reverie.gateway.feedback_body import read_feedback
 from reverie.learning.edits import DELETABLE, EDITABLE, VERBS
 from reverie.learning.surfaces import LearningSurfaces
 from reverie.learning.views_items import FORMS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from reverie.cli.running import RunningServer
     from reverie.config import Config
-    from reverie.learning.surfaces_ports import GivenFeedback, Kind, Verb
+    from reverie.learning.surfaces_ports import Kind, Verb
     from reverie.types import JsonObject
 
 PAGES_MAX = 50
@@ -71,7 +72,7 @@ class _Source(Protocol):
     async def edit(self, kind: Kind, name: str, changes: JsonObject, agent: str) -> JsonObject: ...
     async def act(self, kind: Kind, name: str, verb: Verb, agent: str) -> JsonObject: ...
     async def delete(self, kind: Kind, name: str, agent: str) -> JsonObject: ...
-    async def give_feedback(self, given: GivenFeedback) -> JsonObject: ...
+    async def give_feedback(self, body: JsonObject, agent: str) -> JsonObject: ...
 
 
 class _Served:
@@ -107,16 +108,22 @@ class _Served:
     async def delete(self, kind: Kind, name: str, agent: str) -> JsonObject:
         return await self._ask("DELETE", _path(kind, name), agent=agent)
 
-    async def give_feedback(self, given: GivenFeedback) -> JsonObject:
-        body = {
-            given.named: given.name,
-            "polarity": given.polarity,
-            "magnitude": given.magnitude,
-            "text": given.text,
-            "key": given.key,
-            "agent": given.agent,
-        }
+    async def give_feedback(self, body: JsonObject, agent: str) -> JsonObject:  # noqa: ARG002 (the server has a default)
         return await self._ask("POST", "feedback", body)
+
+
+class _Here:
+    """In the database, which nobody serves. A change is one commit, so it may be made here."""
+
+    def __init__(self, surfaces: LearningSurfaces) -> None:
+        self.status, self.page, self.show, self.explain = (
+            surfaces.status, surfaces.page, surfaces.show, surfaces.explain,
+        )  # fmt: skip
+        self.edit, self.act, self.delete = surfaces.edit, surfaces.act, surfaces.delete
+        self._surfaces = surfaces
+
+    async def give_feedback(self, body: JsonObject, agent: str) -> JsonObject:
+        return await self._surfaces.give_feedback(read_feedback(body, agent))
 
 
 def _path(kind: Kind, name: str) -> str:
@@ -141,7 +148,8 @@ async def _source(given: Path | None, agent: str) -> AsyncGenerator[tuple[_Sourc
     clock = SystemClock()
     state = await Database.open(home.state_db, STATE, now_ms=clock.now_ms())
     try:
-        yield LearningSurfaces(state, clock, config.learning), meant
+        workspaces = {name: home.workspace(config, name) for name in config.agent_names()}
+        yield _Here(LearningSurfaces.over(state, clock, config.learning, workspaces)), meant
     finally:
         await state.aclose()
 
@@ -193,15 +201,14 @@ async def learned(given: Path | None, flags: LearnedFlags) -> None:
         say("\n".join(item_lines(answer)))
 
 
-async def give_feedback(given: Path | None, feedback: GivenFeedback, *, as_json: bool) -> None:
-    """Say how an answer, a task or a skill was. Raises `ReverieError` when there is no such thing."""
-    async with _source(given, feedback.agent) as (source, agent):
-        taken = await source.give_feedback(replace(feedback, agent=agent))
+async def give_feedback(given: Path | None, body: JsonObject, agent: str, *, as_json: bool) -> None:
+    """Say how something was; `body` is checked. Raises `ReverieError` when there is no such thing."""
+    async with _source(given, agent) as (source, meant):
+        taken = await source.give_feedback(body, meant)
     if as_json:
         say_json(taken)
     else:
-        say(f"{taken['id']}: " + ("taken; what follows from it happens in the background" if taken["accepted"]
-            else "it was given before"))  # fmt: skip
+        say(f"{taken['id']} is taken as {taken['polarity']}; what follows from it happens in the background")
 
 
 def actions_of(kind: Kind) -> tuple[str, ...]:

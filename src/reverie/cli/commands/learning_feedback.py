@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from reverie.learning.surfaces_ports import GivenFeedback
     from reverie.types import JsonObject
 
 
@@ -28,21 +27,23 @@ class FeedbackFlags:
     text: str
     as_json: bool
 
-    def feedback(self) -> GivenFeedback:
-        """The feedback.
+    def body(self) -> JsonObject:
+        """The feedback as `POST /v1/feedback` takes it.
 
         Raises:
-            ConfigError: it is not said what it is about, or which way it points.
+            ConfigError: it is not said what it is about, or how it was.
         """
-        body = cast("JsonObject", {name: value for name, value in self.about.items() if value})
-        body |= {"thumb": self.thumb, "score": self.score, "text": self.text}
+        given = {**self.about, "text": self.text, "agent": self.agent, "thumb": self.thumb, "score": self.score}
+        body = cast("JsonObject", {name: value for name, value in given.items() if value not in {None, ""}})
         try:
-            return read_feedback(body, self.agent)
+            read_feedback(body, self.agent)
         except RequestError as error:
-            option = (error.param or "").removesuffix("_id")
-            raise ConfigError(f"--{option}", body.get(error.param or ""), str(error)) from None
+            name = error.param or ""
+            option = {"polarity": "thumb"}.get(name, name.removesuffix("_id"))
+            raise ConfigError(f"--{option}", body.get(name), str(error)) from None
+        return body
 
 
 async def give(given: Path | None, flags: FeedbackFlags) -> None:
     """Say how it was. Raises `ConfigError` when it makes no sense, `ReverieError` when there is no such thing."""
-    await give_feedback(given, flags.feedback(), as_json=flags.as_json)
+    await give_feedback(given, flags.body(), flags.agent, as_json=flags.as_json)

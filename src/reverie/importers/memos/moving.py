@@ -17,6 +17,7 @@ from reverie.importers.memos.report import TableReport, Tally
 from reverie.importers.memos.source import TABLES, MemosDatabase, key_of
 from reverie.importers.memos.transcripts import FORGOTTEN, take_traces
 from reverie.learning.ids import content_id
+from reverie.learning.skill_document import NAME_CHARS_MAX
 from reverie.sessions.forgetting import forgotten_among, history_prefix
 from reverie.sessions.transcript import open_session
 
@@ -37,6 +38,8 @@ HISTORY = "memos"
 BREATH_S = 0.005
 """Between two pages, so that a running server gets at the database."""
 NAMESAKES_MAX = 100
+ENDING_CHARS_MAX = 4
+"""`-100`."""
 NO_SESSION = "its session was not taken over"
 NAME_TAKEN = "too many skills of that name"
 NOT_THERE = "what it links is not there"
@@ -223,7 +226,7 @@ def _take_skill(tx: Transaction, row: JsonObject, columns: JsonObject, tally: Ta
     """A skill; where its name is another's, it gets a number behind it."""
     name: str = columns["name"]
     for number in range(1, NAMESAKES_MAX + 1):
-        tried = name if number == 1 else f"{name[: convert.NAME_CHARS_MAX - 4]}-{number}"
+        tried = name if number == 1 else f"{name[: NAME_CHARS_MAX - ENDING_CHARS_MAX]}-{number}"
         if tx.value("memos_name_taken", agent=columns["agent"], name=tried, id=row["id"]) is None:
             added = tx.execute("memos_skill", **{**columns, "name": tried}, id=row["id"])
             _count(tally, row, columns, added=added, vectors=("vec",))

@@ -17,6 +17,7 @@ import numpy as np
 from reverie.clock import INSTANT_MS_END
 from reverie.learning.ids import digest_of
 from reverie.learning.records import Polarity, PolicyStatus, PolicyType
+from reverie.learning.skill_document import NAME_CHARS_MAX
 from reverie.learning.vectors import pack
 from reverie.memory.text import clean
 
@@ -33,7 +34,6 @@ CALL_CHARS_MAX = 4_000
 ENTRIES_MAX = 24
 ENTRY_CHARS_MAX = 1_000
 TITLE_CHARS_MAX = 300
-NAME_CHARS_MAX = 64
 NO_ID = "no id"
 NO_TRACE = "no trace"
 _NOT_IN_NAME = re.compile(r"[^a-z0-9]+")

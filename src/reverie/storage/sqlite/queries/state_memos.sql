@@ -106,13 +106,13 @@ VALUES (:id, :agent, :title, :body, :structure, :domain_tags, :confidence, :poli
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_skill
--- An imported skill.
+-- An imported skill; its file is written when files are next compared.
 INSERT INTO skills (id, agent, name, title, status, description, guide, draft, tools, eta, support, gain, exposures,
                     uses, trials, passes, version, policies, worlds, anchors, built_gain, built_support, built_at,
-                    induced_by, vec, provenance, created_at, updated_at, edited_at, archived_at, last_used_at)
+                    file_planned, induced_by, vec, provenance, created_at, updated_at, edited_at, archived_at, last_used_at)
 VALUES (:id, :agent, :name, :title, :status, :description, :guide, :draft, :tools, :eta, :support, :gain, :uses,
         :uses, :trials, :passes, :version, :policies, :worlds, :anchors, :gain, :support, :updated_at,
-        :induced_by, :vec, :provenance, :created_at, :updated_at, :edited_at, :archived_at, :last_used_at)
+        iif(:status = 'archived', '', 'due'), :induced_by, :vec, :provenance, :created_at, :updated_at, :edited_at, :archived_at, :last_used_at)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_name_taken

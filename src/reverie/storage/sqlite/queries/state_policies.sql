@@ -156,7 +156,7 @@ SELECT policy_id FROM l2_candidates WHERE trace_id = :trace_id AND policy_id IS 
 -- A policy was asked for with what waits in a bucket; it is ready again when something new has come.
 UPDATE l2_candidates SET asked = :evidence WHERE agent = :agent AND signature = :signature AND policy_id IS NULL;
 
--- name: skill_built_of_policy
+-- name: built_skill_of_policy
 -- The skill that was made of a policy, unless it was given up: what it was built of.
 SELECT id, built_gain, built_support, built_at FROM skills
 WHERE agent = :agent AND status <> 'archived' AND EXISTS (SELECT 1 FROM json_each(policies) WHERE value = :policy_id)

@@ -315,19 +315,18 @@ WHERE l.trace_id = :id ORDER BY l.at LIMIT :limit;
 SELECT signature, similarity, policy_id, at, expires_at FROM l2_candidates WHERE trace_id = :id ORDER BY at LIMIT :limit;
 
 -- name: with_set
--- The newest traces that follow a policy.
+-- The newest traces that follow a policy, as its gain is made of them.
 SELECT t.id, t.task_id, t.episode_id, t.session_id, t.first_seq, t.last_seq, t.at, t.summary, t.alpha, t.value, t.failed
 FROM trace_policy_links AS l JOIN traces AS t ON t.id = l.trace_id
-WHERE l.policy_id = :id ORDER BY l.at DESC, t.id LIMIT :limit;
+WHERE l.policy_id = :id AND t.archived_at IS NULL ORDER BY l.at DESC, l.trace_id DESC LIMIT :limit;
 
 -- name: without_set
--- The newest traces of the tasks in which a policy was followed that do not follow it.
+-- The newest scored traces that do not follow a policy, as its gain is made of them.
 SELECT t.id, t.task_id, t.episode_id, t.session_id, t.first_seq, t.last_seq, t.at, t.summary, t.alpha, t.value, t.failed
 FROM traces AS t
-WHERE t.task_id IN (SELECT DISTINCT task_id FROM
-                    (SELECT task_id FROM trace_policy_links WHERE policy_id = :id ORDER BY at DESC LIMIT :limit))
-  AND NOT EXISTS (SELECT 1 FROM trace_policy_links WHERE trace_id = t.id AND policy_id = :id)
-ORDER BY t.at DESC, t.id LIMIT :limit;
+WHERE t.agent = :agent AND t.archived_at IS NULL AND (t.r_human IS NOT NULL OR t.value <> 0)
+  AND NOT EXISTS (SELECT 1 FROM trace_policy_links AS l WHERE l.trace_id = t.id AND l.policy_id = :id)
+ORDER BY t.at DESC LIMIT :limit;
 
 -- name: skills_of_policy
 -- The skills that were made of a policy, among an agent's newest.
@@ -354,10 +353,9 @@ SELECT kind, calls, tokens, money FROM learning_spend WHERE span = :span AND nam
 -- How many jobs are in each lane and state, as `jobs.LANE.STATE`.
 SELECT name, total FROM tally WHERE name >= 'jobs.' AND name < 'jobs/' AND total > 0 ORDER BY name;
 
--- name: first_due_of_lane
--- The job of a lane that is due first.
-SELECT key, requested_at, not_before, waits_for FROM job_requests WHERE state = 'waiting' AND lane = :lane
-ORDER BY not_before, requested_at LIMIT 1;
+-- name: next_of_lane
+-- When the job of a lane that waits least may begin.
+SELECT not_before FROM job_requests WHERE state = 'waiting' AND lane = :lane ORDER BY not_before, requested_at LIMIT 1;
 
 -- name: why_jobs_wait
 -- What jobs wait for, and until when, among those that are due first in all lanes.
@@ -402,43 +400,18 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT :most)) AS episodes,
 UPDATE traces SET vec_summary = iif(:summary IS NULL OR :summary = summary, vec_summary, NULL),
   summary = coalesce(:summary, summary), reflection = coalesce(:reflection, reflection), edited_at = :now WHERE id = :id;
 
--- name: edit_policy
--- What a person wrote into a policy.
-UPDATE policies SET title = coalesce(:title, title), trigger_text = coalesce(:trigger, trigger_text),
-  procedure = coalesce(:procedure, procedure), verification = coalesce(:verification, verification),
-  boundary = coalesce(:boundary, boundary), skill_eligible = coalesce(:skill_eligible, skill_eligible),
-  guidance = coalesce(:guidance, guidance), edited_at = :now, updated_at = :now WHERE id = :id;
-
--- name: edit_world_model
--- What a person wrote into a world model.
-UPDATE world_models SET title = coalesce(:title, title), body = coalesce(:body, body),
-  domain_tags = coalesce(:domain_tags, domain_tags), version = version + 1, edited_at = :now, updated_at = :now
-WHERE id = :id;
-
--- name: edit_skill
--- What a person wrote into a skill.
-UPDATE skills SET title = coalesce(:title, title), description = coalesce(:description, description),
-  guide = coalesce(:guide, guide), version = version + 1, edited_at = :now, updated_at = :now WHERE id = :id;
-
 -- name: archive_trace
 -- Put a trace aside, or (NULL) take it back.
 UPDATE traces SET archived_at = :archived_at WHERE id = :id;
 
--- name: archive_policy
--- Give a policy a status; `archived_at` NULL when it is not put aside.
-UPDATE policies SET status = :status, archived_at = :archived_at, updated_at = :now WHERE id = :id;
+-- name: guide_policy
+-- What a person wrote into a policy besides its text.
+UPDATE policies SET skill_eligible = coalesce(:skill_eligible, skill_eligible), guidance = coalesce(:guidance, guidance),
+  edited_at = :now, updated_at = :now WHERE id = :id;
 
--- name: archive_world_model
--- Give a world model a status; `archived_at` NULL when it is not put aside.
-UPDATE world_models SET status = :status, archived_at = :archived_at, updated_at = :now WHERE id = :id;
-
--- name: archive_skill
--- Give a skill a status; `archived_at` NULL when it is not put aside.
-UPDATE skills SET status = :status, archived_at = :archived_at, updated_at = :now WHERE id = :id;
-
--- name: switch_skill
--- Switch a skill off or on.
-UPDATE skills SET disabled = :disabled, updated_at = :now WHERE id = :id;
+-- name: tag_world_model
+-- The domain that a person sees a world model in.
+UPDATE world_models SET domain_tags = :domain_tags, edited_at = :now, updated_at = :now WHERE id = :id;
 
 -- name: archive_task
 -- Put a task aside: it is never scored. What was scored keeps its score.
@@ -458,62 +431,31 @@ DELETE FROM policies WHERE id = :id;
 -- Delete a world model.
 DELETE FROM world_models WHERE id = :id;
 
--- name: delete_skill
--- Delete a skill with what happened to it.
-DELETE FROM skills WHERE id = :id;
+-- name: traces_without_vector
+-- Traces after a place that have words and no vector.
+SELECT id, at, substr(summary, 1, :chars) AS text FROM traces
+WHERE vec_summary IS NULL AND (at, id) > (:at, :id) AND trim(summary) <> '' ORDER BY at, id LIMIT :limit;
 
--- name: note_skill_edit
--- Write down that a person changed a skill.
-INSERT INTO skill_events (skill_id, at, kind, detail) VALUES (:id, :now, :kind, :detail);
+-- name: give_vector_to_traces
+-- Keep the vector of a trace, unless its words are others by now.
+UPDATE traces SET vec_summary = :vec WHERE id = :id AND vec_summary IS NULL AND substr(summary, 1, :chars) = :text;
 
--- name: retry_job
--- Have a job that ended without success run again, as often as a new one.
-UPDATE job_requests SET state = 'waiting', attempts = 0, not_before = :now, waits_for = '', ended_at = NULL,
-  updated_at = :now WHERE key = :id AND state IN ('dead', 'cancelled');
+-- name: policies_without_vector
+-- Policies after a place that have no vector.
+SELECT id, created_at AS at, substr(title || char(10) || trigger_text || char(10) || procedure, 1, :chars) AS text
+FROM policies WHERE vec IS NULL AND (created_at, id) > (:at, :id) ORDER BY created_at, id LIMIT :limit;
 
--- name: cancel_job
--- Have a job that has not begun never run.
-UPDATE job_requests SET state = 'cancelled', ended_at = :now, updated_at = :now WHERE key = :id AND state = 'waiting';
+-- name: give_vector_to_policies
+-- Keep the vector of a policy, unless its words are others by now.
+UPDATE policies SET vec = :vec WHERE id = :id AND vec IS NULL
+  AND substr(title || char(10) || trigger_text || char(10) || procedure, 1, :chars) = :text;
 
--- name: find_turn_place
--- The session of a turn.
-SELECT t.session_id, s.agent FROM turns AS t JOIN sessions AS s ON s.id = t.session_id WHERE t.id = :id;
+-- name: world_models_without_vector
+-- World models after a place that have no vector.
+SELECT id, created_at AS at, substr(title || char(10) || body, 1, :chars) AS text
+FROM world_models WHERE vec IS NULL AND (created_at, id) > (:at, :id) ORDER BY created_at, id LIMIT :limit;
 
--- name: last_answer_of
--- The turn that a session was answered by last.
-SELECT id FROM turns WHERE session_id = :session_id AND state = 'answered' ORDER BY position DESC LIMIT 1;
-
--- name: session_of_name
--- A session by its id, its key while it is the current one, or the rest of such a key.
-SELECT id, agent FROM sessions
-WHERE id = :name OR (key IN (:name, :rest) AND ended_at IS NULL)
-ORDER BY id = :name DESC, key = :name DESC LIMIT 1;
-
--- name: episode_of_turn
--- The episode that holds what a turn answered last.
-SELECT e.id, e.task_id FROM episode_spans AS s JOIN episodes AS e ON e.id = s.episode_id
-WHERE s.session_id = :session_id AND s.first_seq <=
-  (SELECT max(seq) FROM messages WHERE session_id = :session_id AND turn_id = :turn_id)
-ORDER BY s.first_seq DESC LIMIT 1;
-
--- name: trace_of_turn
--- The last trace of what a turn said.
-SELECT id FROM traces WHERE session_id = :session_id AND last_seq =
-  (SELECT max(seq) FROM messages WHERE session_id = :session_id AND turn_id = :turn_id)
-ORDER BY at DESC LIMIT 1;
-
--- name: task_of_episode
--- The task of an episode, and where it was said.
-SELECT e.task_id, e.session_id, e.agent FROM episodes AS e WHERE e.id = :id;
-
--- name: last_episode_of_task
--- The last episode of a task, and where it was said.
-SELECT id, session_id, agent FROM episodes WHERE task_id = :id ORDER BY opened_at DESC LIMIT 1;
-
--- name: take_feedback
--- Keep feedback; nothing happens when it was given before.
-INSERT INTO feedback (id, agent, at, session_id, turn_id, task_id, episode_id, trace_id, skill_id, channel, polarity,
-                      magnitude, text, raw)
-VALUES (:id, :agent, :now, :session_id, :turn_id, :task_id, :episode_id, :trace_id, :skill_id, 'explicit', :polarity,
-        :magnitude, :text, :raw)
-ON CONFLICT (id) DO NOTHING;
+-- name: give_vector_to_world_models
+-- Keep the vector of a world model, unless its words are others by now.
+UPDATE world_models SET vec = :vec WHERE id = :id AND vec IS NULL
+  AND substr(title || char(10) || body, 1, :chars) = :text;

@@ -20,6 +20,10 @@ CREATE TABLE tasks (
   archived_at INTEGER,                    -- a person put it aside: it is never scored
   provenance TEXT NOT NULL DEFAULT 'owner'
 ) STRICT;
+CREATE TRIGGER tasks_put_aside_are_skipped AFTER UPDATE OF state ON tasks
+WHEN NEW.state = 'ended' AND NEW.archived_at IS NOT NULL BEGIN
+  UPDATE tasks SET state = 'skipped', reward = '{"skipped": true, "reason": "archived_by_person"}' WHERE id = NEW.id;
+END;
 CREATE INDEX tasks_by_agent ON tasks (agent, started_at);
 CREATE INDEX tasks_by_session ON tasks (session_id, started_at);
 CREATE INDEX tasks_open ON tasks (state, started_at) WHERE state = 'open';
@@ -209,6 +213,7 @@ CREATE TABLE policies (
 ) STRICT;
 CREATE INDEX policies_by_agent ON policies (agent, status, updated_at);
 CREATE INDEX policies_by_age ON policies (agent, created_at);
+CREATE INDEX policies_without_vectors ON policies (created_at, id) WHERE vec IS NULL;
 
 -- Which traces follow a policy: its with-set.
 CREATE TABLE trace_policy_links (
@@ -264,6 +269,7 @@ CREATE TABLE world_models (
 ) STRICT;
 CREATE INDEX world_models_by_agent ON world_models (agent, status, updated_at);
 CREATE INDEX world_models_by_age ON world_models (agent, created_at);
+CREATE INDEX world_models_without_vectors ON world_models (created_at, id) WHERE vec IS NULL;
 
 -- A skill: what `skills/<name>/SKILL.md` says, and how it has done.
 CREATE TABLE skills (
