@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 os.environ.setdefault("REVERIE_LEARNING__MODE", "off")
-"""Learning asks the model by itself, which tests of other things do not expect: those that are about it switch it on."""
+"""Learning asks the model by itself, which other tests do not expect: those that are about it switch it on."""
 
 
 @pytest.fixture

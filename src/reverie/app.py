@@ -44,9 +44,12 @@ from reverie.dreaming.sweep import dreamer_of
 from reverie.engines.runtime import Engines, open_engines
 from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
-from reverie.learning.gating import tiers_of
+from reverie.learning.intent import classify
+from reverie.learning.missing_vectors import MissingVectors
 from reverie.learning.pipeline import Ground, Learning, put_together
+from reverie.learning.provider import provider_name
 from reverie.learning.recall import LearnedRecall
+from reverie.learning.recall_gate import tiers_for
 from reverie.learning.signatures import error_signatures
 from reverie.learning.skill_files import SkillFiles
 from reverie.learning.skills import note_exposures
@@ -87,7 +90,7 @@ from reverie.tasks import OwnedTasks
 from reverie.types import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -98,6 +101,7 @@ if TYPE_CHECKING:
     from reverie.dreaming.clockwork import Sweep
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.sweep import Dreamer
+    from reverie.learning.recall_channels import Tier
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded
@@ -223,7 +227,16 @@ class App:
     @property
     def learning(self) -> LearningSurfaces:
         """What was learned, for looking at it, changing it and saying how an answer was."""
-        return LearningSurfaces.over(self.open.state, self.open.clock, self.open.config.learning, self.open.workspaces)
+        learner = self.learner
+        return LearningSurfaces(
+            self.open.state,
+            self.open.clock,
+            self.open.config.learning,
+            skills=learner.skills,
+            feedback=learner.feedbacks,
+            jobs=learner.jobs,
+            wake=learner.jobs.wake,
+        )
 
     def busy(self, key: SessionKey) -> bool:
         """True while a turn of this session runs, waits, or is prepared in any way."""
@@ -588,9 +601,7 @@ async def open_app(
         dreaming = await open_clockwork(
             opened, asked_in_background(model), sweep, wake=dreams.ring, busy=lambda: queue.statistics().running > 0
         )  # fmt: skip
-        learner = _learner(opened, model, circuit)
-        await learner.start()
-        stack.push_async_callback(learner.stop)
+        learner, learned = await _open_learning(opened, model, circuit, stack)
         background = Background(
             memory=opened.memory,
             workspaces=opened.workspaces,
@@ -605,6 +616,8 @@ async def open_app(
             dreams=dreams,
             condensed=condensed,
             learning=learner if config.learning.mode != "off" else None,
+            warm_learned=_warming(opened, learned),
+            missing_vectors=None if opened.embedder is None else MissingVectors(opened.state, opened.embedder),
             probe=probe.run,
             retention=Retention(
                 opened.state, home.archive, config.sessions.retention, opened.clock, opened.memory.forget_session
@@ -612,7 +625,7 @@ async def open_app(
         )
         fragments = FragmentReader()
         runner = _turn_runner(
-            opened, runtime_of, background, plugins, compactor, engines, estimator, fragments, condensed
+            opened, runtime_of, background, plugins, compactor, engines, estimator, fragments, condensed, learned
         )
         queue = TurnQueue(
             opened.turns,
@@ -660,6 +673,19 @@ async def open_app(
             readiness.add(DRAINING, "running turns may finish; new ones are refused")
 
 
+async def _open_learning(
+    opened: OpenMemory, model: Model, circuit: UpstreamCircuit, stack: AsyncExitStack
+) -> tuple[Learning, LearnedRecall | None]:
+    """Learning, started, and the recall of what was learned; both end with the stack."""
+    learned = _learned_recall(opened)
+    if learned is not None:
+        stack.push_async_callback(learned.aclose)
+    learner = _learner(opened, model, circuit)
+    await learner.start()
+    stack.push_async_callback(learner.stop)
+    return learner, learned
+
+
 def _learner(opened: OpenMemory, model: Model, circuit: UpstreamCircuit) -> Learning:
     """Learning over an open home; nothing of it runs yet."""
     config = opened.config
@@ -672,27 +698,51 @@ def _learner(opened: OpenMemory, model: Model, circuit: UpstreamCircuit) -> Lear
             model=asked_in_background(model),
             embedder=opened.embedder,
             skill_files=opened.skill_files,
-            provider=f"{config.upstream.base_url or ''} {config.learning.model or model.name}".strip(),
+            provider=_provider(config, model),
             circuit=circuit,
         )
     )
 
 
-def _learned_recall(opened: OpenMemory) -> TurnRecall | None:
+def _provider(config: Config, model: Model) -> str:
+    """The server that learning asks, and its model."""
+    name = config.learning.model or model.name
+    return name if config.upstream.base_url is None else provider_name(config.upstream.base_url, name)
+
+
+def _learned_recall(opened: OpenMemory) -> LearnedRecall | None:
     """What of all that was learned joins a turn; None when nothing does."""
     learning, deadline_ms = opened.config.learning, opened.config.memory.recall_ms_max
     if learning.mode == "off" or not learning.recall.enabled:
         return None
-    recall = LearnedRecall(
+
+    def tiers(text: str) -> tuple[Tier, ...]:
+        intent = classify(text)
+        asked = tiers_for(intent.kind, intent.confidence, text)
+        return asked if learning.mode == "full" else tuple(tier for tier in asked if tier == "traces")
+
+    return LearnedRecall(
         opened.state,
         opened.memory.query_vector,
         opened.clock,
         learning,
         deadline_ms=deadline_ms,
-        tiers=tiers_of,
+        tiers=tiers,
         signatures=error_signatures,
     )
-    return TurnRecall(recall, opened.state, opened.clock, note_exposures)
+
+
+def _warming(opened: OpenMemory, learned: LearnedRecall | None) -> Callable[[str], Awaitable[None]] | None:
+    """What reads the vectors of what an agent has learned, so that no turn waits for them."""
+    embedder = opened.embedder
+    if learned is None or embedder is None:
+        return None
+
+    async def warm(agent: str) -> None:
+        if embedder.identity.dims:
+            await learned.warm(agent, embedder.identity.dims)
+
+    return warm
 
 
 async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
@@ -893,6 +943,7 @@ def _turn_runner(
     estimator: TokenEstimator,
     fragments: FragmentReader,
     condensed: CondensedFragments,
+    learned: LearnedRecall | None,
 ) -> TurnRunner:
     config = opened.config
     return TurnRunner(
@@ -920,7 +971,7 @@ def _turn_runner(
         plugins=plugins,
         compactor=compactor,
         engines=engines,
-        learned=_learned_recall(opened),
+        learned=None if learned is None else TurnRecall(learned, opened.state, opened.clock, note_exposures),
     )
 
 

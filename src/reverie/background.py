@@ -14,6 +14,7 @@
                   every 30 seconds
     learning      a turn has begun or ended;       what was said is put into episodes, its steps are kept
                   every 2 seconds
+    learned       every 30 seconds                 what was learned gets the vectors that it lacks
     skills        every minute                     skills follow what a person wrote into their files
     condensing    a file too long for the prompt   a model condenses it, where `compaction.model` names one
     probe         every 5 seconds                  whether the home can be written is tried out
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.context.condensed import CondensedFragments
     from reverie.dreaming.clockwork import Clockwork
+    from reverie.learning.missing_vectors import MissingVectors
     from reverie.learning.pipeline import Learning
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
@@ -58,6 +60,7 @@ CONDENSING_POLL_S = 60.0
 LEARNING_POLL_S = 2.0
 IDLE_EPISODES_S = 30.0
 SKILLS_POLL_S = 60.0
+LEARNED_VECTORS_S = 30.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
 PROBE_S = 5.0
@@ -115,6 +118,8 @@ class Background:
     condensed: CondensedFragments | None = None
     condensing: Wake = field(default_factory=Wake)
     learning: Learning | None = None
+    warm_learned: Callable[[str], Awaitable[None]] | None = None
+    missing_vectors: MissingVectors | None = None
     _rebuild_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _files_read: asyncio.Event = field(default_factory=asyncio.Event)
     _transcripts_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -142,6 +147,7 @@ class Background:
         if self.learning is not None:
             loops.append(("learning", partial(self._learn, self.learning)))
             loops.append(("skills", partial(self._follow_skills, self.learning)))
+            loops.append(("learned", self._learned_vectors))
         if self.probe is not None:
             loops.append(("probe", partial(self.probe, PROBE_S)))
         for name, loop in loops:
@@ -252,6 +258,20 @@ class Background:
                 async with asyncio.timeout(LEARNING_POLL_S):
                     await learning.said.wait()
             await asyncio.sleep(GATHER_S)
+
+    async def _learned_vectors(self) -> None:
+        """The vectors that are there are read first: a turn looks through them."""
+        warm, missing = self.warm_learned, self.missing_vectors
+        if warm is not None:
+            for agent in self.workspaces:
+                await warm(agent)
+        while missing is not None:
+            more = False
+            try:
+                more = await missing.make_some()
+            except EmbedderError as error:
+                log.info("what was learned waits for the embedder", action="embedder_failed", reason=str(error))
+            await asyncio.sleep(GATHER_S if more else LEARNED_VECTORS_S)
 
     async def _follow_skills(self, learning: Learning) -> None:
         while True:
