@@ -127,7 +127,7 @@ async def turn(server: Target, session: str, number: int) -> float:
 
 
 async def warm(side: Side, settle_s: float) -> None:
-    """A first turn loads what a start has not, and its stalls leave the server's figure, which is of the last minute."""
+    """A first turn loads what a start has not; its stalls then leave the figure, which is of the last minute."""
     await turn(side.server, "first", 0)
     await asyncio.sleep(settle_s)
 
