@@ -150,7 +150,7 @@ def kind_of(feedback: Feedback, *, criticised: bool) -> Kind:
 def is_actionable(feedback: Feedback) -> bool:
     """Whether feedback says what to do, beyond that something was good or bad.
 
-    Praise or blame in passing teaches nothing but a score; who took the trouble to write it under a thumb may mean more.
+    Praise or blame in passing moves a score and teaches nothing; what somebody wrote beside a thumb may mean more.
     """
     if feedback.prefer or feedback.avoid:
         return True
