@@ -25,7 +25,7 @@ KEY = "agent:main:"
 LEARNED_S_MAX = 45.0
 AT_ONCE = {
     "REVERIE_LEARNING__MODE": "full",
-    "REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "1",
+    "REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "2",
     "REVERIE_LEARNING__JOBS__IDLE_QUIET_S": "0",
     "REVERIE_LEARNING__JOBS__POLL_S": "0.1",
     "REVERIE_LEARNING__JOBS__RETRY_WAIT_S": "0.1",
@@ -69,7 +69,8 @@ class Learner:
         called = self.say(session, asked, tools=True).choices[0].message
         assert called.tool_calls is not None
         assistant: Any = called.model_dump(exclude_none=True)
-        result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": RESULT}
+        call_id = called.tool_calls[0].id
+        result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": call_id, "content": RESULT}
         replied = self.say(session, asked, assistant, result, tools=True)
         assert replied.choices[0].finish_reason == "stop"
         return replied.id

@@ -76,8 +76,8 @@ class CallLog:
 class LearningUpstream:
     """The server's behaviour. `delay_s` passes before a turn is answered, `learning_delay_s` before a question is.
 
-    A turn that offers tools is answered with `tool_calls` until it brings results. `fault` is what questions of learning
-    get; it may be set and unset while the server runs. `turns` are the bodies of the last thousand turns.
+    A turn that offers the tools of `tool_calls` is answered with these, until it brings results. `fault` is what
+    questions of learning get. Both may be changed while the server runs. `turns` are the last thousand turns' bodies.
     """
 
     def __init__(
@@ -134,7 +134,8 @@ class LearningUpstream:
         await exchange.answer(fault.status, compact_json({"error": error}), fault.retry_after)
 
     async def _take_turn(self, exchange: Exchange, body: JsonObject, text: str) -> None:
-        calls = self.tool_calls if body.get("tools") and not brings_results(body) else ()
+        offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
+        calls = () if brings_results(body) else tuple(call for call in self.tool_calls if call.name in offered)
         if not body.get("stream"):
             await exchange.answer(200, compact_json(completion(text, calls)))
             return
