@@ -29,6 +29,8 @@ AT_ONCE = {
     "REVERIE_LEARNING__JOBS__IDLE_QUIET_S": "0",
     "REVERIE_LEARNING__JOBS__POLL_S": "0.1",
     "REVERIE_LEARNING__JOBS__RETRY_WAIT_S": "0.1",
+    "REVERIE_LEARNING__SKILLS__COOLDOWN_HOURS": "0",
+    "REVERIE_LEARNING__WORLD_MODELS__COOLDOWN_DAYS": "0",
 }
 """Nothing is waited for that need not be."""
 WITHOUT_VECTORS = {"REVERIE_MEMORY__EMBEDDER": "none"}
@@ -120,9 +122,15 @@ class Learner:
 
     def settle(self) -> None:
         """Wait until all that was said is followed, and nothing is left to be done."""
-        until(self._is_settled, "nothing is left to be done", within_s=LEARNED_S_MAX)
+        until(lambda: self.is_settled, f"nothing is left to be done: {self.unfinished}", within_s=LEARNED_S_MAX)
 
-    def _is_settled(self) -> bool:
+    @property
+    def unfinished(self) -> list[tuple[Any, ...]]:
+        """The jobs that are not done, and why."""
+        return self.rows("SELECT key, state, waits_for, error FROM job_requests WHERE state <> 'done'")
+
+    @property
+    def is_settled(self) -> bool:
         return self.rows(
             "SELECT (SELECT coalesce(max(id), 0) FROM messages) = position,"
             " (SELECT count(*) FROM job_requests WHERE state NOT IN ('done', 'dead', 'cancelled'))"

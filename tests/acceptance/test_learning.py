@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
+import signal
 import subprocess
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reverie.clock import iso_minute
 from reverie.testing.learning_upstream import Fault
 from reverie.types import ToolCall
 from tests.acceptance.learning_process import (
@@ -18,22 +24,31 @@ from tests.acceptance.learning_process import (
     LEARNED_S_MAX,
     RESULT,
     WITHOUT_VECTORS,
+    Learner,
     answers,
     learner_for,
 )
-from tests.acceptance.servers import until
+from tests.acceptance.servers import supervised, until
+from tests.acceptance.test_forgetting import WORD, holding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.learning_process import Learner
     from tests.acceptance.servers import Server
 
 pytestmark = pytest.mark.timeout(90)
 
-GIVEN_TO_UPSTREAM = "<recalled_memory>"
 R_HUMAN = 0.45 * 0.9 + 0.30 * 0.8 + 0.25 * 0.9
 """What the judge's axes make, as the model's server answers them."""
+TAKEN_S_MAX = 1.0
+TURN_S_MAX = 5.0
+DAY_MS = 86_400_000
+KILLS = 16
+SEED = 20_261_127
+UP_S_MAX = 1.2
+KEPT_S_MAX = 0.5
+"""An answer is written down within this time of being given; killed meanwhile, it is asked for again."""
+SCORED_AT_ONCE = {"REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "1"}
 
 
 def skill_names(here: Learner) -> list[str]:
@@ -71,7 +86,8 @@ def test_two_conversations_alike_become_a_skill(server: Server) -> None:
         assert {(each["status"], each["support"]) for each in policies} == {("active", 2)}
         assert [round(each["r_human"], 6) for each in episodes] == [round(R_HUMAN, 6)] * 2
         assert here.learned("world-models")
-        assert [call["name"] for step in explained["traces"] for call in step["tool_calls"]] == ["run_checks"]
+        assert [step["value"] > 0 for step in explained["traces"]] == [True, True]
+        assert [job["state"] for job in explained["jobs"]] == ["done"] * len(explained["jobs"])
         assert skill_names(here) == sorted(each["name"] for each in skills)
         text = file_of(here, skill_of_checks(here)).read_text("utf-8")
         assert text.startswith("---\nname: ")
@@ -119,7 +135,7 @@ def test_a_skill_is_recalled_tried_and_earns_its_rate(server: Server) -> None:
 
 def test_what_an_owner_writes_into_a_skill_counts(server: Server) -> None:
     """The edit is recalled next and outlives a rebuild; `disabled: true` hides the skill; no file archives it."""
-    with learner_for(server, REVERIE_LEARNING__SKILLS__COOLDOWN_HOURS="0") as here:
+    with learner_for(server) as here:
         server.start()
         here.done("one", "two")
         here.settle()
@@ -180,19 +196,29 @@ def test_feedback_with_curl(server: Server) -> None:
         here.end("one")
         here.until_scored(1)
         here.settle()
-        values = here.rows("SELECT value FROM traces ORDER BY at")
+        valued = values(here)
         unknown = curl(here, '{"turn_id": "chatcmpl_nothing", "thumb": "down"}')
         assert here.learned("feedback") == []
         status, took_s, body = curl(here, f'{{"turn_id": "{turn_id}", "thumb": "down"}}')
         here.settle()
         [kept] = here.learned("feedback")
 
-        assert (unknown[0], json.loads(unknown[2])["error"].keys()) == (404, {"message", "type", "param", "code"})
-        assert (status, took_s < 1.0) == (202, True)
-        print(body, unknown[2], kept)
-        [(r_human,)] = here.rows("SELECT r_human FROM tasks")
+        error = {"message": "There is no turn `chatcmpl_nothing`.", "type": "invalid_request_error"}
+        assert unknown[0] == 404
+        assert json.loads(unknown[2])["error"] == {**error, "param": "turn_id", "code": "turn_not_found"}
+        [(task_id, r_human)] = here.rows("SELECT id, r_human FROM tasks")
+        assert (status, took_s < TAKEN_S_MAX) == (202, True)
+        assert body.decode() == (
+            f'{{"object":"reverie.feedback","id":"{kept["id"]}","polarity":"negative","magnitude":1.0,'
+            f'"task_id":"{task_id}","at_ms":{kept["at_ms"]}}}'
+        )
         assert r_human == pytest.approx((R_HUMAN - 1) / 2)
-        assert all(after < before for (after,), (before,) in zip(here.rows("SELECT value FROM traces ORDER BY at"), values, strict=True))
+        assert [now < before for now, before in zip(values(here), valued, strict=True)] == [True, True]
+
+
+def values(here: Learner) -> list[float]:
+    """What the steps are worth, in order."""
+    return [value for (value,) in here.rows("SELECT value FROM traces ORDER BY at")]
 
 
 def test_without_a_budget_everything_waits(server: Server) -> None:
@@ -200,12 +226,17 @@ def test_without_a_budget_everything_waits(server: Server) -> None:
     with learner_for(server, **WITHOUT_VECTORS, REVERIE_LEARNING__BUDGET__CALLS_DAY="0") as here:
         server.start()
         here.done("one", "two")
-        until(lambda: here.status["paused"], "it is paused", within_s=LEARNED_S_MAX)
-        paused = here.status["paused"]
+        until(lambda: why_paused(here, "learning.budget.calls_day"), "it is paused", within_s=LEARNED_S_MAX)
+        paused = why_paused(here, "learning.budget.calls_day")
         told = server.run("learning", "status").stdout
-        assert here.ask("three", "Are you there? I should like to know whether turns are answered.")
+        here.ask("three", "Are you there?")
+        day_ends_ms = (paused["until_ms"] // DAY_MS) * DAY_MS
+
         assert here.questions == []
-        print(paused, told)
+        assert paused["waits_for"] == "learning.budget.calls_day: this would make 1 of 0"
+        assert paused["until_ms"] == day_ends_ms
+        assert f"wait for {paused['waits_for']} until {iso_minute(day_ends_ms)} UTC" in told
+
         del server.environment["REVERIE_LEARNING__BUDGET__CALLS_DAY"]
         server.stop()
         server.start()
@@ -214,18 +245,133 @@ def test_without_a_budget_everything_waits(server: Server) -> None:
         assert skill_names(here)
 
 
-@pytest.mark.parametrize("fault", [Fault("slow down", 429, "3600"), Fault("I would rather not.")], ids=["429", "prose"])
-def test_a_model_that_does_not_answer_questions(server: Server, fault: Fault) -> None:
-    """Turns are as ever, calls are few, and it is told why nothing is learned."""
+def why_paused(here: Learner, reason: str) -> dict[str, Any]:
+    """What the status says of jobs that wait for a reason; empty when none does."""
+    return next((each for each in here.status["paused"] if reason in each["waits_for"]), {})
+
+
+def test_a_server_that_asks_for_a_pause(server: Server) -> None:
+    """A 429 to questions of learning: nobody asks again before its time, turns are as ever, the status says why."""
     with learner_for(server, **WITHOUT_VECTORS) as here:
-        here.upstream.fault = fault
+        here.upstream.fault = Fault("slow down", 429, "3600")
+        server.start()
+        here.done("one", "two", "three")
+        until(lambda: here.status["providers"], "the pause is known", within_s=LEARNED_S_MAX)
+        until(lambda: len(why_paused(here, "slow down")) and not here.status["in_flight"], "all wait")
+        [pause] = here.status["providers"]
+        before = time.monotonic()
+        here.ask("four", "Are you there?")
+
+        assert time.monotonic() - before < TURN_S_MAX
+        assert 1 <= len(here.questions) <= 2  # as many as may be asked at the same time
+        assert (pause["kind"], "slow down" in pause["reason"]) == ("rate_limit", True)
+        assert pause["until_ms"] - time.time() * 1_000 == pytest.approx(3_600_000, abs=60_000)
+        assert "slow down" in server.run("learning", "status").stdout
+        assert dead(here) == []
+
+
+def test_a_model_that_never_answers_as_asked(server: Server) -> None:
+    """Two calls for each question and no more; turns are as ever, and it is told why nothing was learned."""
+    with learner_for(server, **WITHOUT_VECTORS) as here:
+        here.upstream.fault = Fault("I would rather not.")
         server.start()
         here.done("one", "two")
-        until(lambda: here.status["paused"] or here._is_settled(), "it gave up", within_s=LEARNED_S_MAX)
-        print(json.dumps(here.status["paused"]), here.status["providers"])
-        print([c["op"] for c in here.questions])
-        print(here.rows("select key,state,error,waits_for from job_requests"))
-        print(here.rows("select stage,outcome,reason,detail from learning_trail"))
-        print(here.rows("select state,r_human,reward from tasks"))
-        assert here.ask("three", "Are you there?")
-        assert 0
+        here.until_scored(2)
+        here.settle()
+        here.ask("three", "Are you there?")
+        asked = Counter(call["op"] for call in here.questions)
+        [episode, _] = here.learned("episodes", status="closed")
+        explained = server.get(f"/v1/learning/episodes/{episode['id']}/explain").json
+
+        assert asked == {"reflection.batch": 4, "reward.r_human": 4}
+        assert here.learned("policies") == []
+        assert {note["reason"] for note in explained["trail"]} & {"refused", "answer_refused"}
+        assert dead(here) == []
+
+
+def dead(here: Learner) -> list[tuple[Any, ...]]:
+    """The jobs that were put aside."""
+    return here.rows("SELECT key, error FROM job_requests WHERE state = 'dead'")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("learning.session.max_turns_per_episode", "4", "5 to 200"),
+        ("learning.session.classify_timeout_ms", "999", "1000 to 30000"),
+        ("learning.background_llm_concurrency", "9", "1 to 8"),
+    ],
+)
+def test_a_guard_out_of_range_is_refused_at_start(server: Server, key: str, value: str, allowed: str) -> None:
+    """In one line: the setting, what was given, and what may be."""
+    server.environment |= {f"REVERIE_{key.replace('.', '__').upper()}": value}
+    code, told = server.refused()
+
+    print(told)
+    assert code == 2
+    assert len(told.splitlines()) == 1
+    assert all(part in told for part in (key, value, allowed)), told
+
+
+def test_what_was_learned_of_a_forgotten_conversation_is_gone(server: Server) -> None:
+    """With its steps, its policies, its skill and that skill's file; no file of the home holds the word."""
+    with learner_for(server) as here:
+        server.start()
+        here.done("one", "two", ask=f"New task: look after the {WORD}")
+        here.settle()
+        held = holding(server.home)
+        keys = [KEY + name for name in ("one", "two")]
+        done = [server.run("memory", "forget", "--session", key, "--apply", "--json") for key in keys]
+
+        assert any(path.endswith("SKILL.md") for path in held)
+        assert [each.returncode for each in done] == [0, 0], done
+        assert [here.learned(kind) for kind in ("episodes", "policies", "skills", "world-models")] == [[]] * 4
+        assert skill_names(here) == []
+        assert holding(server.home) == []
+        here.ask("three", "Are you there?")
+        server.stop()
+        assert holding(server.home) == []
+
+
+@pytest.mark.timeout(120)
+def test_killed_while_it_learns(server: Server) -> None:
+    """Every task is scored once and nothing said is lost; a call is paid twice only if it was under way at a kill."""
+    upstream = answers()
+    upstream.learning_delay_s = 0.08
+    with learner_for(server, upstream, **WITHOUT_VECTORS, **SCORED_AT_ONCE) as here, supervised(server) as running:
+        living = Learner(running, upstream)
+        killed: list[float] = []
+        said = 0
+        chance = random.Random(SEED)
+        for number in range(KILLS):
+            if number % 2 == 0:
+                living.done(f"task{number}")
+                said += 4
+            time.sleep(chance.uniform(0.1, UP_S_MAX))  # a moment to be killed in, nothing that is waited for
+            killed.append(time.monotonic())
+            os.kill(running.pid, signal.SIGKILL)
+            running.wait_for_next()
+        tasks = (KILLS + 1) // 2
+        living.until_scored(tasks)
+        living.settle()
+        scores = living.rows("SELECT task_id, count(*) FROM learning_trail WHERE stage = 'reward' GROUP BY task_id")
+
+        assert living.rows("SELECT count(*) FROM messages WHERE kind = 'message'") == [(said,)]
+        assert sorted(count for _, count in scores) == [1] * tasks
+        assert living.rows("SELECT count(*) FROM traces") == [(2 * tasks,)]
+        assert dead(living) == []
+        assert paid_twice(here.questions, killed) == []
+
+
+def paid_twice(questions: list[dict[str, Any]], killed: list[float]) -> list[str]:
+    """The questions that were asked again although no kill had come between them and their answer."""
+    asked: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in questions:
+        asked[call["digest"]].append(call)
+    wrong: list[str] = []
+    for calls in asked.values():
+        for before, again in pairwise(calls):
+            ended_s = before["ended_s"] + KEPT_S_MAX
+            if not any(before["began_s"] <= at <= min(ended_s, again["began_s"]) for at in killed):
+                wrong.append(f"{before['op']} {before} {again}")
+    return wrong
