@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+import openai
 
 from reverie.testing.fake_upstream import serve_in_thread
 from reverie.testing.learning_answers import LearningAnswers
@@ -25,7 +27,7 @@ KEY = "agent:main:"
 LEARNED_S_MAX = 45.0
 AT_ONCE = {
     "REVERIE_LEARNING__MODE": "full",
-    "REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "2",
+    "REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "3",
     "REVERIE_LEARNING__JOBS__IDLE_QUIET_S": "0",
     "REVERIE_LEARNING__JOBS__POLL_S": "0.1",
     "REVERIE_LEARNING__JOBS__RETRY_WAIT_S": "0.1",
@@ -46,10 +48,10 @@ RESULT = "3 passed in 0.12 s"
 
 @dataclass
 class Learner:
-    """A server that learns, and the model's server behind it."""
+    """A server that learns, and the model's server behind it; the one here, unless another one is named."""
 
     server: Server
-    upstream: LearningUpstream
+    upstream: LearningUpstream = field(default_factory=LearningUpstream)
 
     def say(self, session: str, *messages: ChatCompletionMessageParam, tools: bool = False) -> ChatCompletion:
         """One turn with the official client."""
@@ -58,7 +60,7 @@ class Learner:
                 model="reverie",
                 messages=messages,
                 extra_headers={"x-reverie-session-key": KEY + session},
-                **({"tools": [TOOL]} if tools else {}),
+                tools=[TOOL] if tools else openai.omit,
             )
 
     def ask(self, session: str, text: str) -> str:
@@ -139,10 +141,12 @@ class Learner:
 
 
 @contextmanager
-def learner_for(server: Server, upstream: LearningUpstream | None = None, **settings: str) -> Generator[Learner]:
-    """Put a model's server behind a server that learns and is not started yet; `settings` are more of its variables."""
+def learner_for(server: Server, *more: dict[str, str], upstream: LearningUpstream | None = None) -> Generator[Learner]:
+    """Put a model's server behind a server that learns and is not started yet; `more` are variables for it."""
     made = upstream or LearningUpstream(tool_calls=(CALL,))
-    server.environment |= AT_ONCE | settings
+    server.environment |= AT_ONCE
+    for variables in more:
+        server.environment |= variables
     with serve_in_thread(made.app) as address:
         server.arguments += ["--upstream", f"{address}/v1", "--model", "fake-model"]
         yield Learner(server, made)

@@ -29,6 +29,7 @@ from tests.acceptance.learning_process import (
     learner_for,
 )
 from tests.acceptance.servers import supervised, until
+from tests.acceptance.test_bad_home import WRONG_USE, check_one_line
 from tests.acceptance.test_forgetting import WORD, holding
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ DAY_MS = 86_400_000
 KILLS = 16
 SEED = 20_261_127
 UP_S_MAX = 1.2
-KEPT_S_MAX = 0.5
+KEPT_S_MAX = 1.0
 """An answer is written down within this time of being given; killed meanwhile, it is asked for again."""
 SCORED_AT_ONCE = {"REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "1"}
 
@@ -75,7 +76,7 @@ def recalled(here: Learner) -> str:
 
 
 def test_two_conversations_alike_become_a_skill(server: Server) -> None:
-    """With tools of the client: policies, world models, skills and their files; the command line says what HTTP says."""
+    """With tools of the client: policies, world models, skills with files; the command line says what HTTP says."""
     with learner_for(server) as here:
         server.start()
         here.done("one", "two")
@@ -103,7 +104,7 @@ def test_two_conversations_alike_become_a_skill(server: Server) -> None:
 
 
 def test_a_skill_is_recalled_tried_and_earns_its_rate(server: Server) -> None:
-    """It stands in the fence of the next prompt; it is read; the task's score is a trial, and η what the formula says."""
+    """It stands in the next prompt's fence; it is read; the task's score is a trial, and η what the formula says."""
     with learner_for(server) as here:
         server.start()
         here.done("one", "two")
@@ -190,7 +191,7 @@ def curl(here: Learner, body: str) -> tuple[int, float, bytes]:
 
 def test_feedback_with_curl(server: Server) -> None:
     """Taken at once; a thumb down moves the task's reward and its steps' values; an unknown turn is a 404."""
-    with learner_for(server, **WITHOUT_VECTORS) as here:
+    with learner_for(server, WITHOUT_VECTORS) as here:
         server.start()
         turn_id = here.task("one")
         here.end("one")
@@ -203,9 +204,9 @@ def test_feedback_with_curl(server: Server) -> None:
         here.settle()
         [kept] = here.learned("feedback")
 
-        error = {"message": "There is no turn `chatcmpl_nothing`.", "type": "invalid_request_error"}
+        error = {"message": "there is no turn 'chatcmpl_nothing' to give feedback on", "type": "invalid_request_error"}
         assert unknown[0] == 404
-        assert json.loads(unknown[2])["error"] == {**error, "param": "turn_id", "code": "turn_not_found"}
+        assert json.loads(unknown[2])["error"] == {**error, "param": "turn_id", "code": "feedback_target_not_found"}
         [(task_id, r_human)] = here.rows("SELECT id, r_human FROM tasks")
         assert (status, took_s < TAKEN_S_MAX) == (202, True)
         assert body.decode() == (
@@ -223,7 +224,7 @@ def values(here: Learner) -> list[float]:
 
 def test_without_a_budget_everything_waits(server: Server) -> None:
     """Turns are answered, nothing is asked, and the status says until when; with a budget what waited is learned."""
-    with learner_for(server, **WITHOUT_VECTORS, REVERIE_LEARNING__BUDGET__CALLS_DAY="0") as here:
+    with learner_for(server, {"REVERIE_LEARNING__BUDGET__CALLS_DAY": "0"}) as here:
         server.start()
         here.done("one", "two")
         until(lambda: why_paused(here, "learning.budget.calls_day"), "it is paused", within_s=LEARNED_S_MAX)
@@ -247,12 +248,13 @@ def test_without_a_budget_everything_waits(server: Server) -> None:
 
 def why_paused(here: Learner, reason: str) -> dict[str, Any]:
     """What the status says of jobs that wait for a reason; empty when none does."""
-    return next((each for each in here.status["paused"] if reason in each["waits_for"]), {})
+    none: dict[str, Any] = {}
+    return next((each for each in here.status["paused"] if reason in each["waits_for"]), none)
 
 
 def test_a_server_that_asks_for_a_pause(server: Server) -> None:
     """A 429 to questions of learning: nobody asks again before its time, turns are as ever, the status says why."""
-    with learner_for(server, **WITHOUT_VECTORS) as here:
+    with learner_for(server, WITHOUT_VECTORS) as here:
         here.upstream.fault = Fault("slow down", 429, "3600")
         server.start()
         here.done("one", "two", "three")
@@ -272,7 +274,7 @@ def test_a_server_that_asks_for_a_pause(server: Server) -> None:
 
 def test_a_model_that_never_answers_as_asked(server: Server) -> None:
     """Two calls for each question and no more; turns are as ever, and it is told why nothing was learned."""
-    with learner_for(server, **WITHOUT_VECTORS) as here:
+    with learner_for(server, WITHOUT_VECTORS) as here:
         here.upstream.fault = Fault("I would rather not.")
         server.start()
         here.done("one", "two")
@@ -297,9 +299,9 @@ def dead(here: Learner) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("learning.session.max_turns_per_episode", "4", "5 to 200"),
-        ("learning.session.classify_timeout_ms", "999", "1000 to 30000"),
-        ("learning.background_llm_concurrency", "9", "1 to 8"),
+        ("learning.session.max_turns_per_episode", "4", "5 ≤ learning.session.max_turns_per_episode ≤ 200"),
+        ("learning.session.classify_timeout_ms", "999", "1000 ≤ learning.session.classify_timeout_ms ≤ 30000"),
+        ("learning.background_llm_concurrency", "9", "1 ≤ learning.background_llm_concurrency ≤ 8"),
     ],
 )
 def test_a_guard_out_of_range_is_refused_at_start(server: Server, key: str, value: str, allowed: str) -> None:
@@ -307,10 +309,8 @@ def test_a_guard_out_of_range_is_refused_at_start(server: Server, key: str, valu
     server.environment |= {f"REVERIE_{key.replace('.', '__').upper()}": value}
     code, told = server.refused()
 
-    print(told)
-    assert code == 2
-    assert len(told.splitlines()) == 1
-    assert all(part in told for part in (key, value, allowed)), told
+    assert code == WRONG_USE
+    check_one_line(told, key, repr(value), allowed)
 
 
 def test_what_was_learned_of_a_forgotten_conversation_is_gone(server: Server) -> None:
@@ -337,8 +337,8 @@ def test_what_was_learned_of_a_forgotten_conversation_is_gone(server: Server) ->
 def test_killed_while_it_learns(server: Server) -> None:
     """Every task is scored once and nothing said is lost; a call is paid twice only if it was under way at a kill."""
     upstream = answers()
-    upstream.learning_delay_s = 0.08
-    with learner_for(server, upstream, **WITHOUT_VECTORS, **SCORED_AT_ONCE) as here, supervised(server) as running:
+    upstream.learning_delay_s = 0.15
+    with learner_for(server, SCORED_AT_ONCE, upstream=upstream) as here, supervised(server) as running:
         living = Learner(running, upstream)
         killed: list[float] = []
         said = 0
