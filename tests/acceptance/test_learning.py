@@ -35,6 +35,7 @@ from tests.acceptance.test_forgetting import WORD, holding
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reverie.testing.learning_upstream import LearningUpstream
     from tests.acceptance.servers import Server
 
 pytestmark = pytest.mark.timeout(90)
@@ -46,7 +47,9 @@ TURN_S_MAX = 5.0
 DAY_MS = 86_400_000
 KILLS = 16
 SEED = 20_261_127
-UP_S_MAX = 1.2
+UP_S_MAX = 1.0
+IN_FLIGHT_SHARE = 0.6
+IN_FLIGHT_S_MAX = 4.0
 KEPT_S_MAX = 1.0
 """An answer is written down within this time of being given; killed meanwhile, it is asked for again."""
 SCORED_AT_ONCE = {"REVERIE_LEARNING__REWARD__FEEDBACK_WINDOW_S": "1"}
@@ -347,7 +350,7 @@ def test_killed_while_it_learns(server: Server) -> None:
             if number % 2 == 0:
                 living.done(f"task{number}")
                 said += 4
-            time.sleep(chance.uniform(0.1, UP_S_MAX))  # a moment to be killed in, nothing that is waited for
+            await_moment(upstream, chance)
             killed.append(time.monotonic())
             os.kill(running.pid, signal.SIGKILL)
             running.wait_for_next()
@@ -360,7 +363,31 @@ def test_killed_while_it_learns(server: Server) -> None:
         assert sorted(count for _, count in scores) == [1] * tasks
         assert living.rows("SELECT count(*) FROM traces") == [(2 * tasks,)]
         assert dead(living) == []
+        assert skill_names(living) == sorted(each["name"] for each in living.learned("skills"))
+        assert not all(call.get("answered") for call in here.questions)
         assert paid_twice(here.questions, killed) == []
+
+
+def await_moment(upstream: LearningUpstream, chance: random.Random) -> None:
+    """Let a moment come at which to kill: any moment; or one at which a question is under way, after some answers.
+
+    Without these the same jobs were killed again and again, until each is believed to be why.
+    """
+    if chance.random() >= IN_FLIGHT_SHARE:
+        time.sleep(chance.uniform(0, UP_S_MAX))
+        return
+    ends = time.monotonic() + IN_FLIGHT_S_MAX
+    wanted = answered(upstream) + chance.randint(2, 5)
+    until(
+        lambda: (upstream.log.background and answered(upstream) >= wanted) or time.monotonic() > ends,
+        "a question is under way",
+    )
+    time.sleep(chance.uniform(0, upstream.learning_delay_s))
+
+
+def answered(upstream: LearningUpstream) -> int:
+    """How many questions of learning were answered."""
+    return sum(call["op"] != "turn" and call.get("answered", False) for call in list(upstream.log.calls))
 
 
 def paid_twice(questions: list[dict[str, Any]], killed: list[float]) -> list[str]:
