@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home in which little was learned."""
+    monkeypatch.setenv("REVERIE_LEARNING__MODE", "full")
     home = Home(tmp_path / "home")
     (home.path / "agents" / "main" / "workspace").mkdir(parents=True)
     assert run(home, "learning", "status").exit_code == 0
