@@ -60,6 +60,9 @@ CONDENSING_POLL_S = 60.0
 LEARNING_POLL_S = 2.0
 IDLE_EPISODES_S = 30.0
 SKILLS_POLL_S = 60.0
+SKILLS_LOOK_S = 1.0
+"""A person who edited a skill, or deleted it, is heeded after so long."""
+
 LEARNED_VECTORS_S = 30.0
 GATHER_S = 0.1
 """Turns that end within this time of one another enter the index in one transaction."""
@@ -274,10 +277,17 @@ class Background:
             await asyncio.sleep(GATHER_S if more else LEARNED_VECTORS_S)
 
     async def _follow_skills(self, learning: Learning) -> None:
+        """Heed what people do to skills: at once where a file was touched, and now and then all of it anyway."""
+        files = learning.skill_files
         while True:
+            seen = [await files.look(agent) for agent in self.workspaces]
+            compared_s = self.clock.monotonic_s()
             for agent in self.workspaces:
-                await learning.skill_files.sync(agent)
-            await asyncio.sleep(SKILLS_POLL_S)
+                await files.sync(agent)
+            while self.clock.monotonic_s() - compared_s < SKILLS_POLL_S:
+                await asyncio.sleep(SKILLS_LOOK_S)
+                if seen != [await files.look(agent) for agent in self.workspaces]:
+                    break
 
     async def _watch_files(self) -> None:
         settings = WatchSettings(self.watch_debounce_ms, self.reconcile_s, told=self.memory.note_watch)

@@ -238,13 +238,16 @@ class LearnedStateError(RequestError):
 
 
 class UnknownFeedbackTargetError(RequestError):
-    """There is nothing of that kind and id that feedback could be about. Nothing was written."""
+    """There is nothing of that kind and id that feedback could be about. Nothing was written.
+
+    `param` is the field that named it.
+    """
 
     status = 404
 
-    def __init__(self, kind: str, target_id: str) -> None:
+    def __init__(self, kind: str, target_id: str, param: str) -> None:
         super().__init__(
-            f"there is no {kind} {target_id!r} to give feedback on", param=kind, code="feedback_target_not_found"
+            f"there is no {kind} {target_id!r} to give feedback on", param=param, code="feedback_target_not_found"
         )
 
 

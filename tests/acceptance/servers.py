@@ -246,6 +246,10 @@ class Server:
         """By which doors memory was searched, in order."""
         return [row[0] for row in self._query("SELECT kind FROM recall_events ORDER BY id", ())]
 
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """What a query of `state.db` gives."""
+        return self._query(sql, values)
+
     def figure(self, name: str) -> float:
         """A figure of `/metrics`, by its name without `reverie_`."""
         lines = self.get("/metrics").body.decode().splitlines()

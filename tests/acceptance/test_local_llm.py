@@ -7,6 +7,7 @@ the dependency group `local-llm` are installed, and is skipped elsewhere.
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from reverie.llm.client import Completed, ModelRequest, TextDelta
 from reverie.llm.detect import LocalServer, LocalUpstream, detect_local_upstreams
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.types import Message
-from tests.acceptance.servers import sdk
+from tests.acceptance.learning_process import AT_ONCE, KEY, Learner
+from tests.acceptance.servers import sdk, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,3 +149,32 @@ def test_a_conversation_through_reverie(local_llm_url: str, server: Server) -> N
         ("assistant", second.choices[0].message.content or ""),
     ]
     assert server.turn_states() == ["answered", "answered"]
+
+
+@pytest.mark.timeout(180)
+def test_learning_through_reverie(local_llm_url: str, server: Server) -> None:
+    """What it answers to questions of learning need not be of use: nothing fails, and it is asked twice at most."""
+    server.arguments += ["--upstream", local_llm_url]
+    server.environment |= AT_ONCE | {
+        "REVERIE_UPSTREAM__CONTEXT_TOKENS": "4096",
+        "REVERIE_LEARNING__MODEL_TIMEOUT_S": "60",
+    }
+    server.start()
+    here = Learner(server)
+    with sdk(server).with_options(timeout=60) as client:
+        client.chat.completions.create(
+            model="reverie",
+            max_tokens=24,
+            messages=[{"role": "user", "content": "New task: name three colours of the sea in one sentence, please."}],
+            extra_headers={"x-reverie-session-key": f"{KEY}sea"},
+        )
+    here.end("sea")
+    until(lambda: here.is_settled, "nothing is left to be done", within_s=120)
+    calls = here.rows("SELECT op, state, calls, error FROM model_calls")
+    asked = Counter(op for op, *_ in calls)
+
+    assert here.rows("SELECT state FROM tasks") == [("scored",)]
+    assert {op for op in asked if asked[op] <= 2} == set(asked) >= {"reflection.batch@1", "reward.r_human@1"}
+    assert [(state, made) for _, state, made, _ in calls] == [("answered", 1)] * len(calls)
+    assert here.rows("SELECT key, error FROM job_requests WHERE state <> 'done'") == []
+    assert server.turn_states(f"{KEY}sea") == ["answered"]

@@ -182,6 +182,10 @@ class Jobs:
             self._performer.break_off(key)
         return job
 
+    async def release(self, beginning: str) -> int:
+        """As `JobBook.release`."""
+        return await self._book.release(beginning)
+
     # -- taking in hand ------------------------------------------------------------------------------------------
 
     async def _loop(self, runs: JobRuns, performer: Performer) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reverie.jobs.request import JobState, Lane
     from reverie.storage.database import Database, Transaction
 
+RELEASED_MAX = 10_000
 PAGE_MAX = 200
 DEAD_SHOWN = 5
 
@@ -72,6 +73,13 @@ class JobBook:
         Gives the job as it is then, changed or not; None if there is none.
         """
         return await self._changed("cancel_job", key)
+
+    async def release(self, beginning: str) -> int:
+        """Have jobs looked at now whose reason to wait begins so; how many these are, at most `RELEASED_MAX`."""
+        now_ms = self._clock.now_ms()
+        return await self._database.write(
+            lambda tx: tx.execute("release_jobs", beginning=beginning, now=now_ms, limit=RELEASED_MAX)
+        )
 
     async def status(self) -> JobsStatus:
         """How busy the lanes are."""

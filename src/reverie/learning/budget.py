@@ -28,6 +28,8 @@ DAY_MS = 86_400_000
 MILLION = 1_000_000
 KINDS_MAX = 100
 ALL_KINDS = ""
+SECTION = "learning.budget."
+"""How every reason begins for which a call may not be made now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def decide(config: LearningBudgetConfig, account: Account, spent: Spent, wanted:
         bounds = [bound for bound in bounds if bound[0] != "calls_episode"]
     for name, until_ms, would_be, allowed in bounds:
         if would_be > allowed:
-            return OverBudget(until_ms, f"learning.budget.{name}: this would make {would_be:g} of {allowed:g}")
+            return OverBudget(until_ms, f"{SECTION}{name}: this would make {would_be:g} of {allowed:g}")
     return None
 
 

@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from reverie.errors import MessageKeyReusedError, RequestError, UnknownFeedbackTargetError
+from reverie.errors import MessageKeyReusedError, RequestError
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.feedback_rules import HARD_PREFERENCE, FeedbackGuess, Shape, classify, plain
-from reverie.learning.feedback_targets import Place, Target, resolve
+from reverie.learning.feedback_targets import Place, Target, resolve, unknown
 from reverie.learning.ids import content_id, digest_of
 from reverie.learning.trail import note
 
@@ -226,7 +226,7 @@ class Feedbacks:
     def _submit(self, tx: Transaction, submission: Submission, agent: str | None, now_ms: int) -> Feedback:
         place = resolve(tx, submission.target)
         if agent is not None and place.agent != agent:
-            raise UnknownFeedbackTargetError(submission.target.kind, submission.target.id)
+            raise unknown(submission.target)
         given = _explicit(tx, submission, place, now_ms)
         known = tx.row("find_feedback", id=given.id)
         if known is None:

@@ -39,6 +39,12 @@ class Place:
     world_model_id: str | None = None
 
 
+def unknown(target: Target) -> UnknownFeedbackTargetError:
+    """What is said of a target that is not there; it names the field by which feedback names such a thing."""
+    field = target.kind if target.kind in {"skill", "session"} else f"{target.kind}_id"
+    return UnknownFeedbackTargetError(target.kind.replace("_", " "), target.id, field)
+
+
 def resolve(tx: Transaction, target: Target) -> Place:
     """Where a target stands.
 
@@ -63,7 +69,7 @@ def resolve(tx: Transaction, target: Target) -> Place:
             row = tx.row("find_world_model", id=target.id)
             found = None if row is None else Place(row["agent"], world_model_id=target.id)
     if found is None:
-        raise UnknownFeedbackTargetError(target.kind.replace("_", " "), target.id)
+        raise unknown(target)
     return found
 
 

@@ -1,6 +1,6 @@
 """The only way by which learning calls a model.
 
-    known answer      the journal: nothing is paid for twice
+    known answer      the journal: nothing is paid for twice, also when two jobs ask the same at the same time
     the server        paused, or refusing us: later
     turns             go first: looked at before a place is had, and again when it is
     a place           one of `background_llm_concurrency`, over all processes
@@ -18,6 +18,7 @@ import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
@@ -113,6 +114,7 @@ class ModelDoor:
         self._takes_json_mode = True
         self._pruned_s = clock.monotonic_s()
         self._finishing: set[asyncio.Task[None]] = set()
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by call, while anybody asks it
 
     @property
     def available(self) -> bool:
@@ -158,12 +160,14 @@ class ModelDoor:
     async def _tried(
         self, question: Question[T], call: Call, before: _Unusable | None, place: Place
     ) -> Usable[T] | _Unusable:
-        """One try: the answer that is known, or the one of a call."""
-        text = await self._journal.answer(call)
-        known = text is not None
-        if text is None:
-            async with place(call.job):
-                text = await self._made(call, _messages(question, before))
+        """One try: the answer that is known, or the one of a call. Who asks the same meanwhile waits for that."""
+        asking = self._asking.setdefault(call.key, asyncio.Lock())
+        async with asking:
+            text = await self._journal.answer(call)
+            known = text is not None
+            if text is None:
+                async with place(call.job):
+                    text = await self._made(call, _messages(question, before))
         answer = await read_answer(question, text)
         if isinstance(answer, Usable):
             return answer

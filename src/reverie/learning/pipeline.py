@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
+from reverie.learning import budget
 from reverie.learning.abstraction import AbstractJob
 from reverie.learning.association import AssociateJob
 from reverie.learning.bursts import Bursts
@@ -115,13 +116,14 @@ class Learning:
     # -- work --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to run jobs, unless nothing is to be learned.
+        """Begin to run jobs, unless nothing is to be learned. The budget may be another one than it was before.
 
         Raises:
             StorageError: the home cannot be written.
         """
         await self.follower.start()
         if self.config.mode != "off":
+            await self.jobs.release(budget.SECTION)
             await self.jobs.start()
 
     async def stop(self) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,6 +73,15 @@ class SkillSync:
     renamed: int = 0
     deleted: int = 0
     broken: int = 0
+
+
+class Glimpse(NamedTuple):
+    """A skill file as its folder tells of it: the skill, when it was changed (ns), its bytes and its number."""
+
+    name: str
+    changed_ns: int
+    size: int
+    number: int
 
 
 class _Folder(NamedTuple):
@@ -138,6 +148,11 @@ class SkillFiles:
         await self._embed_missing(agent)
         del done[""]
         return SkillSync(**done)
+
+    async def look(self, agent: str) -> frozenset[Glimpse]:
+        """An agent's skill files by name, time and size: cheap, and no longer the same when somebody changed one."""
+        workspace = self._workspaces.get(agent)
+        return frozenset() if workspace is None else await asyncio.to_thread(_glimpses, workspace)
 
     async def settle(self, agent: str, name: str) -> str:
         """Bring one skill in step with its file; what was done, '' for nothing.
@@ -332,12 +347,27 @@ def _survey(workspace: Path) -> _Folder:
     return _Folder(usable=True, files=files, more=len(fitting) > SKILLS_MAX)
 
 
-def _folder_names(workspace: Path) -> frozenset[str]:
+def _glimpses(workspace: Path) -> frozenset[Glimpse]:
+    if crosses_link(workspace, SKILLS_FOLDER):
+        return frozenset()
+    found: list[Glimpse] = []
+    for name in sorted(filter(FOLDER_NAME.fullmatch, _names(workspace)))[:SKILLS_MAX]:
+        with suppress(OSError):  # a folder without a skill, or one that goes just now
+            info = (workspace / skill_path(name)).lstat()
+            found.append(Glimpse(name, info.st_mtime_ns, info.st_size, info.st_ino))
+    return frozenset(found)
+
+
+def _names(workspace: Path) -> list[str]:
     try:
         with os.scandir(workspace / SKILLS_FOLDER) as entries:
-            return frozenset(entry.name.lower() for entry in islice(entries, FOLDERS_MAX))
+            return [entry.name for entry in islice(entries, FOLDERS_MAX)]
     except OSError:
-        return frozenset()
+        return []
+
+
+def _folder_names(workspace: Path) -> frozenset[str]:
+    return frozenset(name.lower() for name in _names(workspace))
 
 
 def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:

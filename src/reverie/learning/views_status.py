@@ -21,6 +21,7 @@ COUNTED_MAX = 100_000
 """Of each kind, more than this are not counted."""
 SHOWN_MAX = 50
 LOOKED_AT = 1_000
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def read_status(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObj
         "calls": {"in_flight": tx.value("permits_held", now=now_ms), "limit": config.background_llm_concurrency},
         "paused": _paused(tx, now_ms),
         "providers": shown_all(tx.rows("pauses_now", now=now_ms, limit=SHOWN_MAX)),
+        "answers": _answers(tx, now_ms),
         "storm": _storms(tx, config, now_ms),
         "counts": dict(counts),
     }
@@ -107,6 +109,14 @@ def _paused(tx: Transaction, now_ms: int) -> list[JsonObject]:
         for lane in LANES
         for each in shown_all(tx.rows("why_jobs_wait", lane=lane, now=now_ms, looked_at=LOOKED_AT, limit=SHOWN_MAX))
     ]
+
+
+def _answers(tx: Transaction, now_ms: int) -> JsonObject:
+    """How many answers came today, how many of them were of no use, and what was wrong with the last of those."""
+    since = now_ms // DAY_MS * DAY_MS
+    [row] = tx.rows("unusable_answers", since=since, looked_at=COUNTED_MAX)
+    last = {"op": row["op"], "wrong": row["error"], "at_ms": row["at"]} if row["unusable"] else None
+    return {"today": row["answers"], "unusable": row["unusable"], "last": last}
 
 
 def _storms(tx: Transaction, config: LearningConfig, now_ms: int) -> JsonObject:

@@ -154,7 +154,7 @@ class FakeUpstream:
         if refusal is not None:
             await exchange.answer(*refusal)
             return
-        calls = plan.tool_calls if body.get("tools") and not _brings_results(body) else ()
+        calls = plan.tool_calls if body.get("tools") and not brings_results(body) else ()
         text = _last_user_text(body) if plan.echo else plan.text
         if body.get("stream") and not plan.refuse_stream:
             await self._stream(exchange, body, text, calls)
@@ -313,7 +313,7 @@ def _error(message: str, kind: str, code: str | None) -> bytes:
     return compact_json({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def _brings_results(body: JsonObject) -> bool:
+def brings_results(body: JsonObject) -> bool:
     """Whether the results of tools came in since the model last spoke; the user may have said something since, too."""
     spoke = [message["role"] for message in body["messages"] if message["role"] != "user"]
     return bool(spoke) and spoke[-1] == "tool"

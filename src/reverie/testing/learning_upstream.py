@@ -13,14 +13,16 @@ import hashlib
 import json
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from reverie.testing.fake_upstream import completion, stream_frames
+from reverie.testing.fake_upstream import brings_results, completion, stream_frames
 from reverie.testing.learning_answers import LearningAnswers, answer_to
 from reverie.testing.serving import Endpoint, compact_json, listening_socket
 
@@ -28,11 +30,21 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from reverie.testing.serving import Exchange
-    from reverie.types import JsonObject
+    from reverie.types import JsonObject, ToolCall
 
 CALLS_KEPT_MAX = 100_000
+TURNS_KEPT_MAX = 1_000
 CHUNKS = 4
 REPLY = "It is done: I looked at it, did what you asked, and checked the result. Nothing else was changed."
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What every question of learning gets in place of an answer: a refusal, or with the status 200 this text."""
+
+    text: str
+    status: int = 200
+    retry_after: str | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +74,11 @@ class CallLog:
 
 
 class LearningUpstream:
-    """The server's behaviour. `delay_s` passes before a turn is answered, `learning_delay_s` before a question is."""
+    """The server's behaviour. `delay_s` passes before a turn is answered, `learning_delay_s` before a question is.
+
+    A turn that offers the tools of `tool_calls` is answered with these, until it brings results. `fault` is what
+    questions of learning get. Both may be changed while the server runs. `turns` are the last thousand turns' bodies.
+    """
 
     def __init__(
         self,
@@ -71,11 +87,16 @@ class LearningUpstream:
         delay_s: float = 0.0,
         learning_delay_s: float | None = None,
         reply: str = REPLY,
+        tool_calls: tuple[ToolCall, ...] = (),
+        fault: Fault | None = None,
     ) -> None:
         self.answers = answers or LearningAnswers()
         self.delay_s = delay_s
         self.learning_delay_s = delay_s if learning_delay_s is None else learning_delay_s
         self.log = CallLog()
+        self.fault = fault
+        self.tool_calls = tool_calls
+        self.turns: deque[JsonObject] = deque(maxlen=TURNS_KEPT_MAX)
         self._reply = reply
         self.app: ASGIApp = Starlette(
             routes=[
@@ -94,18 +115,35 @@ class LearningUpstream:
         try:
             if not await exchange.waited(self.learning_delay_s if learned else self.delay_s):
                 return
-            if body.get("stream"):
-                options: Any = body.get("stream_options") or {}
-                wants_usage = bool(options.get("include_usage"))
-                await exchange.start(200, b"text/event-stream; charset=utf-8")
-                for frame in stream_frames(text, CHUNKS, with_usage=wants_usage):
-                    await exchange.piece(frame)
-                await exchange.end()
+            if learned:
+                await self._tell(exchange, text)
             else:
-                await exchange.answer(200, compact_json(completion(text)))
+                self.turns.append(body)
+                await self._take_turn(exchange, body, text)
             answered = True
         finally:
             self.log.end(call, answered=answered)
+
+    async def _tell(self, exchange: Exchange, text: str) -> None:
+        """Answer a question of learning."""
+        fault = self.fault
+        if fault is None or fault.status == HTTPStatus.OK:
+            await exchange.answer(200, compact_json(completion(text if fault is None else fault.text)))
+            return
+        error = {"message": fault.text, "type": "refused", "param": None, "code": None}
+        await exchange.answer(fault.status, compact_json({"error": error}), fault.retry_after)
+
+    async def _take_turn(self, exchange: Exchange, body: JsonObject, text: str) -> None:
+        offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
+        calls = () if brings_results(body) else tuple(call for call in self.tool_calls if call.name in offered)
+        if not body.get("stream"):
+            await exchange.answer(200, compact_json(completion(text, calls)))
+            return
+        options: Any = body.get("stream_options") or {}
+        await exchange.start(200, b"text/event-stream; charset=utf-8")
+        for frame in stream_frames(text, CHUNKS, with_usage=bool(options.get("include_usage")), calls=calls):
+            await exchange.piece(frame)
+        await exchange.end()
 
     async def _models(self, exchange: Exchange) -> None:
         entry = {"id": "fake-model", "object": "model", "created": 0, "owned_by": "fake"}

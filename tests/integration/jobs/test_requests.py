@@ -77,6 +77,21 @@ async def test_only_what_has_failed_is_tried_again_and_only_what_has_not_ended_i
     assert [job and (job.state, job.ended_at_ms) for job in cancelled] == [("cancelled", T0), ("done", T0), None]
 
 
+async def test_what_waits_for_a_reason_that_may_be_gone_is_looked_at_now(database: Database) -> None:
+    """Jobs are released by the beginning of their reason; others, and those that may begin anyway, are left alone."""
+    clock = FakeClock(T0)
+    for key, reason, not_before in (
+        ("a", "learning.budget.calls_day: this would make 1 of 0", T0 + 90_000),
+        ("b", "cooldown", T0 + 90_000),
+        ("c", "learning.budget.calls_hour: this would make 2 of 1", T0),
+    ):
+        seed(database.path, "job_requests", key=key, kind="reward", waits_for=reason, not_before=not_before)
+
+    assert await JobBook(database, clock).release("learning.budget.") == 1
+    found = await JobBook(database, clock).list()
+    assert {job.key: job.not_before_ms for job in found} == {"a": T0, "b": T0 + 90_000, "c": T0}
+
+
 async def test_a_job_that_was_asked_for_is_shown_as_it_was_asked_for(database: Database) -> None:
     """A job keeps what it was asked for with, and begins at its instant."""
     request = JobRequest("reward", "reward:ta_1:1", "background", {"task": "ta_1"}, T0 + 30_000, "main", "ep_1", "ta_1")

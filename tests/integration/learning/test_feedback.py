@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from reverie.errors import MessageKeyReusedError, RequestError, UnknownFeedbackTargetError
+from reverie.gateway.feedback_body import TARGETS
 from reverie.learning.feedback import TEXT_CHARS_MAX, Feedback, Submission, Verdict
 from reverie.learning.feedback_targets import Target
 from tests.integration.learning.feedback_world import NOW, feedback_world
@@ -86,6 +87,8 @@ async def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path: Pat
         with pytest.raises(UnknownFeedbackTargetError, match="'nope' to give feedback on") as raised:
             await world.feedbacks.submit(Submission(Target(kind, "nope"), "positive"))
         assert (raised.value.status, raised.value.code) == (404, "feedback_target_not_found")
+        assert raised.value.param is not None
+        assert TARGETS[raised.value.param] == kind
         with pytest.raises(UnknownFeedbackTargetError):
             await world.feedbacks.submit(Submission(Target("turn", "t1"), "positive"), agent="other")
         assert world.rows("SELECT (SELECT count(*) FROM feedback) + (SELECT count(*) FROM job_requests)") == [0]

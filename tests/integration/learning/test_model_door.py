@@ -68,6 +68,15 @@ async def test_the_same_question_is_paid_for_once(tmp_path: Path) -> None:
         assert (await world.sums())["day"][0] == 1
 
 
+async def test_the_same_question_asked_at_once_is_paid_for_once(tmp_path: Path) -> None:
+    """Whoever asks what another job is asking just now waits for that answer, the second try's too."""
+    async with door_world(tmp_path, FlakyModel(good, faults=["malformed"]), limit=2) as world:
+        asked = [world.door.ask(question(), job(f"skill:{number}")) for number in range(4)]
+        assert await asyncio.gather(*asked) == [Score(score=0.5)] * 4
+        assert len(world.model.calls) == 2
+        assert (await world.sums())["day"][0] == 2
+
+
 async def test_broken_json_is_repaired_without_a_second_call(tmp_path: Path) -> None:
     """An answer that lacks its last bracket is used all the same."""
     async with door_world(tmp_path, FlakyModel(good, faults=["broken_json"])) as world:

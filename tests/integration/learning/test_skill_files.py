@@ -46,6 +46,24 @@ async def world(tmp_path: Path) -> AsyncGenerator[SkillWorld]:
     await opened.database.aclose()
 
 
+async def test_a_look_tells_whether_a_person_touched_a_file(world: SkillWorld) -> None:
+    """Reading nothing: the same as long as nobody did, another one after an edit, a deletion or a new skill."""
+    seen = [await world.files.look("main")]
+    assert await world.files.look("main") == seen[0]
+
+    world.path().write_text(WRITTEN, "utf-8")
+    seen.append(await world.files.look("main"))
+    (world.path().parent.parent / "mine").mkdir()
+    (world.path().parent.parent / "mine" / "SKILL.md").write_text(WRITTEN, "utf-8")
+    seen.append(await world.files.look("main"))
+    world.path().unlink()
+    seen.append(await world.files.look("main"))
+
+    assert len(set(seen)) == 4
+    assert {each.name for each in seen[3]} == {"mine"}
+    assert await world.files.look("nobody") == frozenset()
+
+
 def changed_policy(world: SkillWorld) -> None:
     """Let the policy change by so much that its skill would be made anew."""
     world.clock.advance(days=1)

@@ -491,6 +491,9 @@ async def test_how_learning_does(home: Home) -> None:
              waits_for="budget:day")  # fmt: skip
     home.put("job_requests", key="now", kind="reward", state="running", started_at=NOW)
     home.put("model_permits", slot=1, holder="p", until=NOW + 1)
+    for key, ended in (("a", {}), ("b", {"error": "no JSON"}), ("c", {"state": "failed", "error": "cut"})):
+        home.put("model_calls", **{"key": key, "kind": "reward", "op": f"op.{key}", "at": NOW, "state": "answered",
+                                   **ended})  # fmt: skip
     home.put("provider_pauses", provider="http://m", until=NOW + 5, kind="rate_limit", reason="429", since=NOW)
 
     status = await home.surfaces.status()
@@ -513,6 +516,9 @@ async def test_how_learning_does(home: Home) -> None:
     assert [(each["provider"], each["until_ms"], each["reason"]) for each in status["providers"]] == [
         ("http://m", NOW + 5, "429")
     ]
+    assert status["answers"] == {
+        "today": 2, "unusable": 1, "last": {"op": "op.b", "wrong": "no JSON", "at_ms": NOW}
+    }  # fmt: skip
     assert status["storm"]["alarm"] == "40 jobs a minute, usually 3"
     assert status["counts"] == {
         "episodes": 1, "traces": 3, "policies": 1, "world_models": 1, "skills": 1, "feedback": 1

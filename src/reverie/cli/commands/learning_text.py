@@ -180,6 +180,7 @@ def status_lines(status: JsonObject, now_ms: int) -> list[str]:
                       f"{printable(each['reason'])}"))
         for each in status["providers"]
     ]  # fmt: skip
+    rows += _unusable(status["answers"])
     rows.append(("learned", ", ".join(f"{_label(name)} {total:,}" for name, total in status["counts"].items())))
     kinds: list[JsonObject] = status["spend"]["day"]["kinds"]
     table = [(each["kind"], counted(each["calls"], "call"), f"{each['tokens']:,} tokens") for each in kinds]
@@ -188,6 +189,15 @@ def status_lines(status: JsonObject, now_ms: int) -> list[str]:
 
 def _waiting(jobs: int) -> str:
     return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
+
+
+def _unusable(answers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is told of answers that were of no use; nothing when all were."""
+    last = answers["last"]
+    if last is None:
+        return []
+    told = f"{answers['unusable']:,} of {counted(answers['today'], 'answer')} today; the last, to {last['op']}"
+    return [("of no use", f"{told}: {_short(last['wrong'])}")]
 
 
 def _spent(spent: Mapping[str, Any]) -> str:

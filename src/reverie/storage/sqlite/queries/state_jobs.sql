@@ -47,6 +47,15 @@ WHERE key = :key AND state IN ('dead', 'cancelled');
 UPDATE job_requests SET state = 'cancelled', waits_for = '', ended_at = :now, updated_at = :now
 WHERE key = :key AND state IN ('waiting', 'dispatched', 'running');
 
+-- name: release_jobs
+-- Let jobs that wait for something of this beginning be looked at now.
+UPDATE job_requests SET not_before = :now, updated_at = :now
+WHERE key IN (
+  SELECT key FROM job_requests
+  WHERE state = 'waiting' AND not_before > :now AND substr(waits_for, 1, length(:beginning)) = :beginning
+  ORDER BY not_before LIMIT :limit
+);
+
 -- name: count_in_flight
 -- How many jobs of a lane are in somebody's hands.
 SELECT count(*) FROM job_requests WHERE state IN ('dispatched', 'running') AND lane = :lane;

@@ -386,6 +386,15 @@ GROUP BY minute ORDER BY minute;
 -- How many calls of a model were made in each minute since an instant.
 SELECT at / 60000 AS minute, count(*) AS total FROM model_calls WHERE at >= :since GROUP BY minute ORDER BY minute;
 
+-- name: unusable_answers
+-- Of the calls since an instant, counted up to a bound: how many were answered, how many answers were of no use, and
+-- the last of these.
+WITH answers AS (
+  SELECT op, error, at FROM model_calls WHERE at >= :since AND state = 'answered' ORDER BY at DESC LIMIT :looked_at
+)
+SELECT (SELECT count(*) FROM answers) AS answers, count(*) AS unusable, op, error, max(at) AS at FROM answers
+WHERE error IS NOT NULL;
+
 -- name: learned_figures
 -- How much was learned, each counted as far as `most`.
 SELECT (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT :most)) AS episodes,
