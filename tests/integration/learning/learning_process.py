@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+QUICK_STATE = replace(STATE, durable=False)
+"""No test here cuts the power, and thousands of commits need not wait for the disk."""
 PROVIDER = "http://127.0.0.1:1/v1 flaky"
 
 
@@ -240,7 +242,7 @@ async def open_process(
     """Another process over a home; what one before it left is not looked at yet. `together`: jobs run side by side."""
     await asyncio.to_thread((home / "workspace").mkdir, exist_ok=True)
     await asyncio.to_thread(op_of, "")  # reads the prompts, which the guard forbids on the loop
-    database = await kind.open(home / "state.db", STATE, now_ms=clock.now_ms())
+    database = await kind.open(home / "state.db", QUICK_STATE, now_ms=clock.now_ms())
     files = SkillFiles(database, clock, {"main": home / "workspace"}, FakeEmbedder())
     ground = Ground(Home(home), database, clock, config, model, FakeEmbedder(), files, PROVIDER)
     door = ModelDoor(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.config import LearningConfig
+from reverie.jobs.request import Job
 from reverie.learning.feedback import Submission
 from reverie.learning.feedback_targets import Target
 from reverie.learning.gain import SET_MAX, raw_gain
 from reverie.learning.ids import digest_of
+from reverie.learning.measuring import measure
 from reverie.learning.skills import note_exposures
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
+    from reverie.storage import Transaction
     from reverie.testing.flaky_model import Fault
     from reverie.types import JsonObject
 
@@ -67,6 +72,11 @@ TOPICS = (
     ("database", "sqlite", "indexes", "vacuum"),
     ("newsletter", "subscribers", "headline", "draft"),
 )
+TABLES = (
+    "tasks", "episodes", "traces", "policies", "world_models", "skills", "l2_candidates", "learned_places",
+    "learned_changes", "reflection_windows", "learning_trail", "job_requests", "learning_cursors", "learning_marks",
+    "feedback", "decision_repairs",
+)  # fmt: skip
 TOOLS = ("bash", "read_file", "web_search", "edit_file")
 THANKS = ("Thanks, that is perfect!", "Great work, thank you.", "Perfect.")
 CORRECTIONS = (
@@ -74,6 +84,8 @@ CORRECTIONS = (
     "That is not what I asked for: sort it by date.",
     "Wrong. Never commit without running the checks.",
 )
+BOILERPLATE = frozenset({"action", "alpha", "error", "input", "name", "outcome", "reflection", "state", "tools",
+                         "utility"})  # fmt: skip
 OPENERS = ("And what about the {1}?", "Which of them has the {2}?", "And the {3}, please.")
 WEAK = (
     "The {0} list deserves a table of {1} with a column for the {2} that is easy to read",
@@ -106,9 +118,9 @@ class Day:
     def pause(self) -> float:
         """Seconds until the next turn: mostly some, now and then minutes, seldom hours."""
         draw = self.rng.random()
-        if draw < 0.003:
-            return self.rng.uniform(2.2, 5) * 3_600
-        return self.rng.uniform(8, 50) * 60 if draw < 0.02 else self.rng.uniform(4, 60)
+        if draw < 0.0015:
+            return self.rng.uniform(2.2, 4) * 3_600
+        return self.rng.uniform(5, 45) * 60 if draw < 0.01 else self.rng.uniform(2, 25)
 
     def _text(self, session: str) -> str:
         draw = self.rng.random()
@@ -122,7 +134,7 @@ class Day:
             return self.rng.choice(THANKS)
         if draw < 0.30:
             return self.rng.choice(CORRECTIONS)
-        told = self.rng.choice(OPENERS if draw < 0.75 else WEAK)
+        told = self.rng.choice(OPENERS if draw < 0.85 else WEAK)
         return told.format(*self._words(session))
 
     def _reply(self, session: str) -> str:
@@ -147,6 +159,15 @@ class Day:
         arguments = {"bash": {"command": "pytest -q"}, "web_search": {"query": "prices"}}.get(name, {"path": "notes.md"})
         result = "Traceback (most recent call last): ModuleNotFoundError: No module named 'uv'" if failing else "3 found"
         return ToolRound(name, json.dumps(arguments), result)
+
+
+class DayAnswers(LearningAnswers):
+    """Answers whose policies say something of their own: one of the garden is not one of the parser."""
+
+    def _l2_induction(self, shown: JsonObject) -> JsonObject:
+        answer = super()._l2_induction(shown)
+        words = sorted(set(re.findall(r"[a-z]{4,}", json.dumps(shown["steps"]).lower())) - BOILERPLATE)
+        return {**answer, "title": " ".join(words[:6]), "trigger": " ".join(words[3:12]), "action": " ".join(words)}
 
 
 def relation_of(shown: JsonObject) -> str:
@@ -179,6 +200,9 @@ class Ran:
 async def thumbs(day: Day, process: LearningProcess, session: str, number: int) -> None:
     """Somebody presses a button."""
     target = Target("session", session)
+    scored = day.home.rows("SELECT id FROM tasks WHERE state = 'scored' ORDER BY id")
+    if scored and day.rng.random() < 0.4:
+        target = Target("task", day.rng.choice(scored)[0])
     up = day.rng.random() < 0.7
     await process.feedbacks.submit(
         Submission(target, "positive" if up else "negative", text="" if up else "Use tabs instead of spaces.",
@@ -201,6 +225,7 @@ async def restarted(process: LearningProcess, home: Path, model: AskedModel) -> 
     await asyncio.sleep(0.02)
     work.cancel()
     await asyncio.wait([work])
+    await asyncio.sleep(0.2)  # what became of calls is written down
     await process.aclose()
     process = await open_process(home, process.clock, model, CONFIG, together=True)
     await process.recover()
@@ -224,7 +249,7 @@ async def run_out(process: LearningProcess, home: Conversations) -> None:
 async def a_day(path: Path, seed: int) -> AsyncGenerator[Ran]:
     """The day, and what is left of it when all is done."""
     rng, clock, began = random.Random(seed), FakeClock(), Counter[str]()
-    answers = LearningAnswers(relation=relation_of, axes=axes_of)
+    answers = DayAnswers(relation=relation_of, axes=axes_of)
     model = AskedModel(answers, faults=faults(random.Random(seed)))
     process = await open_process(path, clock, model, CONFIG, together=True)
     home = Conversations(path, clock)
@@ -241,7 +266,7 @@ async def a_day(path: Path, seed: int) -> AsyncGenerator[Ran]:
             clock.advance(seconds=day.pause())
             if number in RESTARTS:
                 process = await restarted(process, path, model)
-            if number % 5 == 0:
+            if number % 8 == 0:
                 await process.work()
                 await process.close_idle()
         for session in home.rows("SELECT id FROM sessions WHERE ended_at IS NULL"):
@@ -253,18 +278,190 @@ async def a_day(path: Path, seed: int) -> AsyncGenerator[Ran]:
         await process.aclose()
 
 
-async def test_probe(tmp_path: Path) -> None:
-    """Figures."""
-    import time
-    t = time.monotonic()
-    async with a_day(tmp_path, 1) as ran:
-        h = ran.home
-        print("seconds", time.monotonic() - t, "calls", len(ran.model.calls), ran.model.ops, ran.model.background_max)
-        for sql in ("SELECT kind, state, count(*), sum(put_backs), sum(attempts) FROM job_requests GROUP BY 1,2", "SELECT state, count(*), sum(endings) FROM tasks GROUP BY 1",
-                    "SELECT type, status, count(*) FROM policies GROUP BY 1, 2", "SELECT status, count(*), sum(exposures), sum(uses), sum(trials) FROM skills GROUP BY 1",
-                    "SELECT count(*) FROM messages", "SELECT count(*), max(entries), max(steps), max(tokens) FROM episodes", "SELECT classified_by, state, count(*) FROM routings GROUP BY 1,2",
-                    "SELECT stage, outcome, reason, count(*) FROM learning_trail GROUP BY 1,2,3", "SELECT state, count(*), sum(calls) FROM model_calls GROUP BY 1",
-                    "SELECT key, error FROM job_requests WHERE state='dead'"):
-            print(sql)
-            for row in h.rows(sql):
-                print("   ", row)
+
+# -- what must be true of it ---------------------------------------------------------------------------------------
+
+
+def check_episodes(home: Conversations) -> None:
+    """Every message is in exactly one span, every user's message was decided on once, and no episode is too large."""
+    unplaced = home.rows(
+        "SELECT session_id, seq, (SELECT count(*) FROM episode_spans s WHERE s.session_id = m.session_id"
+        " AND m.seq BETWEEN s.first_seq AND s.last_seq) AS spans FROM messages m WHERE spans <> 1"
+    )
+    assert unplaced == []
+    decided = home.rows(
+        "SELECT count(*), sum(state = 'provisional'), count(DISTINCT session_id || seq) FROM routings"
+        " WHERE state <> 'superseded'"
+    )
+    assert decided == [(TURNS, 0, TURNS)]
+    limits = CONFIG.session
+    too_large = home.rows(
+        "SELECT id, entries, steps, tokens FROM episodes WHERE entries > ? OR steps > ? OR tokens > ?",
+        limits.max_turns_per_episode,
+        limits.max_steps_per_episode,
+        limits.max_tokens_per_episode,
+    )
+    assert too_large == []
+    apart = home.rows(
+        "SELECT e.id FROM episodes e JOIN episodes b ON b.id = e.continues_id WHERE e.task_id <> b.task_id"
+    )
+    assert apart == []
+    assert home.rows("SELECT count(*) FROM episodes WHERE state = 'open' OR provisional = 1") == [(0,)]
+
+
+def check_traces(home: Conversations) -> None:
+    """Every tool call and every reply is one step, and every step was reflected on in one window."""
+    rounds = home.value("SELECT sum(json_array_length(extra, '$.tool_calls')) FROM messages WHERE role = 'assistant'")
+    assert home.value("SELECT sum(max(1, json_array_length(tool_calls))) FROM traces") == rounds + TURNS
+    assert home.rows("SELECT id FROM traces WHERE vec_summary IS NULL") == []
+    stray = home.rows(
+        "SELECT t.id FROM traces t LEFT JOIN reflection_windows w ON w.episode_id = t.episode_id AND w.number = t.window"
+        " WHERE w.state IS NOT 'reflected'"
+    )
+    assert stray == []
+
+
+def check_rewards(home: Conversations) -> None:
+    """Every ending of a task was looked at once, and scored at most once; none is missing."""
+    assert home.rows("SELECT id FROM tasks WHERE state NOT IN ('scored', 'skipped')") == []
+    missing = home.rows(
+        "SELECT t.id, t.endings, count(j.key) FROM tasks t LEFT JOIN job_requests j ON j.task_id = t.id"
+        " AND j.kind = 'reward' AND j.state = 'done' GROUP BY t.id HAVING count(j.key) <> t.endings"
+    )
+    assert missing == []
+    twice = home.rows(
+        "SELECT task_id, count(*) AS scored, (SELECT endings FROM tasks WHERE id = task_id) AS endings"
+        " FROM learning_trail WHERE stage = 'reward' GROUP BY task_id HAVING scored > endings"
+    )
+    assert twice == []
+    unscored = home.rows(
+        "SELECT t.id FROM traces t JOIN tasks k ON k.id = t.task_id WHERE k.state = 'scored' AND t.r_human IS NULL"
+    )
+    assert unscored == []
+
+
+def check_jobs(home: Conversations) -> None:
+    """Nothing waits, nothing is dead, and what a model refused twice is in the trail."""
+    left = home.rows("SELECT key, state, error FROM job_requests WHERE state NOT IN ('done', 'cancelled')")
+    assert left == []
+    refused = home.rows(
+        "SELECT job_key FROM model_calls WHERE state = 'answered' AND error IS NOT NULL AND kind NOT IN ('classify')"
+        " GROUP BY job_key, op HAVING count(*) > 1"
+    )
+    told = home.value(
+        "SELECT count(*) FROM learning_trail WHERE reason IN ('refused', 'llm_failed', 'draft_refused',"
+        " 'answer_refused')"
+    )
+    assert told >= sum(not key.startswith("feedback") for (key,) in refused)
+
+
+def check_spend(ran: Ran) -> None:
+    """The ledger is the sum of the calls; none is open; no more ran at once than may, and few for what was said."""
+    home = ran.home
+    calls = home.rows("SELECT sum(calls), sum(tokens_in + tokens_out), round(sum(money), 6) FROM model_calls")
+    for span, kind in (("hour", ""), ("day", "")):
+        spent = home.rows(
+            "SELECT sum(calls), sum(tokens), round(sum(money), 6) FROM learning_spend WHERE span = ? AND kind = ?",
+            span,
+            kind,
+        )
+        assert spent == calls
+    by_kind = dict(home.rows("SELECT kind, sum(calls) FROM model_calls GROUP BY 1"))
+    assert dict(home.rows("SELECT kind, sum(calls) FROM learning_spend WHERE span = 'day' AND kind <> '' GROUP BY 1")) == by_kind
+    assert home.rows("SELECT key FROM model_calls WHERE state = 'reserved' OR tokens_reserved <> 0") == []
+    assert home.rows("SELECT slot FROM model_permits") == []
+    assert 0 < ran.model.background_max <= CONFIG.background_llm_concurrency
+    assert len(ran.model.calls) <= CALLS_PER_TURN_MAX * TURNS
+    assert max(count for (count,) in home.rows("SELECT calls FROM learning_spend WHERE span = 'episode'")) <= (
+        CONFIG.budget.calls_episode
+    )
+
+
+async def check_policies(ran: Ran) -> None:
+    """The gain of every policy was computed of the steps that follow it, as they are worth now, and by the formula."""
+    home, job = ran.home, Job("associate:all:now", "associate", "idle", {}, "main")
+    measured = home.rows("SELECT id, gain_of, support FROM policies WHERE type = 'procedural' AND status = 'active'")
+    assert measured
+    stale = [each[0] for each in measured if each[1] != digest_of(following(home, each[0]), each[2])]
+    assert stale == []
+    for policy_id, _, support in measured:
+
+        def anew(tx: Transaction, policy_id: str = policy_id) -> None:
+            tx.execute("forget_policy_gain", id=policy_id)
+            measure(tx, policy_id, CONFIG, job, ran.process.clock.now_ms(), skills=False)
+
+        await ran.process.database.write(anew)
+        others = home.rows(
+            "SELECT value FROM traces WHERE r_human IS NOT NULL AND id NOT IN (SELECT trace_id FROM trace_policy_links"
+            " WHERE policy_id = ?) ORDER BY at DESC LIMIT ?",
+            policy_id,
+            SET_MAX,
+        )
+        values = [value for _, value in following(home, policy_id)]
+        expected = raw_gain(values, [value for (value,) in others], CONFIG.policies.tau_softmax)
+        gain, now_support = home.rows("SELECT gain, support FROM policies WHERE id = ?", policy_id)[0]
+        assert (gain, now_support) == (pytest.approx(expected), support)
+
+
+def following(home: Conversations, policy_id: str) -> list[tuple[str, float]]:
+    """The newest steps that follow a policy, and what they are worth."""
+    return home.rows(
+        "SELECT t.id, t.value FROM trace_policy_links l JOIN traces t ON t.id = l.trace_id WHERE l.policy_id = ?"
+        " AND t.archived_at IS NULL ORDER BY l.at DESC, l.trace_id DESC LIMIT ?",
+        policy_id,
+        SET_MAX,
+    )
+
+
+def check_skills(ran: Ran, path: Path) -> None:
+    """What is counted of every skill is what happened to it, and its file is there."""
+    rows = ran.home.rows(
+        "SELECT name, exposures, uses, trials, passes,"
+        " (SELECT count(*) FROM skill_events e WHERE e.skill_id = s.id AND kind = 'exposure'),"
+        " (SELECT count(*) FROM skill_events e WHERE e.skill_id = s.id AND kind = 'use'),"
+        " (SELECT count(*) FROM skill_events e WHERE e.skill_id = s.id AND kind = 'trial' AND outcome <> 'unknown'),"
+        " (SELECT count(*) FROM skill_events e WHERE e.skill_id = s.id AND kind = 'trial' AND outcome = 'pass')"
+        " FROM skills s"
+    )
+    assert rows
+    for name, *counted in rows:
+        assert counted[:4] == counted[4:], name
+        assert (path / "workspace" / "skills" / name / "SKILL.md").is_file()
+    assert sum(row[2] for row in rows) > 0, "some skill was used"
+
+
+def check_sizes(home: Conversations) -> None:
+    """No table has more than what happened: nothing grows by being worked on."""
+    count = {name: home.value(f"SELECT count(*) FROM {name}") for name in TABLES}  # noqa: S608 (our names)
+    things = count["traces"] + count["policies"] + count["world_models"] + count["skills"]
+    assert count["learned_places"] == things
+    assert count["learned_changes"] <= things
+    assert count["l2_candidates"] <= count["traces"]
+    assert count["reflection_windows"] <= count["traces"]
+    assert count["learning_trail"] <= 3 * TURNS
+    assert count["job_requests"] <= 2 * TURNS
+    assert count["learning_cursors"] == 1 + len(SESSIONS) + 1
+    assert count["learning_marks"] <= count["policies"] + 100
+
+
+def figures(ran: Ran, seconds: float) -> str:
+    """What became of the day, for people."""
+    home = ran.home
+    counted = {name: home.value(f"SELECT count(*) FROM {name}") for name in TABLES}  # noqa: S608 (our names)
+    calls = len(ran.model.calls)
+    return f"{calls} calls, {calls / TURNS:.2f} a turn, {dict(ran.model.ops)}, {counted}, {seconds:.0f} s"
+
+
+async def test_day_of_two_thousand_turns(tmp_path: Path) -> None:
+    """After a day with failures, restarts and a reset everything is there once, counted right, and was not paid twice."""
+    began_s = time.monotonic()
+    async with a_day(tmp_path, seed=1) as ran:
+        print(figures(ran, time.monotonic() - began_s))  # noqa: T201 (shown with `-s`)
+        check_episodes(ran.home)
+        check_traces(ran.home)
+        check_rewards(ran.home)
+        check_jobs(ran.home)
+        check_spend(ran)
+        await check_policies(ran)
+        check_skills(ran, tmp_path)
+        check_sizes(ran.home)
