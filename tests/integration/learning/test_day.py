@@ -211,6 +211,13 @@ async def thumbs(day: Day, process: LearningProcess, session: str, number: int) 
     day.thumbs += 1
 
 
+async def next_morning(process: LearningProcess, home: Conversations) -> None:
+    """When all is done, somebody finds that the last tasks were no good after all."""
+    for (task,) in home.rows("SELECT id FROM tasks WHERE state = 'scored' ORDER BY ended_at DESC LIMIT 10"):
+        await process.feedbacks.submit(Submission(Target("task", task), "negative", key=f"late-{task}"))
+    await run_out(process, home)
+
+
 async def skills_shown(day: Day, process: LearningProcess, session: str) -> None:
     """A turn is shown the skills that there are, as the recall of turns notes it."""
     ids = [row[0] for row in day.home.rows("SELECT id FROM skills WHERE status <> 'archived' ORDER BY id LIMIT 3")]
@@ -272,6 +279,7 @@ async def a_day(path: Path, seed: int) -> AsyncGenerator[Ran]:
         for session in home.rows("SELECT id FROM sessions WHERE ended_at IS NULL"):
             home.end(*session)
         await run_out(process, home)
+        await next_morning(process, home)
         yield Ran(home, model, process, began)
     finally:
         home.close()
