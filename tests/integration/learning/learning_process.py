@@ -240,7 +240,7 @@ async def open_process(
     together: bool = False,
 ) -> LearningProcess:
     """Another process over a home; what one before it left is not looked at yet. `together`: jobs run side by side."""
-    await asyncio.to_thread((home / "workspace").mkdir, exist_ok=True)
+    await asyncio.to_thread((home / "workspace").mkdir, parents=True, exist_ok=True)
     await asyncio.to_thread(op_of, "")  # reads the prompts, which the guard forbids on the loop
     database = await kind.open(home / "state.db", QUICK_STATE, now_ms=clock.now_ms())
     files = SkillFiles(database, clock, {"main": home / "workspace"}, FakeEmbedder())
