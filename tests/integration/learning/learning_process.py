@@ -35,11 +35,11 @@ from reverie.testing import FakeClock, FakeEmbedder, FlakyModel, InlineJobs
 from reverie.testing.learning_answers import LearningAnswers, op_of, shown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from reverie.jobs.record import JobRecord
-    from reverie.llm.client import ModelRequest
+    from reverie.llm.client import ModelEvent, ModelRequest
     from reverie.storage import Transaction
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ QUICK_STATE = replace(STATE, durable=False)
 PROVIDER = "http://127.0.0.1:1/v1 flaky"
 
 
-class ProcessDied(BaseException):  # noqa: N818 (no error that anybody could catch: nothing goes on after it)
+class ProcessDied(BaseException):
     """The process is gone, as by `kill -9`: nothing after this point was done."""
 
 
@@ -87,7 +87,7 @@ class AskedModel(FlakyModel):
         self.ops: Counter[str] = Counter()
         self.background = self.background_max = 0
 
-    async def respond(self, request: ModelRequest) -> Any:  # noqa: ANN401 (a generator, as that of `FlakyModel`)
+    async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """As `FlakyModel.respond`."""
         op = op_of(request.messages[0].text) or "turn"
         self.ops[op] += 1
@@ -130,7 +130,11 @@ class Conversations:
         self._sql.execute("UPDATE sessions SET ended_at = ? WHERE id = ?", (self.clock.now_ms(), session))
 
     def say(
-        self, session: str, text: str, reply: str = "It is done, and checked.", tools: Sequence[Sequence[ToolRound]] = ()
+        self,
+        session: str,
+        text: str,
+        reply: str = "It is done, and checked.",
+        tools: Sequence[Sequence[ToolRound]] = (),
     ) -> str:
         """A turn: a message, rounds of tool calls, a reply; the turn's id. One transaction, as a turn's end is."""
         self.begin(session)
@@ -174,7 +178,7 @@ class Conversations:
         """Rows of a query."""
         return list(self._sql.execute(sql, values))
 
-    def value(self, sql: str, *values: Any) -> Any:  # noqa: ANN401 (whatever the column holds)
+    def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row."""
         return self._sql.execute(sql, values).get
 

@@ -1,8 +1,8 @@
 """Every stage of learning dies before every one of its writes: after a new start everything is there exactly once.
 
-A home is brought to the point at which one job of a stage is due, and copied. One copy is worked on undisturbed. In each
-other one the process dies before another write; then a new process takes over what it finds. Both end with the same
-rows. Only a call of a model whose answer was not on disk yet is made again.
+A home is brought to the point at which one job of a stage is due, and copied. One copy is worked on undisturbed. In
+each other one the process dies before another write; then a new process takes over what it finds. Both end with the
+same rows. Only a call of a model whose answer was not on disk yet is made again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ STAGES = ("classify", "window", "reward", "associate", "induce", "abstract", "sk
 ASKING = frozenset(STAGES) - {"associate", "trials"}
 CONFIG = LearningConfig.model_validate({"jobs": {"idle_quiet_s": 0}, "reward": {"feedback_window_s": 1}})
 PARKED_MS = 9_000_000_000_000
-PARK = "CREATE TRIGGER parks AFTER INSERT ON job_requests {when} BEGIN" + (
-    f" UPDATE job_requests SET not_before = {PARKED_MS} WHERE key = NEW.key; END"
-)
+PARK = """
+CREATE TRIGGER parks AFTER INSERT ON job_requests {when} BEGIN
+  UPDATE job_requests SET not_before = 9000000000000 WHERE key = NEW.key;
+END
+"""
 KEPT = {
     "tasks": "*",
     "episodes": "*",
@@ -160,9 +162,7 @@ async def brought_to(path: Path, stage: str) -> int:
     return clock.now_ms()
 
 
-async def worked_on(
-    path: Path, now_ms: int, dies_before: int | None, *, recovers: bool = False
-) -> tuple[Ended, int]:
+async def worked_on(path: Path, now_ms: int, dies_before: int | None, *, recovers: bool = False) -> tuple[Ended, int]:
     """The end of a home, and how many calls of the model were under way when its process died."""
     asked, clock = model(), FakeClock(now_ms)
     process = await open_process(path, clock, asked, CONFIG, kind=MortalDatabase)
@@ -194,8 +194,12 @@ async def worked_on(
     calls = home.rows("SELECT sum(calls), sum(tokens_in + tokens_out + tokens_reserved) FROM model_calls")
     assert ledger == calls
     home.close()
-    files = {file.parent.name: file.read_text() for file in sorted(path.glob("workspace/skills/*/SKILL.md"))}
-    return Ended(rows, files, len(asked.calls), writes), open_calls
+    return Ended(rows, await asyncio.to_thread(files_of, path), len(asked.calls), writes), open_calls
+
+
+def files_of(path: Path) -> dict[str, str]:
+    """The files of the skills of a home."""
+    return {file.parent.name: file.read_text() for file in path.glob("workspace/skills/*/SKILL.md")}
 
 
 @pytest.mark.parametrize("stage", STAGES)
