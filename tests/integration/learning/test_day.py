@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reverie.config import LearningConfig
+from reverie.jobs.decisions import LANES, RUNS_MAX
 from reverie.jobs.request import Job
 from reverie.learning.feedback import Submission
 from reverie.learning.feedback_targets import Target
@@ -322,8 +323,8 @@ def check_traces(home: Conversations) -> None:
     assert home.value("SELECT sum(max(1, json_array_length(tool_calls))) FROM traces") == rounds + TURNS
     assert home.rows("SELECT id FROM traces WHERE vec_summary IS NULL") == []
     stray = home.rows(
-        "SELECT t.id FROM traces t LEFT JOIN reflection_windows w ON w.episode_id = t.episode_id AND w.number = t.window"
-        " WHERE w.state IS NOT 'reflected'"
+        "SELECT t.id FROM traces t LEFT JOIN reflection_windows w ON w.episode_id = t.episode_id"
+        " AND w.number = t.window WHERE w.state IS NOT 'reflected'"
     )
     assert stray == []
 
@@ -363,9 +364,11 @@ def check_jobs(home: Conversations) -> None:
 
 
 def check_spend(ran: Ran) -> None:
-    """The ledger is the sum of the calls; none is open; no more ran at once than may, and few for what was said."""
+    """The ledger is the sum of the calls; no more ran at once than may, and few for what was said."""
     home = ran.home
-    calls = home.rows("SELECT sum(calls), sum(tokens_in + tokens_out), round(sum(money), 6) FROM model_calls")
+    calls = home.rows(
+        "SELECT sum(calls), sum(tokens_in + tokens_out + tokens_reserved), round(sum(money), 6) FROM model_calls"
+    )
     for span, kind in (("hour", ""), ("day", "")):
         spent = home.rows(
             "SELECT sum(calls), sum(tokens), round(sum(money), 6) FROM learning_spend WHERE span = ? AND kind = ?",
@@ -378,7 +381,8 @@ def check_spend(ran: Ran) -> None:
         dict(home.rows("SELECT kind, sum(calls) FROM learning_spend WHERE span = 'day' AND kind <> '' GROUP BY 1"))
         == by_kind
     )
-    assert home.rows("SELECT key FROM model_calls WHERE state = 'reserved' OR tokens_reserved <> 0") == []
+    unknown = home.value("SELECT count(*) FROM model_calls WHERE state = 'reserved' OR tokens_reserved <> 0")
+    assert unknown <= RUNS_MAX * len(LANES) * len(RESTARTS), "only a restart leaves a call whose end is not known"
     assert home.rows("SELECT slot FROM model_permits") == []
     assert 0 < ran.model.background_max <= CONFIG.background_llm_concurrency
     assert len(ran.model.calls) <= CALLS_PER_TURN_MAX * TURNS
