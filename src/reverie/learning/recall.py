@@ -27,7 +27,7 @@ from reverie.learning.recall_hits import Asking, candidates_of, guidance_hit, hi
 from reverie.learning.recall_ranking import Rules, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -119,8 +119,12 @@ class LearnedRecall:
         tiers = self._asked_tiers(text)
         if not tiers:
             return ()
-        hidden = await self._in_view(session_id, visible_from_seq)
-        meaning, words = await self._looked_up(agent, text, tiers, hidden)
+        pool, hidden = await self._database.read(
+            lambda tx: self._ground(tx, agent, tiers, session_id, visible_from_seq)
+        )
+        if not pool:
+            return ()
+        meaning, words = await self._looked_up(agent, text, pool, hidden)
         if words is None:
             words = _ByWords(await asyncio.to_thread(read_query, text))
         found = (*meaning.found, *words.found)
@@ -163,18 +167,12 @@ class LearnedRecall:
             identifiers=bool(identifiers),
         )
 
-    async def _in_view(self, session_id: str | None, visible_from_seq: int | None) -> InView | None:
-        if session_id is None or visible_from_seq is not None:
-            return None if session_id is None else InView(session_id, visible_from_seq or 0)
-        start = await self._database.read(lambda tx: tx.value("history_in_view", session_id=session_id))
-        return InView(session_id, start or 0)
-
     async def _looked_up(
-        self, agent: str, text: str, tiers: Sequence[Tier], hidden: InView | None
+        self, agent: str, text: str, pool: Mapping[LearnedKind, int], hidden: InView | None
     ) -> tuple[_ByMeaning, _ByWords | None]:
         """Both lookups at once; what is late or fails is left out."""
-        meaning = asyncio.create_task(self._by_meaning(agent, text, tiers, hidden), name="recall by meaning")
-        words = asyncio.create_task(self._by_words(agent, text, tiers, hidden), name="recall by words")
+        meaning = asyncio.create_task(self._by_meaning(agent, text, pool, hidden), name="recall by meaning")
+        words = asyncio.create_task(self._by_words(agent, text, pool, hidden), name="recall by words")
         try:
             await asyncio.wait({meaning, words}, timeout=self._lookup_s)
             return _outcome(meaning) or _ByMeaning(), _outcome(words)
@@ -182,26 +180,25 @@ class LearnedRecall:
             meaning.cancel()
             words.cancel()
 
-    async def _by_meaning(self, agent: str, text: str, tiers: Sequence[Tier], hidden: InView | None) -> _ByMeaning:
+    async def _by_meaning(
+        self, agent: str, text: str, pool: Mapping[LearnedKind, int], hidden: InView | None
+    ) -> _ByMeaning:
         started = self._clock.monotonic_s()
         vector = await self._query_vector(text)
         if vector is None:
             return _ByMeaning()
-        counts: dict[LearnedKind, int] = {
-            kind: POOL_FACTOR * self._limits[tier] for tier in tiers for kind in KINDS_OF[tier]
-        }
         left_s = self._lookup_s - (self._clock.monotonic_s() - started)
         near = await self._vectors.nearest(
-            agent, vector, counts, hidden=hidden, wait_s=max(0.0, SHARE_FOR_LOOKUPS * left_s)
+            agent, vector, pool, hidden=hidden, wait_s=max(0.0, SHARE_FOR_LOOKUPS * left_s)
         )
         return _ByMeaning(vector, by_meaning(near))
 
-    async def _by_words(self, agent: str, text: str, tiers: Sequence[Tier], hidden: InView | None) -> _ByWords:
-        kinds: list[LearnedKind] = [kind for tier in tiers for kind in KINDS_OF[tier]]
-
+    async def _by_words(
+        self, agent: str, text: str, pool: Mapping[LearnedKind, int], hidden: InView | None
+    ) -> _ByWords:
         def look_up(tx: Transaction) -> _ByWords:
             query = read_query(text, self._signatures)
-            return _ByWords(query, by_words(tx, agent, query, kinds, self._eligible, hidden))
+            return _ByWords(query, by_words(tx, agent, query, tuple(pool), self._eligible, hidden))
 
         return await self._one_by_one(look_up)
 
@@ -218,6 +215,20 @@ class LearnedRecall:
             log.debug("words could not be looked up", action="learned_words_failed", cause=str(error))
 
     # -- on a thread of the database -----------------------------------------------------------------------------
+
+    def _ground(
+        self, tx: Transaction, agent: str, tiers: Sequence[Tier], session_id: str | None, visible_from_seq: int | None
+    ) -> tuple[dict[LearnedKind, int], InView | None]:
+        """How many of each kind are looked for, of kinds of which there is any; and what is in view anyway."""
+        held = tx.row("kinds_learned", agent=agent, low=self._eligible.low_value) or {}
+        pool: dict[LearnedKind, int] = {
+            kind: POOL_FACTOR * self._limits[tier] for tier in tiers for kind in KINDS_OF[tier] if held.get(kind)
+        }
+        if session_id is None:
+            return pool, None
+        if visible_from_seq is None:
+            visible_from_seq = tx.value("history_in_view", session_id=session_id)
+        return pool, InView(session_id, visible_from_seq or 0)
 
     def _chosen(
         self,

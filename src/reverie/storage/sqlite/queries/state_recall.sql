@@ -40,6 +40,15 @@ LEFT JOIN skills AS s ON s.id = c.ref AND s.status <> 'archived' AND s.archived_
 WHERE c.agent = :agent AND c.kind = 'skill' AND c.revision > :after
 ORDER BY c.revision LIMIT :limit;
 
+-- name: kinds_learned
+-- Of which kinds an agent has learned anything that may be recalled: most have nothing, at first.
+SELECT
+  EXISTS (SELECT 1 FROM traces WHERE agent = :agent AND value > 0)
+    OR (:low AND EXISTS (SELECT 1 FROM traces WHERE agent = :agent)) AS trace,
+  EXISTS (SELECT 1 FROM policies WHERE agent = :agent AND status = 'active') AS policy,
+  EXISTS (SELECT 1 FROM world_models WHERE agent = :agent AND status = 'active') AS world,
+  EXISTS (SELECT 1 FROM skills WHERE agent = :agent AND status IN ('candidate', 'active')) AS skill;
+
 -- name: history_in_view
 -- The first message of a session that its prompts show.
 SELECT history_start FROM sessions WHERE id = :session_id;

@@ -160,6 +160,7 @@ CREATE INDEX traces_by_task ON traces (task_id, at);
 CREATE INDEX traces_by_episode ON traces (episode_id, window, at);
 CREATE INDEX traces_by_session ON traces (session_id, at);
 CREATE INDEX traces_by_agent ON traces (agent, at);
+CREATE INDEX traces_of_worth ON traces (agent) WHERE value > 0;
 CREATE INDEX traces_without_vectors ON traces (at) WHERE vec_summary IS NULL;
 CREATE INDEX traces_with_signatures ON traces (agent, at) WHERE signatures <> '[]';
 
