@@ -65,6 +65,7 @@ def main() -> None:
         ("busy", ()),
         ("dreaming", ()),
         ("threads", ()),
+        ("storm", ()),
         ("search", ("--peers",)),
         ("learned_recall", ()),
         ("index", ("--storm", "--embedder", "none")),

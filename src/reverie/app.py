@@ -388,8 +388,19 @@ class App:
             *self.engines.gauges(),
             *self.compactor.gauges(),
             *await self._thread_gauges(),
+            *await self._learning_gauges(),
             *(await self.status()).gauges(),
         ]
+
+    async def _learning_gauges(self) -> list[Gauge]:
+        """Figures of learning; none if the database cannot be read."""
+        storms = len(self.learner.alarm.status().storms)
+        storm = Gauge("learning_storm", "1 while learning does far more than usual.", float(storms > 0))
+        try:
+            return [storm, *(await self.learner.jobs.status()).gauges()]
+        except StorageError as error:
+            log.warning("the jobs could not be counted", action="status_incomplete", cause=str(error))
+            return [storm]
 
     async def _thread_gauges(self) -> list[Gauge]:
         """Figures of native threads; none if the database cannot be read."""

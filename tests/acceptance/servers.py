@@ -277,7 +277,8 @@ class Server:
     def variables(self) -> dict[str, str]:
         """The environment of its processes: ours without the settings of whoever runs the tests."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REVERIE_")}
-        return {**inherited, "REVERIE_UPSTREAM__DETECT": "false", **self.environment}
+        ours = {"REVERIE_UPSTREAM__DETECT": "false", "REVERIE_LEARNING__MODE": "off"}
+        return {**inherited, **ours, **self.environment}
 
     def _is_ready(self) -> bool:
         assert self.process is not None

@@ -116,3 +116,19 @@ def test_learned_recall() -> None:
     figures = json.loads(ran.stdout.splitlines()[-1])["figures"]
 
     assert (figures["found"], figures["found_with_words"], figures["traces"]) == (30, 30, 300)
+
+
+@pytest.mark.timeout(120)
+def test_storm() -> None:
+    """Learning beside a conversation: nothing is paid twice, and no more questions run at once than may."""
+    options = ["--turns", "6", "--delay-s", "0.05", "--sessions", "2", "--settle-s", "0", "--json"]
+    command = [sys.executable, "-m", "benchmarks.storm", *options]
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=110, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout.splitlines()[-1])
+    figures = report["figures"]
+
+    assert figures["background_in_flight_max"] <= 2
+    assert figures["paid_twice"] <= figures["killed_in_flight"]
+    assert figures["calls_per_turn"] > 0
+    assert report["groups"]["calls"]["reward.r_human"] >= 3

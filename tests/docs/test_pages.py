@@ -135,7 +135,8 @@ def test_the_glossary_has_the_words_of_the_map() -> None:
     words = re.findall(r"^\| ([a-z ]+) \|", page, re.MULTILINE)[1:]
     nouns = {
         "agent": "agent", "gateway": "gateway", "sessions": "session", "context": "context", "memory": "memory",
-        "llm": "llm", "storage": "storage", "importers": "importer", "dreaming": "dreaming", "cli": "cli",
+        "llm": "llm", "storage": "storage", "importers": "importer", "jobs": "job", "learning": "learning",
+        "dreaming": "dreaming", "cli": "cli",
         "library": "library", "engines": "context engine",
         "mcp_server": "mcp server", "doctor": "doctor", "testing": "double", "app": "app", "background": "background",
             "plugins": "plugin",

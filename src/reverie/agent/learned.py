@@ -50,6 +50,15 @@ def within_share(hits: Iterable[SearchHit], tokens_max: int, estimator: TokenEst
     return tuple(chosen)
 
 
+def is_told_by(hit: SearchHit, learned: Iterable[SearchHit]) -> bool:
+    """Whether a message that memory found is among those that a step was made of which is quoted anyway."""
+    return hit.session_id is not None and any(
+        step.session_id == hit.session_id and step.start_line <= hit.start_line <= hit.end_line <= step.end_line
+        for step in learned
+        if step.source == "traces"
+    )
+
+
 def learned_among(hits: Iterable[SearchHit]) -> tuple[SearchHit, ...]:
     """The hits that are not memory's."""
     return tuple(hit for hit in hits if hit.source in LEARNED_SOURCES)

@@ -17,7 +17,7 @@ import structlog
 
 from reverie.agent.exposure import TurnExposure, strange_texts
 from reverie.agent.fitting import Asked, Fitting
-from reverie.agent.learned import learned_among, within_share
+from reverie.agent.learned import is_told_by, learned_among, within_share
 from reverie.agent.loop_guard import LoopGuard
 from reverie.agent.overflow import OverflowRecovery
 from reverie.agent.runtimes.runtime import ReadyTurn
@@ -222,15 +222,16 @@ class TurnRunner:
         room = int(prompt_budget(self._window_of(runtime), settings.output_tokens) * FRAGMENTS_SHARE)
         fitted = await self._condensed.fit(fragments, room, begun.session.prefix_fingerprints)
         unseen = [hit for hit in found.memory if not _is_in_view(hit, begun, fitted.seen)]
-        learned = [hit for hit in found.learned if not _is_in_view(hit, begun, fitted.seen)]
-        share = int(settings.learned_share * settings.recall_tokens_max)
+        fresh = [hit for hit in found.learned if not _is_in_view(hit, begun, fitted.seen)]
+        learned = within_share(fresh, int(settings.learned_share * settings.recall_tokens_max), self._estimator)
+        unseen = [hit for hit in unseen if not is_told_by(hit, learned)]
         inputs = Inputs(
             fragments=fitted.seen,
             client_instructions=request.instructions,
             tools=(*runtime.offered_tools(request), *request.client_tools),
             history=begun.history,
             input_seq=begun.input_seq,
-            recalled=(*within_share(learned, share, self._estimator), *unseen[: settings.recall_hits]),
+            recalled=(*learned, *unseen[: settings.recall_hits]),
             continuity=begun.continuity,
             notes=notes,
             summary=begun.summary,

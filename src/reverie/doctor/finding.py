@@ -80,6 +80,8 @@ GROUPS = (
     "dreaming",
     "plugins",
     "engines",
+    "threads",
+    "learning",
     "repair",
 )
 """The parts of a home, in the order in which they are told."""

@@ -23,6 +23,7 @@ from reverie.doctor.engines import check_engines
 from reverie.doctor.finding import Examination, Finding, examples, merged
 from reverie.doctor.home import check_home, forget_server, make_private
 from reverie.doctor.index_rows import REPAIRED, check_rows, repair_rows
+from reverie.doctor.learning import check_learning
 from reverie.doctor.leftovers import ASIDE, check_leftovers, set_aside, sweep
 from reverie.doctor.on_disk import check_files, check_transcripts
 from reverie.doctor.patient import noted_process
@@ -105,6 +106,7 @@ async def examine(patient: Patient, steps: Steps = silent) -> Examination:
             findings += await _guarded(patient, "plugins", lambda: check_plugins(patient))
             findings += await _guarded(patient, "engines", lambda: check_engines(patient))
             findings += await _guarded(patient, "threads", lambda: check_threads(patient))
+            findings += await _guarded(patient, "learning", lambda: check_learning(patient))
     return Examination(tuple(findings), (*state.tables, *index.tables, *cache.tables))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reverie.clock import iso_instant
+from reverie.types import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +93,26 @@ class JobsStatus:
 
     lanes: Mapping[Lane, LaneFigures]
     dead: tuple[JobRecord, ...]
+
+    def gauges(self) -> list[Gauge]:
+        """For metrics, by lane."""
+        return [
+            gauge
+            for lane, each in self.lanes.items()
+            for gauge in (
+                Gauge(
+                    "waiting_jobs", "Jobs that wait, those that rest on purpose too.", each.waiting, (("lane", lane),)
+                ),
+                Gauge("running_jobs", "Jobs that run.", each.in_flight, (("lane", lane),)),
+                Gauge("dead_jobs", "Jobs that were given up and wait for a person.", each.dead, (("lane", lane),)),
+                Gauge(
+                    "oldest_job_wait_seconds",
+                    "Longest wait of a job that could be done now.",
+                    each.oldest_wait_ms / 1000,
+                    (("lane", lane),),
+                ),
+            )
+        ]
 
     def as_json(self) -> JsonObject:
         """For programs."""

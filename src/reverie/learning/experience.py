@@ -148,12 +148,16 @@ def kind_of(feedback: Feedback, *, criticised: bool) -> Kind:
 
 
 def is_actionable(feedback: Feedback) -> bool:
-    """Whether feedback says what to do, beyond that something was good or bad."""
+    """Whether feedback says what to do, beyond that something was good or bad.
+
+    Praise or blame in passing moves a score and teaches nothing; what somebody wrote beside a thumb may mean more.
+    """
     if feedback.prefer or feedback.avoid:
         return True
     text = feedback.text.strip()
     least = CJK_TEXT_CHARS_MIN if _CJK.search(text) else TEXT_CHARS_MIN
-    return bool(text) and (feedback.shape in _TELLING or len(text) >= least)
+    written = feedback.channel == "explicit" and len(text) >= least
+    return bool(text) and (feedback.shape in _TELLING or written)
 
 
 def _checked(verdict: Verdict, *, criticised: bool) -> Kind:

@@ -59,8 +59,11 @@ def ask_for_skill(tx: Transaction, policy: Policy, config: SkillsConfig, job: Jo
     """Ask for the skill of a policy in force, where there is none or something material has changed since it was built.
 
     True when it was asked for. The same text, support and (in steps of `rebuild_gain`) gain are asked for once, ever.
+    What waits already, such as for a skill that was built a short while ago, looks at the policy as it is by then.
     """
     if not may_be_skill(policy, config) or not is_material(policy, _built(tx, policy), config):
+        return False
+    if tx.value("skill_job_waits", first=f"skill:{policy.id}:", end=f"skill:{policy.id};"):
         return False
     material = digest_of(text_digest(policy), policy.support, gain_step(policy.gain, config.rebuild_gain))
     request = JobRequest(

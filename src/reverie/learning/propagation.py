@@ -1,15 +1,22 @@
-"""Handing the reward of a task on to its steps, in the caller's transaction. Run as often as anything changes."""
+"""Handing the reward of a task on to its steps, in the caller's transaction. Run as often as anything changes.
+
+What was made of the steps rests on their values. So whoever changes those of a task that was scored has its policies
+and skills looked at anew (`ask_again`); no model is asked for that.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.backprop import backprop, neutral_alpha, priority
+from reverie.learning.ids import digest_of
 from reverie.learning.rewards import heuristic, voice_of
 
 if TYPE_CHECKING:
     from reverie.config import RewardConfig
+    from reverie.learning.records import Task
     from reverie.learning.rewards import Voice
     from reverie.storage import Transaction
 
@@ -50,3 +57,22 @@ def values_said(tx: Transaction, task_id: str) -> dict[str, float]:
     for row in tx.rows("list_trace_feedback", task_id=task_id, limit=TRACE_FEEDBACK_MAX):
         voices[row["trace_id"]].append(voice_of(row))
     return {trace_id: heuristic(each) for trace_id, each in voices.items()}
+
+
+def what_follows(task: Task, scored_set: str, revision: str = "") -> tuple[JobRequest, ...]:
+    """The jobs that make something of a score: of that of these steps, or of a revision of it."""
+    payload = {"task_id": task.id, "trace_set": scored_set}
+    key = f"{task.id}:{scored_set}:{revision}" if revision else f"{task.id}:{scored_set}"
+    return (
+        JobRequest("associate", f"associate:{key}", "idle", payload, agent=task.agent, task_id=task.id),
+        JobRequest("trials", f"trials:{key}", "background", payload, agent=task.agent, task_id=task.id),
+    )
+
+
+def ask_again(tx: Transaction, task: Task, now_ms: int) -> None:
+    """Values of a scored task have moved: policies and skills follow, once for the same score and values."""
+    row = tx.row("find_task", id=task.id)
+    values = list(tx.tuples("list_task_values", task_id=task.id, limit=STEPS_MAX))
+    revision = digest_of(None if row is None else row["r_human"], values)
+    for request in what_follows(task, task.trace_set or "", revision):
+        ask_for(tx, request, now_ms)

@@ -21,7 +21,7 @@ from reverie.learning.asking import Question
 from reverie.learning.backprop import neutral_alpha
 from reverie.learning.normalise import REFLECTION_CHARS_MAX, REFLECTION_CHARS_MIN, one_line, shortened
 from reverie.learning.patience import Patience
-from reverie.learning.propagation import propagate
+from reverie.learning.propagation import ask_again, propagate
 from reverie.learning.records import episode_of, task_of, trace_of
 from reverie.learning.rewards import finite_or_zero, number_of
 from reverie.learning.steering import answer_language
@@ -193,6 +193,7 @@ class WindowJob:
         task = task_of(row) if row else None
         if task and task.state == "scored" and task.r_human is not None:
             propagate(tx, task_id, task.r_human, self._config.reward, now_ms)
+            ask_again(tx, task, now_ms)
 
 
 def question(

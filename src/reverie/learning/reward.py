@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from reverie.errors import AnswerRefusedError
-from reverie.jobs.request import JobRequest, ask_for
+from reverie.jobs.request import ask_for
 from reverie.learning import trail
 from reverie.learning.asking import Question
 from reverie.learning.normalise import one_line
 from reverie.learning.patience import Patience
-from reverie.learning.propagation import propagate
+from reverie.learning.propagation import ask_again, propagate, what_follows
 from reverie.learning.records import task_of
 from reverie.learning.rewards import (
     AXES,
@@ -163,6 +163,8 @@ class RewardJob:
         r_human = revised(task, self._voices(tx, task.id))
         if score_task(tx, task, r_human, task.reward, held.trace_set):
             propagate(tx, task.id, r_human, self._config.reward, now_ms)
+            if r_human != task.r_human:
+                ask_again(tx, task, now_ms)
             self._note(tx, held, "skipped", "same_steps")
         return {"skipped": "same_steps"}
 
@@ -183,7 +185,7 @@ class RewardJob:
         traces = propagate(tx, task.id, r_human, self._config.reward, now_ms)
         detail = {"r_human": r_human, "source": reward.source, "traces": traces, "note": note}
         self._note(tx, held, "learned", note or "scored", detail)
-        for request in _what_follows(task, held.trace_set):
+        for request in what_follows(task, held.trace_set):
             ask_for(tx, request, now_ms)
         return detail
 
@@ -278,15 +280,6 @@ def _json_of(reward: Reward, voices: Sequence[Voice], now_ms: int) -> JsonObject
         "trigger": "implicit_fallback" if all(voice.implicit for voice in voices) else "explicit_feedback",
         "scored_at": now_ms,
     }
-
-
-def _what_follows(task: Task, scored_set: str) -> tuple[JobRequest, ...]:
-    payload = {"task_id": task.id, "trace_set": scored_set}
-    key = f"{task.id}:{scored_set}"
-    return (
-        JobRequest("associate", f"associate:{key}", "idle", payload, agent=task.agent, task_id=task.id),
-        JobRequest("trials", f"trials:{key}", "background", payload, agent=task.agent, task_id=task.id),
-    )
 
 
 def _shown(

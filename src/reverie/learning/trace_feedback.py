@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reverie.learning import trail
-from reverie.learning.propagation import propagate, values_said
+from reverie.learning.propagation import ask_again, propagate, values_said
 from reverie.learning.records import task_of
 from reverie.learning.reward import score_task, task_voices
 from reverie.learning.rewards import revised
@@ -26,11 +26,18 @@ class Revaluation:
         self._config = config
 
     def __call__(self, tx: Transaction, *, task_id: str | None, trace_id: str | None, now_ms: int) -> None:
-        """Value the steps of a task anew, and one of them by what was said of it alone. Done again it is the same."""
+        """Value the steps of a task anew, and one of them by what was said of it alone. Done again it is the same.
+
+        Where a task was scored before, what was made of its steps is looked at anew.
+        """
         if task_id is not None:
             revalue_task(tx, task_id, self._config, now_ms)
         if trace_id is not None:
             revalue_trace(tx, trace_id)
+        row = tx.row("find_task", id=task_id) if task_id is not None else None
+        task = task_of(row) if row else None
+        if task is not None and task.state == "scored" and self._config.mode == "full":
+            ask_again(tx, task, now_ms)
 
 
 def revalue_trace(tx: Transaction, trace_id: str) -> float | None:

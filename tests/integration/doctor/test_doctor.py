@@ -22,6 +22,7 @@ from reverie.sessions.store import PastMessage
 from reverie.storage import INDEX
 from reverie.types import SessionKey
 from tests.integration.doctor.conftest import finding, fixed, wrong
+from tests.learning_rows import seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -557,3 +558,18 @@ async def test_contradictions_in_the_record(ward: Ward) -> None:
     ]  # fmt: skip
     assert finding(treated, "state.message_count").what.startswith("1 session of the 500 used last")
     assert digest(ward.home.state_db) == before
+
+
+async def test_learning_that_does_not_go_on(ward: Ward) -> None:
+    """Jobs that were given up are named, work that stands still is told of, and so is a damaged file of the engine."""
+    now_ms = time.time_ns() // 1_000_000
+    seed(ward.home.state_db, "job_requests", key="reward:ta_1:1", kind="reward", state="dead", error="no answer",
+         ended_at=now_ms)  # fmt: skip
+    seed(ward.home.state_db, "job_requests", key="window:ep_1:1", kind="window", due_at=now_ms - 30 * 3_600_000)
+    ward.home.jobs_db.write_bytes(b"SQLite format 3\0" + b"\xff" * 4_080)
+
+    seen = await ward.examine()
+
+    assert finding(seen, "learning.dead_jobs").what == "1 job of learning failed too often: reward:ta_1:1: no answer"
+    assert finding(seen, "learning.still").what == "a job of learning could have been done for 30 hours"
+    assert finding(seen, "learning.engine_damaged").severity == "error"

@@ -90,6 +90,19 @@ class LearningWorld:
 
         return await asyncio.to_thread(work)
 
+    async def change(self, sql: str) -> None:
+        """Change rows."""
+
+        def work() -> None:
+            connection = apsw.Connection(str(self.home / "state.db"))
+            try:
+                connection.set_busy_timeout(5_000)
+                connection.execute(sql)
+            finally:
+                connection.close()
+
+        await asyncio.to_thread(work)
+
     async def until(self, sql: str, check: Callable[[list[tuple[Any, ...]]], bool] = bool) -> list[tuple[Any, ...]]:
         """Ask until the answer is what is waited for."""
         found: list[tuple[Any, ...]] = []

@@ -382,12 +382,27 @@ async def test_skill_is_asked_for_once_for_the_same_policy(tmp_path: Path) -> No
         await here.associate("a")
         await here.associate("a")
         first = here.keys("skill")
+        here.change("UPDATE job_requests SET state = 'done' WHERE kind = 'skill'")
         here.worked("b")
 
         await here.associate("b")
 
         assert len(first) == 1
         assert len(here.keys("skill")) == 2, "support rose by one"
+
+
+async def test_skill_that_waits_is_not_asked_for_again(tmp_path: Path) -> None:
+    """However often a policy changes while its skill waits, such as for a pause between two builds, one job is there.
+
+    It looks at the policy as it is when it begins.
+    """
+    async with learned_world(tmp_path) as here:
+        add_policy(here, status="candidate")
+        for name in ("a", "b", "c", "d"):
+            here.worked(name)
+            await here.associate(name)
+
+        assert len(here.keys("skill")) == 1
 
 
 async def test_many_small_changes_of_gain_ask_for_no_skill(tmp_path: Path) -> None:

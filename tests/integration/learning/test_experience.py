@@ -57,7 +57,7 @@ async def test_an_experience_is_a_policy(tmp_path: Path) -> None:
         assert row == {
             "id": policy_id, "agent": "main", "title": "Write tests with pytest", "trigger_text": "tests are asked for",
             "procedure": "Use pytest.", "verification": "`pytest` collects them.", "boundary": "Not for doctests.",
-            "support": 1, "gain": 1.0, "gain_known": 1, "status": "active", "type": "preference",
+            "support": 1, "gain": 1.0, "gain_known": 1, "gain_of": "", "status": "active", "type": "preference",
             "polarity": "neutral", "salience": 1.0, "confidence": 0.9, "signature": "",
             "evidence": digest_of("feedback", given.id), "source_episodes": '["ep_1"]',
             "source_feedback": f'["{given.id}"]', "source_traces": "[]", "induced_by": "feedback.refine@1",

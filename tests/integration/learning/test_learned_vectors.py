@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 DIMS = 32
 TRACE = """
 INSERT INTO traces (id, task_id, episode_id, agent, session_id, first_seq, last_seq, turn_seq, step, at, window, digest,
-  provenance, vec_summary, vec_action) VALUES (?, 't', 'e', ?, 's1', ?, ?, 1, 0, ?, 1, 'd', 'agent', ?, ?)
+  provenance, value, vec_summary, vec_action) VALUES (?, 't', 'e', ?, 's1', ?, ?, 1, 0, ?, 1, 'd', 'agent', 0.5, ?, ?)
 """
 
 
@@ -45,6 +45,11 @@ def fill(path: Path, vectors: NDArray[np.float32], *, agent: str = "main", first
             blob = vector.astype("<f4").tobytes()
             connection.execute(TRACE, (f"tr_{number}", agent, number, number, T0 + number, blob, blob))
     connection.close()
+
+
+def add_trace(database: Database, **columns: Any) -> None:
+    """One trace that was of some worth."""
+    seed(database.path, "traces", **{"task_id": "t", "episode_id": "e", "value": 0.5, **columns})
 
 
 def change(path: Path, sql: str, *values: Any) -> None:
@@ -84,7 +89,7 @@ async def test_any_of_five_thousand_traces_of_equal_priority_is_found(database: 
 async def test_a_trace_is_found_from_the_moment_its_vector_is_there(database: Database) -> None:
     """It is written without one, and gets it later."""
     vectors = LearnedVectors(database, Eligible())
-    seed(database.path, "traces", id="tr_1", task_id="t", episode_id="e", session_id="s1")
+    add_trace(database, id="tr_1", session_id="s1")
     assert await nearest(vectors, unit(1, 0)) == []
     change(database.path, "UPDATE traces SET vec_summary = ?", unit(1, 0).tobytes())
 
@@ -95,7 +100,16 @@ async def test_a_changed_vector_stands_where_it_is_now(database: Database) -> No
     """And not where it was."""
     vectors = LearnedVectors(database, Eligible())
     for name, vector in (("a", unit(1, 0, 0)), ("b", unit(0, 1, 0))):
-        seed(database.path, "traces", id=name, task_id="t", episode_id="e", session_id=name, vec_summary=vector)
+        seed(
+            database.path,
+            "traces",
+            value=0.5,
+            id=name,
+            task_id="t",
+            episode_id="e",
+            session_id=name,
+            vec_summary=vector,
+        )
     assert await nearest(vectors, unit(1, 0, 0), 1) == ["a"]
     change(database.path, "UPDATE traces SET vec_summary = ? WHERE id = 'a'", unit(0, 0, 1).tobytes())
 
@@ -108,7 +122,7 @@ async def test_what_is_deleted_is_gone(database: Database) -> None:
     vectors = LearnedVectors(database, Eligible())
     seed(database.path, "tasks", id="t")
     seed(database.path, "episodes", id="e", task_id="t")
-    seed(database.path, "traces", id="tr_1", task_id="t", episode_id="e", vec_summary=unit(1, 0))
+    add_trace(database, id="tr_1", vec_summary=unit(1, 0))
     assert await nearest(vectors, unit(1, 0)) == ["tr_1"]
     change(database.path, "DELETE FROM tasks")
 
@@ -119,7 +133,16 @@ async def test_what_is_deleted_is_gone(database: Database) -> None:
 async def test_two_vectors_of_a_trace_are_two_lookups(database: Database) -> None:
     """What was said, and what was done."""
     vectors = LearnedVectors(database, Eligible())
-    seed(database.path, "traces", id="tr_1", task_id="t", episode_id="e", vec_summary=unit(1, 0), vec_action=unit(0, 1))
+    seed(
+        database.path,
+        "traces",
+        value=0.5,
+        id="tr_1",
+        task_id="t",
+        episode_id="e",
+        vec_summary=unit(1, 0),
+        vec_action=unit(0, 1),
+    )
     found = await vectors.nearest("main", unit(0, 1), {"trace": 1})
 
     assert [(near.action, [(ref, round(score, 3)) for ref, score in near.best]) for near in found] == [
@@ -131,8 +154,19 @@ async def test_two_vectors_of_a_trace_are_two_lookups(database: Database) -> Non
 async def test_vectors_of_another_size_are_not_held(database: Database) -> None:
     """An embedder was changed: what it has not embedded yet is found by words."""
     vectors = LearnedVectors(database, Eligible())
-    seed(database.path, "traces", id="a", task_id="t", episode_id="e", session_id="s1", vec_summary=unit(1, 0, 0))
-    seed(database.path, "traces", id="b", task_id="t", episode_id="e", session_id="s2", vec_summary=unit(1, 0))
+    seed(
+        database.path,
+        "traces",
+        value=0.5,
+        id="a",
+        task_id="t",
+        episode_id="e",
+        session_id="s1",
+        vec_summary=unit(1, 0, 0),
+    )
+    seed(
+        database.path, "traces", value=0.5, id="b", task_id="t", episode_id="e", session_id="s2", vec_summary=unit(1, 0)
+    )
 
     assert await nearest(vectors, unit(1, 0)) == ["b"]
     assert await nearest(vectors, unit(1, 0, 0)) == ["a"]
@@ -142,7 +176,16 @@ async def test_what_stands_in_view_is_left_out_before_anything_is_counted(databa
     """Hundreds of nearer steps of the own session take no place away."""
     vectors = LearnedVectors(database, Eligible())
     await asyncio.to_thread(fill, database.path, np.tile(unit(1, 0), (300, 1)))
-    seed(database.path, "traces", id="other", task_id="t", episode_id="e", session_id="s2", vec_summary=unit(1, 1))
+    seed(
+        database.path,
+        "traces",
+        value=0.5,
+        id="other",
+        task_id="t",
+        episode_id="e",
+        session_id="s2",
+        vec_summary=unit(1, 1),
+    )
 
     assert await nearest(vectors, unit(1, 0), 1, hidden=InView("s1", 0)) == ["other"]
     assert (await nearest(vectors, unit(1, 0), 2, hidden=InView("s1", 1)))[0] == "tr_0"
@@ -197,7 +240,7 @@ async def test_agents_asked_about_longest_ago_give_way(database: Database) -> No
     """And are read again when they are asked for."""
     await asyncio.to_thread(fill, database.path, random_units(100))
     for agent in ("b", "c"):
-        seed(database.path, "traces", id=f"tr_{agent}", task_id="t", episode_id="e", session_id=agent, agent=agent,
+        add_trace(database, id=f"tr_{agent}", session_id=agent, agent=agent,
              vec_summary=unit(*range(DIMS)))  # fmt: skip
     vectors = LearnedVectors(database, Eligible(), vectors_max=150)
     for agent in ("b", "main"):

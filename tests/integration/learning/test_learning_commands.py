@@ -192,7 +192,7 @@ def test_status(home: Home) -> None:
     assert lines[0].split() == ["mode", "full"]
     assert "0 of 300 calls, 0 of 1,000,000 tokens" in lines[1]
     assert next(line for line in lines if line.startswith("background")).endswith("0 wait, 0 run, 1 dead")
-    assert lines[-1].endswith("1 episodes, 1 traces, 1 policies, 1 world models, 1 skills, 1 feedback")
+    assert lines[-1].endswith("episodes 1, traces 1, policies 1, world models 1, skills 1, feedback 1")
 
 
 @contextmanager

@@ -152,7 +152,8 @@ async def test_another_agents_rows_are_never_found(tmp_path: Path) -> None:
         ("world_models", {"status": "archived"}),
         ("world_models", {"confidence": 0.19}),
         ("traces", {"archived_at": T0}),
-        ("traces", {"priority": 0.0}),
+        ("traces", {"value": 0.0}),
+        ("traces", {"value": -0.2}),
     ],
 )
 async def test_what_must_not_be_recalled_is_not(tmp_path: Path, table: str, columns: dict[str, Any]) -> None:
@@ -161,7 +162,7 @@ async def test_what_must_not_be_recalled_is_not(tmp_path: Path, table: str, colu
         "skills": {"name": "kiln", "description": "repair the kiln", "eta": 0.8},
         "policies": {"trigger_text": "repair the kiln"},
         "world_models": {"body": "repair the kiln", "confidence": 0.5},
-        "traces": {"task_id": "ta_1", "episode_id": "ep_1", "user_text": "repair the kiln"},
+        "traces": {"task_id": "ta_1", "episode_id": "ep_1", "user_text": "repair the kiln", "value": 0.5},
     }
     async with world(tmp_path) as home:
         home.add(table, "repair the kiln", id="one", **{**texts[table], **columns})

@@ -130,3 +130,25 @@ async def test_what_people_said_of_a_step_outlives_a_new_reward(home: Home) -> N
         (-1.0, 1.0),
         (pytest.approx(0.8), pytest.approx(0.8, abs=1e-3)),
     ]
+
+
+@pytest.mark.anyio
+async def test_policies_and_skills_follow_a_score_that_moved(home: Home) -> None:
+    """A thumb on a scored task, or on a step of it, has both looked at anew, once; before a score there is nothing."""
+    revalue = Revaluation(home.config)
+
+    async def thumb(trace_id: str | None = None) -> list[str]:
+        now_ms = home.clock.now_ms()
+        await home.database.write(lambda tx: revalue(tx, task_id="ta_1", trace_id=trace_id, now_ms=now_ms))
+        found = home.sql("SELECT kind FROM job_requests WHERE kind IN ('associate', 'trials') ORDER BY rowid")
+        return [kind for (kind,) in found]
+
+    assert await thumb() == []
+    await scored(home)
+    both = ["associate", "trials"]
+    home.seed("feedback", id="fb_1", task_id="ta_1", polarity="negative", magnitude=1.0)
+    assert await thumb() == both * 2
+    assert await thumb() == both * 2
+    trace_id = home.traces()[0].id
+    home.seed("feedback", id="fb_2", task_id="ta_1", trace_id=trace_id, polarity="positive", magnitude=1.0)
+    assert await thumb(trace_id) == both * 3

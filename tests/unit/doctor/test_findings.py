@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from reverie.cli.commands.doctor import TITLES, as_lines, as_object, parse_metrics
 from reverie.config import Home
-from reverie.doctor import Examination, Finding, TableSize
+from reverie.doctor import Examination, Finding, TableSize, run
 from reverie.doctor.cache import coverage_finding, held_finding, hit_rate_finding, unused_spaces
 from reverie.doctor.databases import wal_size
 from reverie.doctor.finding import GROUPS, examples, merged, size_words, spread
@@ -35,6 +36,17 @@ IDENTITY = EmbedderIdentity("fake", "bag", "1", 64)
 def told(findings: Sequence[Finding]) -> list[tuple[str, str, bool]]:
     """Severity, check and whether `--fix` helps."""
     return [(each.severity, each.check, each.fixable) for each in findings]
+
+
+def test_every_finding_has_its_place() -> None:
+    """The groups of all findings are known: what a repair leaves is told in their order."""
+    source = Path(run.__file__ or "").parent
+    texts = [path.read_text(encoding="utf-8") for path in source.glob("*.py")]
+    found = {group for text in texts for group in re.findall(r'"(?:ok|note|warning|error)",\s+"(\w+)\.\w+"', text)}
+
+    assert len(found) > 8
+    assert found - set(GROUPS) == set()
+    assert set(GROUPS) <= set(TITLES)
 
 
 class TestRepairs:

@@ -57,6 +57,8 @@ def test_a_bare_judgement_says_nothing_to_do() -> None:
     """A thumb, or a word of praise, is no advice."""
     assert not is_actionable(feedback())
     assert not is_actionable(feedback(text="Perfect!", shape="positive"))
+    thanks = "Thanks, that is exactly what I wanted."
+    assert not is_actionable(feedback(text=thanks, shape="positive", channel="implicit"))
     assert is_actionable(feedback(avoid="tabs"))
 
 

@@ -44,6 +44,8 @@ TITLES = {
     "dreaming": "Dreaming",
     "plugins": "Plugins",
     "engines": "Context engines",
+    "threads": "Native threads",
+    "learning": "Learning",
     "repair": "Repair",
 }
 

@@ -171,7 +171,7 @@ def status_lines(status: JsonObject, now_ms: int) -> list[str]:
     rows.append(("calls", f"{calls['in_flight']} of {calls['limit']} at the same time"))
     rows += [("runs", printable(each["id"])) for each in status["in_flight"]]
     rows += [
-        ("paused", (f"{each['lane']}: {counted(each['jobs'], 'job')} wait for {printable(each['waits_for'])} until "
+        ("paused", (f"{each['lane']}: {_waiting(each['jobs'])}: {printable(each['waits_for'])}, until "
                    f"{iso_minute(each['until_ms'])} UTC"))
         for each in status["paused"]
     ]  # fmt: skip
@@ -181,10 +181,14 @@ def status_lines(status: JsonObject, now_ms: int) -> list[str]:
         for each in status["providers"]
     ]  # fmt: skip
     rows += _unusable(status["answers"])
-    rows.append(("learned", ", ".join(f"{total:,} {_label(name)}" for name, total in status["counts"].items())))
+    rows.append(("learned", ", ".join(f"{_label(name)} {total:,}" for name, total in status["counts"].items())))
     kinds: list[JsonObject] = status["spend"]["day"]["kinds"]
     table = [(each["kind"], counted(each["calls"], "call"), f"{each['tokens']:,} tokens") for each in kinds]
     return [*columns(rows, indent=""), *(["", bold("today"), *columns(table)] if table else [])]
+
+
+def _waiting(jobs: int) -> str:
+    return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
 
 
 def _unusable(answers: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -234,3 +234,7 @@ DELETE FROM provider_pauses WHERE provider = :provider AND since <= :asked_at;
 -- name: end_probe
 -- A probe said nothing about the server: the next call may be one.
 UPDATE provider_pauses SET until = :now WHERE provider = :provider AND kind = 'circuit' AND until > :now AND since <= :asked_at;
+
+-- name: jobs_in_state
+-- How many jobs of a lane are in a state, by the tally.
+SELECT total FROM tally WHERE name = 'jobs.' || :lane || '.' || :state;

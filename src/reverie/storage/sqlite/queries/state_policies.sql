@@ -162,6 +162,10 @@ SELECT id, built_gain, built_support, built_at FROM skills
 WHERE agent = :agent AND status <> 'archived' AND EXISTS (SELECT 1 FROM json_each(policies) WHERE value = :policy_id)
 ORDER BY updated_at DESC LIMIT 1;
 
+-- name: skill_job_waits
+-- Whether the skill of a policy, whose jobs have keys between two, was asked for and not begun yet.
+SELECT EXISTS (SELECT 1 FROM job_requests WHERE key >= :first AND key < :end AND state = 'waiting');
+
 -- name: policies_for_worlds
 -- The best policies in force, as knowledge of a domain is made of them.
 SELECT * FROM policies

@@ -10,7 +10,7 @@ ORDER BY revision DESC LIMIT 1 OFFSET :held;
 -- Steps whose vectors have changed, in the order of the changes; without vectors: not to be held any more.
 SELECT c.revision, c.ref, t.session_id, t.last_seq, t.vec_summary, t.vec_action
 FROM learned_changes AS c
-LEFT JOIN traces AS t ON t.id = c.ref AND t.archived_at IS NULL AND (t.priority > 0 OR :low)
+LEFT JOIN traces AS t ON t.id = c.ref AND t.archived_at IS NULL AND (t.value > 0 OR :low)
 WHERE c.agent = :agent AND c.kind = 'trace' AND c.revision > :after
 ORDER BY c.revision LIMIT :limit;
 
@@ -48,7 +48,7 @@ SELECT history_start FROM sessions WHERE id = :session_id;
 -- Steps by id.
 SELECT t.* FROM traces AS t
 WHERE t.id IN (SELECT value FROM json_each(:ids)) AND t.agent = :agent AND t.archived_at IS NULL
-  AND (t.priority > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from);
+  AND (t.value > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from);
 
 -- name: recalled_policies
 -- Policies by id.
@@ -77,7 +77,7 @@ WHERE e.id IN (SELECT value FROM json_each(:ids)) AND e.agent = :agent;
 -- Steps that hold all these words, the best first.
 SELECT t.id FROM learned_words AS w JOIN traces AS t ON t.id = w.ref
 WHERE w.learned_words MATCH :words AND w.kind = 'trace' AND w.agent = :agent AND t.archived_at IS NULL
-  AND (t.priority > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
+  AND (t.value > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
 ORDER BY w.rank LIMIT :limit;
 
 -- name: policies_with_words
@@ -107,7 +107,7 @@ SELECT id, held FROM (
   SELECT t.id, t.at, (SELECT count(*) FROM json_each(:terms) AS one WHERE instr(t.summary, one.value)
     OR instr(t.user_text, one.value) OR instr(t.agent_text, one.value) OR instr(t.reflection, one.value)) AS held
   FROM (SELECT * FROM traces WHERE agent = :agent ORDER BY at DESC LIMIT :looked_at) AS t
-  WHERE t.archived_at IS NULL AND (t.priority > 0 OR :low)
+  WHERE t.archived_at IS NULL AND (t.value > 0 OR :low)
     AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
 ) WHERE held >= :held_min ORDER BY held DESC, at DESC LIMIT :limit;
 
@@ -143,7 +143,7 @@ SELECT id, held FROM (
 -- Of an agent's newest steps that met an error, those whose error is one of these.
 SELECT t.id FROM (
   SELECT * FROM traces WHERE agent = :agent AND signatures <> '[]' ORDER BY at DESC LIMIT :looked_at) AS t
-WHERE t.archived_at IS NULL AND (t.priority > 0 OR :low)
+WHERE t.archived_at IS NULL AND (t.value > 0 OR :low)
   AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
   AND EXISTS (SELECT 1 FROM json_each(t.signatures) AS held JOIN json_each(:signatures) AS asked
     ON instr(lower(held.value), lower(asked.value)) OR instr(lower(asked.value), lower(held.value)))

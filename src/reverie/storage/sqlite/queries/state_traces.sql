@@ -114,6 +114,10 @@ SELECT * FROM (
   FROM traces WHERE task_id = :task_id ORDER BY at DESC, session_id DESC, step DESC LIMIT :limit
 ) ORDER BY at, session_id, step;
 
+-- name: list_task_values
+-- What the newest steps of a task are worth.
+SELECT id, value FROM traces WHERE task_id = :task_id ORDER BY at DESC, id LIMIT :limit;
+
 -- name: list_trace_feedback
 -- What the owner said of single steps of a task with a button, the newest first.
 SELECT * FROM feedback

@@ -498,9 +498,9 @@ WHEN NEW.vec_summary IS NOT NULL OR NEW.vec_action IS NOT NULL BEGIN
   DELETE FROM learned_changes WHERE ref = NEW.id;
   INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'trace', NEW.agent, 0);
 END;
-CREATE TRIGGER trace_is_held_anew AFTER UPDATE OF vec_summary, vec_action, archived_at, priority ON traces
+CREATE TRIGGER trace_is_held_anew AFTER UPDATE OF vec_summary, vec_action, archived_at, value ON traces
 WHEN NEW.vec_summary IS NOT OLD.vec_summary OR NEW.vec_action IS NOT OLD.vec_action
-  OR NEW.archived_at IS NOT OLD.archived_at OR (NEW.priority > 0) <> (OLD.priority > 0) BEGIN
+  OR NEW.archived_at IS NOT OLD.archived_at OR (NEW.value > 0) <> (OLD.value > 0) BEGIN
   DELETE FROM learned_changes WHERE ref = NEW.id;
   INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'trace', NEW.agent, 0);
 END;
