@@ -239,7 +239,7 @@ def test_without_a_budget_everything_waits(server: Server) -> None:
         assert here.questions == []
         assert paused["waits_for"] == "learning.budget.calls_day: this would make 1 of 0"
         assert paused["until_ms"] == day_ends_ms
-        assert f"wait for {paused['waits_for']} until {iso_minute(day_ends_ms)} UTC" in told
+        assert f"{paused['waits_for']}, until {iso_minute(day_ends_ms)} UTC" in told
 
         del server.environment["REVERIE_LEARNING__BUDGET__CALLS_DAY"]
         server.stop()

@@ -517,7 +517,7 @@ async def test_how_learning_does(home: Home) -> None:
         ("http://m", NOW + 5, "429")
     ]
     assert status["answers"] == {
-        "today": 2, "unusable": 1, "last": {"op": "op.b", "wrong": "no JSON", "at_ms": NOW}
+        "today": 3, "unusable": 1, "last": {"op": "op.b", "wrong": "no JSON", "at_ms": NOW}
     }  # fmt: skip
     assert status["storm"]["alarm"] == "40 jobs a minute, usually 3"
     assert status["counts"] == {
