@@ -105,7 +105,8 @@ async def test_late_decision_delays_no_turn_and_is_made_good_before_anything_is_
         apart = await here.rows("SELECT count(DISTINCT task_id), count(*) FROM episodes")
         learned = await here.rows(
             "SELECT (SELECT count(*) FROM traces WHERE last_seq >= 3),"
-            " (SELECT count(*) FROM tasks WHERE state <> 'open'), (SELECT count(*) FROM job_requests WHERE kind IN ('window', 'reward'))"
+            " (SELECT count(*) FROM tasks WHERE state <> 'open'),"
+            " (SELECT count(*) FROM job_requests WHERE kind IN ('window', 'reward'))"
         )
         model.held.pop("turn.classify").set()
         await here.change("UPDATE job_requests SET not_before = 0 WHERE kind = 'redecide'")
