@@ -79,11 +79,15 @@ class AskedModel(FlakyModel):
     """A flaky model that answers what learning asks. `ops` counts what it was asked for, per operation.
 
     `background_max` are the most calls at one time that need a place: all but the decision where a message belongs.
+    `before_answer` is told of each operation before it is answered: it may let time pass, or raise what goes wrong.
     """
 
-    def __init__(self, answers: LearningAnswers, **given: Any) -> None:
+    def __init__(
+        self, answers: LearningAnswers, *, before_answer: Callable[[str], None] = lambda _: None, **given: Any
+    ) -> None:
         super().__init__(self._answered, **given)
         self.answers = answers
+        self._before_answer = before_answer
         self.ops: Counter[str] = Counter()
         self.background = self.background_max = 0
 
@@ -103,6 +107,7 @@ class AskedModel(FlakyModel):
     def _answered(self, request: ModelRequest) -> str:
         op = op_of(request.messages[0].text)
         assert op is not None, "learning asks nothing else"
+        self._before_answer(op)
         return self.answers.answer(op, shown_in(request.messages[1].text))
 
 
