@@ -31,7 +31,7 @@ from reverie.learning.policies import (
     insert_policy,
     merge_policy,
 )
-from reverie.learning.pool import MEMBERS_MAX, evidence_digest
+from reverie.learning.pool import MEMBERS_MAX, evidence_digest, note_known
 from reverie.learning.records import trace_of
 from reverie.learning.steering import answer_language
 from reverie.learning.vectors import centroid, cosine, unpack
@@ -193,6 +193,8 @@ class InduceJob:
         for left in evidence.steps:
             tx.execute("stamp_candidate", trace_id=left.id, policy_id=policy.id)
         reason = "induced" if known is None else "archived_duplicate" if known.status == "archived" else "duplicate"
+        if known is not None:
+            note_known(tx, evidence.agent, evidence.signature, evidence.digest, now_ms)
         detail = {"signature": evidence.signature, "traces": list(draft.traces), "prompt": draft.induced_by}
         self._say(tx, job, "learned" if known is None else "changed", reason, policy.id, detail)
         measure(tx, policy.id, self._config, job, now_ms, skills=makes_skills(self._config, self._asks))

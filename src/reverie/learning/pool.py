@@ -9,6 +9,7 @@ already: then its steps follow that, and no model is asked.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from reverie.jobs.request import Job
     from reverie.learning.matching import Near
     from reverie.storage import Database, Transaction
+    from reverie.types import JsonObject
 
 DAY_MS = 86_400_000
 CANDIDATES_MAX = 20_000
@@ -41,6 +43,8 @@ MEMBERS_MAX = 50
 """Steps of a bucket that are looked at, the most valuable ones."""
 EVIDENCE_MAX = 8
 """Episodes whose best step is shown to the model."""
+KNOWN_DOUBLINGS_MAX = 5
+"""A bucket whose policies were known already needs twice as many tasks each time, at most 64."""
 UNTOLD_EPISODES = 2
 """Of steps that nothing tells apart but what they mean, so many episodes at least have to show the same."""
 
@@ -129,10 +133,24 @@ def _ready(tx: Transaction, agent: str, config: PoliciesConfig, now_ms: int) -> 
         value_min=config.min_trace_value,
         tasks_min=config.min_episodes,
         single_value=config.single_task_value,
+        doublings_max=KNOWN_DOUBLINGS_MAX,
         limit=BUCKETS_MAX,
     )
     found = (Ready(agent, row["signature"], _members(tx, agent, row["signature"], config, now_ms)) for row in rows)
     return tuple(each for each in found if each.members)
+
+
+def note_known(tx: Transaction, agent: str, signature: str, evidence: str, now_ms: int) -> None:
+    """A policy that a model made of a bucket said what another one says: the bucket is not asked about so soon again.
+
+    Noted once for the same evidence.
+    """
+    name = f"known_bucket:{agent}:{signature}"
+    kept = tx.value("learning_mark", name=name)
+    known: JsonObject = json.loads(kept) if kept else {"times": 0, "evidence": ""}
+    if known["evidence"] != evidence:
+        mark = {"times": known["times"] + 1, "evidence": evidence}
+        tx.execute("set_learning_mark", name=name, value=json.dumps(mark), now=now_ms)
 
 
 def _members(tx: Transaction, agent: str, signature: str, config: PoliciesConfig, now_ms: int) -> tuple[Member, ...]:

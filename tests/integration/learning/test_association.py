@@ -329,6 +329,20 @@ async def test_bucket_is_ready_again_when_something_new_came(tmp_path: Path) -> 
         assert len(here.keys("induce")) == 2
 
 
+async def test_bucket_of_which_the_policies_are_known_is_asked_about_ever_less(tmp_path: Path) -> None:
+    """Each policy that another one said before doubles the tasks that it takes to ask again."""
+    async with learned_world(tmp_path) as here:
+        seed(
+            here.path, "learning_marks", name=f"known_bucket:main:{BUCKET}", value={"times": 1, "evidence": "e"}, at=NOW
+        )
+        asked: list[int] = []
+        for name in ("a", "b", "c", "d"):
+            here.worked(name)
+            asked.append((await here.associate(name))["inductions"])
+
+        assert asked == [0, 0, 0, 1]
+
+
 async def test_bucket_that_a_policy_covers_asks_for_nothing(tmp_path: Path) -> None:
     """Steps that waited follow a policy that has come to be since, and no model is asked."""
     async with learned_world(tmp_path) as here:

@@ -137,6 +137,7 @@ async def test_duplicate_becomes_part_of_the_policy_that_is_there(tmp_path: Path
         assert again == {"policy": "po_old", "made": "before"}
         assert here.everything() == before
         assert len(here.rows("policies")) == 1
+        assert [json.loads(row["value"])["times"] for row in here.rows("learning_marks")] == [1]
         assert (policy["procedure"], policy["verification"]) == ("old words", "pip exits with zero")
         assert json.loads(policy["source_episodes"]) == ["ep_0", "ep_b", "ep_a"]
         assert (policy["provenance"], policy["support"]) == ("untrusted", 2)

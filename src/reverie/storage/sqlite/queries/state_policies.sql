@@ -131,13 +131,18 @@ DELETE FROM l2_candidates WHERE id IN (SELECT id FROM l2_candidates WHERE agent 
                                        ORDER BY expires_at, id LIMIT :limit);
 
 -- name: ready_buckets
--- The buckets with something new of which a policy can be made, best first: one pass over the steps that wait.
+-- The buckets with something new of which a policy can be made, best first: one pass over the steps that wait. Each time
+-- that what came of one was known already, it takes twice as many tasks.
 SELECT c.signature, max(t.value) AS best, count(DISTINCT t.task_id) AS tasks
 FROM l2_candidates AS c JOIN traces AS t ON t.id = c.trace_id
+LEFT JOIN learning_marks AS m ON m.name = 'known_bucket:' || c.agent || ':' || c.signature
 WHERE c.agent = :agent AND c.policy_id IS NULL AND c.expires_at > :now
   AND t.archived_at IS NULL AND t.vec_summary IS NOT NULL AND t.value >= :value_min
 GROUP BY c.signature
-HAVING sum(c.asked = '') > 0 AND (count(DISTINCT t.task_id) >= :tasks_min OR max(t.value) >= :single_value)
+HAVING sum(c.asked = '') > 0
+  AND CASE WHEN m.value IS NULL THEN count(DISTINCT t.task_id) >= :tasks_min OR max(t.value) >= :single_value
+           ELSE count(DISTINCT t.task_id) >= (max(:tasks_min, 2) << min(:doublings_max, json_extract(m.value, '$.times')))
+      END
 ORDER BY max(t.value) * count(DISTINCT t.task_id) DESC, c.signature LIMIT :limit;
 
 -- name: bucket_members
