@@ -15,7 +15,7 @@
     learning      a turn has begun or ended;       what was said is put into episodes, its steps are kept
                   every 2 seconds
     learned       every 30 seconds                 what was learned gets the vectors that it lacks
-    skills        every minute                     skills follow what a person wrote into their files
+    skills        every second; every minute       skills follow what a person wrote into their files
     condensing    a file too long for the prompt   a model condenses it, where `compaction.model` names one
     probe         every 5 seconds                  whether the home can be written is tried out
 
