@@ -72,10 +72,14 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class OverBudget:
-    """A call that may not be made: before when, and which bound it would pass, in words."""
+    """A call that may not be made: before when, and which bound it would pass, in words.
+
+    `for_all`: the bound is that of all jobs together, and no call of any is left in it.
+    """
 
     until_ms: int
     reason: str
+    for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ def decide(config: LearningBudgetConfig, account: Account, spent: Spent, wanted:
         bounds = [bound for bound in bounds if bound[0] != "calls_episode"]
     for name, until_ms, would_be, allowed in bounds:
         if would_be > allowed:
-            return OverBudget(until_ms, f"{SECTION}{name}: this would make {would_be:g} of {allowed:g}")
+            reason = f"{SECTION}{name}: this would make {would_be:g} of {allowed:g}"
+            return OverBudget(until_ms, reason, for_all=name in {"calls_day", "calls_hour"})
     return None
 
 

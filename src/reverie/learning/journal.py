@@ -71,6 +71,8 @@ class CallJournal:
         self._database = database
         self._clock = clock
         self._config = config
+        self.spent_until_ms = 0
+        """Until then the budget of all jobs together is known to be used up."""
 
     async def answer(self, call: Call) -> str | None:
         """What the model has answered to this call before; None if it has not."""
@@ -89,6 +91,8 @@ class CallJournal:
         reservation = Reservation(call, account, tokens_in, tokens_out, money)
         over = await self._database.write(lambda tx: self._set_aside(tx, reservation))
         if over is not None:
+            if over.for_all:
+                self.spent_until_ms = over.until_ms
             raise JobDeferredError(over.until_ms, over.reason)
         return reservation
 

@@ -33,6 +33,7 @@ from reverie.errors import (
     UpstreamTimeoutError,
 )
 from reverie.learning.answers import ANSWER_CHARS_MAX, Usable, read_answer
+from reverie.learning.compliance import Compliance, operation_of
 from reverie.learning.journal import Call, CallJournal, Ending
 from reverie.llm.client import Completed, ModelRequest, TextDelta
 from reverie.llm.tokens import raw_message_tokens, raw_tokens
@@ -70,10 +71,11 @@ _FENCE = re.compile(r"<(/?)(evidence)\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
-    """An answer that was not what was asked for, and why."""
+    """An answer that was not what was asked for, and why. `new`: it was given just now."""
 
     text: str
     wrong: str
+    new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class ModelDoor:
         self._foreground = foreground
         self._alarm = alarm
         self._journal = CallJournal(database, clock, config.budget)
+        self._compliance = Compliance(clock, config.jobs.pause_s)
         self._takes_json_mode = True
         self._pruned_s = clock.monotonic_s()
         self._finishing: set[asyncio.Task[None]] = set()
@@ -120,6 +123,13 @@ class ModelDoor:
     def available(self) -> bool:
         """False when there is no model to ask."""
         return self._model is not None
+
+    def rests(self, op: str) -> bool:
+        """Whether an operation would be deferred now: the budget of all is used up, or its answers are of no use.
+
+        A server that asked for a pause is not looked at.
+        """
+        return self._clock.now_ms() < self._journal.spent_until_ms or self._compliance.rests(op)
 
     async def ask(self, question: Question[T], job: Job) -> T:
         """As `Asks.ask`.
@@ -149,13 +159,16 @@ class ModelDoor:
 
     async def _ask(self, question: Question[T], job: Job, place: Place) -> T:
         call = Call(question, job, self._provider.name)
-        first = await self._tried(question, call, None, place)
-        if isinstance(first, Usable):
-            return first.value
-        second = await self._tried(question, replace(call, number=2), first, place)
-        if isinstance(second, Usable):
-            return second.value
-        raise AnswerRefusedError(question.prompt.id, second.wrong)
+        op = operation_of(question.prompt.id)
+        answer = await self._tried(question, call, None, place)
+        if isinstance(answer, _Unusable):
+            answer = await self._tried(question, replace(call, number=2), answer, place)
+        if isinstance(answer, Usable):
+            self._compliance.complied(op)
+            return answer.value
+        if answer.new:
+            self._compliance.refused(op, answer.wrong)
+        raise AnswerRefusedError(question.prompt.id, answer.wrong)
 
     async def _tried(
         self, question: Question[T], call: Call, before: _Unusable | None, place: Place
@@ -166,6 +179,7 @@ class ModelDoor:
             text = await self._journal.answer(call)
             known = text is not None
             if text is None:
+                self._compliance.admit(operation_of(question.prompt.id))
                 async with place(call.job):
                     text = await self._made(call, _messages(question, before))
         answer = await read_answer(question, text)
@@ -173,7 +187,7 @@ class ModelDoor:
             return answer
         if not known:
             await self._journal.note_wrong(call, answer.wrong)
-        return _Unusable(text, answer.wrong)
+        return _Unusable(text, answer.wrong, new=not known)
 
     # -- a place in the line -------------------------------------------------------------------------------------
 

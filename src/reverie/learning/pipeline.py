@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.storage import Database, Transaction
+
+
+CLASSIFY: Final = "turn.classify"
+"""The operation that tells where a message belongs. While it rests rules decide, and no job is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,11 @@ def put_together(ground: Ground) -> Learning:
         alarm=alarm,
     )
     feedbacks = Feedbacks(state, clock, config)
-    episodes = Episodes(config, Capture(config), Listening(feedbacks, Bursts(config)), lambda: door.available)
+
+    def can_classify() -> bool:
+        return door.available and not door.rests(CLASSIFY)
+
+    episodes = Episodes(config, Capture(config), Listening(feedbacks, Bursts(config)), can_classify)
     jobs = Jobs(
         state,
         clock,

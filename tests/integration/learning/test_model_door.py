@@ -341,3 +341,28 @@ async def test_work_that_can_wait_heeds_what_turns_found_out(tmp_path: Path) -> 
     clock.advance(seconds=5)
     await provider.admit()
     await database.aclose()
+
+
+async def test_an_operation_whose_answers_are_of_no_use_rests(tmp_path: Path) -> None:
+    """After five questions that were refused the next one waits instead of costing two more calls."""
+    model = FlakyModel(lambda _: "prose")
+    async with door_world(tmp_path, model) as world:
+        for number in range(5):
+            with pytest.raises(AnswerRefusedError):
+                await world.door.ask(question(f"{number}"), job())
+        assert world.door.rests("test.score")
+        with pytest.raises(JobDeferredError, match="of no use 5 times in a row"):
+            await world.door.ask(question("another"), job())
+        assert len(model.calls) == 10
+
+
+async def test_a_budget_that_is_used_up_is_known_without_asking(tmp_path: Path) -> None:
+    """Once a call was refused for the hour's bound, what need not ask does not, until the hour ends."""
+    async with door_world(tmp_path, FlakyModel(good), budget=LearningBudgetConfig(calls_hour=1)) as world:
+        await world.door.ask(question("one"), job())
+        assert not world.door.rests("test.score")
+        with pytest.raises(JobDeferredError):
+            await world.door.ask(question("two"), job())
+        assert world.door.rests("test.score")
+        world.clock.advance(seconds=3_600)
+        assert not world.door.rests("test.score")
