@@ -38,7 +38,9 @@ def spent(
 )
 def test_each_bound_is_kept_and_named(already: Spent, until_ms: int, reason: str) -> None:
     """A call that would pass a bound is refused until the next hour or day, naming the bound and both figures."""
-    assert decide(CONFIG, Account("induce", "ep_1", AT_MS), already, WANTED) == OverBudget(until_ms, reason)
+    over = decide(CONFIG, Account("induce", "ep_1", AT_MS), already, WANTED)
+    for_all = ".calls_hour:" in reason or ".calls_day:" in reason
+    assert over == OverBudget(until_ms, reason, for_all=for_all)
 
 
 def test_what_reaches_a_bound_exactly_is_allowed() -> None:
@@ -57,7 +59,7 @@ def test_bounds_apply_where_they_belong() -> None:
 def test_nothing_is_allowed_by_a_budget_of_zero() -> None:
     """With no calls an hour, none is made."""
     over = decide(LearningBudgetConfig(calls_hour=0), Account("reward", None, AT_MS), spent(), WANTED)
-    assert over == OverBudget(HOUR_ENDS, "learning.budget.calls_hour: this would make 1 of 0")
+    assert over == OverBudget(HOUR_ENDS, "learning.budget.calls_hour: this would make 1 of 0", for_all=True)
 
 
 def test_hours_days_and_prices() -> None:
