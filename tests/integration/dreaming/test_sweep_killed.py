@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 NOTE = "# 2026-04-05\n\n" + "".join(f"Passage number {number} is about the kiln and Petra.\n\n" for number in range(40))
 KILLS = 8
+MESSAGES = 240
+"""As many as one pass reads: a pass that is killed between two pages is begun anew, with all of its share."""
 
 
 async def fill(home: Home) -> None:
     """Notes, a conversation, and what was recalled well."""
     for day in (3, 4, 5):
         home.write(f"memory/2026-04-0{day}.md", NOTE, mtime_ns=day)
-    for number in range(300):
+    for number in range(MESSAGES):
         home.say(f"Message number {number} about the kiln.", session=f"s{number % 3}")
     hit = SearchHit("memory", "memory/2026-04-05.md", 3, 3, "Passage number 0 is about the kiln and Petra.", 0.9)
     for number in range(3):
