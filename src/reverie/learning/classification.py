@@ -24,6 +24,7 @@ from reverie.errors import (
     UpstreamTimeoutError,
 )
 from reverie.learning.asking import Question
+from reverie.learning.decision import Decision, HiddenFeedback
 from reverie.learning.intent import Intent, IntentKind
 from reverie.learning.relation import LATE, Relation, Verdict
 from reverie.llm.prompt_files import read_prompt
@@ -77,34 +78,6 @@ class ArbitrateAnswer(BaseModel):
 
     verdict: Literal["same", "new"]
     confidence: Share = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenFeedback:
-    """What a model found a message to say of the reply before it; magnitude and confidence are 0 to 1."""
-
-    polarity: Literal["neutral", "positive", "negative", "mixed"]
-    magnitude: float
-    confidence: float
-
-    @classmethod
-    def of(cls, kept: JsonObject) -> HiddenFeedback | None:
-        """As it is kept with a routing; None for nothing."""
-        return cls(**kept) if kept else None
-
-    def as_json(self) -> JsonObject:
-        """As it is kept with a routing."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a model said of a message. A decision that came too late has no more than its verdict."""
-
-    verdict: Verdict
-    intent: Intent | None = None
-    hidden: HiddenFeedback | None = None
-    duration_ms: int = 0
 
 
 class AsksNow(Protocol):

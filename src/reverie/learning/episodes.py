@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reverie.config import LearningConfig
-    from reverie.learning.classification import Decision
-    from reverie.learning.follower import Captures, Listens
+    from reverie.learning.decision import Decision
+    from reverie.learning.ports import Captures, Listens
     from reverie.learning.relation import Asked, Verdict
     from reverie.storage import Database, Row, Transaction
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from reverie.learning.entries import Entry, entry_of
 from reverie.learning.episode_rows import close
@@ -17,14 +17,11 @@ from reverie.learning.records import episode_of
 from reverie.learning.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from reverie.clock import Clock
-    from reverie.learning.classification import HiddenFeedback
     from reverie.learning.episodes import Episodes
     from reverie.learning.placing import Place
-    from reverie.learning.records import Episode, Trace
-    from reverie.learning.said import SaidMessage
     from reverie.storage import Database, Row, Transaction
 
 LOG: Final = ""
@@ -39,54 +36,6 @@ FOLLOWED_MAX: Final = 4_096
 ABANDONED_MS: Final = 3_600_000
 """A message nobody is to decide on any more stays where it is after so long."""
 MS_PER_MINUTE: Final = 60_000
-
-
-class Captured(Protocol):
-    """What became of messages: the traces they were made into, and the number up to which they are done."""
-
-    @property
-    def traces(self) -> tuple[Trace, ...]:
-        """The new traces."""
-        ...
-
-    @property
-    def through_seq(self) -> int:
-        """Later messages are given again, with what follows them."""
-        ...
-
-
-class Captures(Protocol):
-    """What makes traces of messages, within a transaction."""
-
-    def take(
-        self, tx: Transaction, episode: Episode, messages: Sequence[SaidMessage], now_ms: int, *, final: bool = False
-    ) -> Captured:
-        """Make traces of the steps that are complete. `final`: the episode has ended, so that all are."""
-        ...
-
-    def close_window(self, tx: Transaction, episode_id: str, now_ms: int) -> object:
-        """An episode has ended: what of it waits for further steps is reflected on as it is."""
-        ...
-
-
-class Listens(Protocol):
-    """What looks for feedback and for bursts of failures, within a transaction."""
-
-    def note_message(
-        self,
-        tx: Transaction,
-        message: SaidMessage,
-        episode: Episode,
-        now_ms: int,
-        *,
-        hidden: HiddenFeedback | None = None,
-    ) -> object:
-        """A user's message, and the episode that holds the reply before it. `hidden` is what a model found in it."""
-        ...
-
-    def note_outcomes(self, tx: Transaction, session_id: str, traces: Sequence[Trace], now_ms: int) -> object:
-        """New traces of a session."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.jobs.request import Job
     from reverie.learning.asking import Asks, Question
-    from reverie.learning.classification import Decision
+    from reverie.learning.decision import Decision
     from reverie.learning.episodes import Episodes, Undecided
     from reverie.storage import Database, Transaction
     from reverie.types import JsonObject

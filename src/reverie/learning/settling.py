@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from reverie.jobs.request import JobRequest, ask_for
-from reverie.learning.classification import HiddenFeedback
+from reverie.learning.decision import HiddenFeedback
 from reverie.learning.entries import entry_of
 from reverie.learning.episode_rows import END, find_episode
 from reverie.learning.records import episode_of, task_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.config import LearningConfig
-    from reverie.learning.follower import Captures, Listens
+    from reverie.learning.ports import Captures, Listens
     from reverie.learning.records import Episode
     from reverie.learning.said import SaidMessage
     from reverie.storage import Row, Transaction

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reverie.learning.asking import Question
-    from reverie.learning.classification import HiddenFeedback
+    from reverie.learning.decision import HiddenFeedback
     from reverie.learning.records import Episode, Trace
     from reverie.learning.said import SaidMessage
     from reverie.storage import Transaction

@@ -15,7 +15,8 @@ from reverie.errors import (
     UpstreamTimeoutError,
 )
 from reverie.jobs.request import Job
-from reverie.learning.classification import HiddenFeedback, RelationJob
+from reverie.learning.classification import RelationJob
+from reverie.learning.decision import HiddenFeedback
 from tests.integration.learning.episode_world import (
     ASK,
     FOLLOW_UP,

@@ -7,7 +7,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from reverie.learning.classification import HiddenFeedback, TurnAnswer, read_prompts, shown
+from reverie.learning.classification import TurnAnswer, read_prompts, shown
+from reverie.learning.decision import HiddenFeedback
 from reverie.learning.episodes import Undecided
 from reverie.learning.relation import Asked
 
