@@ -88,10 +88,12 @@ class MessagesPass:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How far the log was read, and since when what was said counts."""
+    """How far the log was read, since when what was said counts, and how many messages this pass has looked at."""
 
     position: int
     since_ms: int
+    pass_id: str = ""
+    looked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,12 @@ class Ingestion:
 
     # -- conversations -------------------------------------------------------------------------------------------
 
-    async def messages(self, agent: str, *, now_ms: int, lookback_days: int, messages_max: int) -> MessagesPass:
+    async def messages(
+        self, agent: str, *, now_ms: int, lookback_days: int, messages_max: int, pass_id: str = ""
+    ) -> MessagesPass:
         """Look at what was said in the agent's conversations since the last pass, at most so many messages.
+
+        A pass that was killed goes on within what is left of its share, if it is given the same `pass_id`.
 
         The first pass begins at the look-back; from then on every message is looked at once, however long it waits.
         Of imported conversations only what was said within the look-back is short-term memory.
@@ -205,27 +211,28 @@ class Ingestion:
             StorageError: it could not be written; what was read before stays.
         """
         recent_ms = now_ms - lookback_days * DAY_MS
-        place = await self._place(agent, recent_ms)
-        looked = passages = 0
+        place = await self._place(agent, recent_ms, pass_id)
+        passages = 0
         for _ in range(WINDOWS_MAX):
-            most = min(MESSAGES_AT_ONCE, messages_max - looked)
+            most = min(MESSAGES_AT_ONCE, messages_max - place.looked)
             if most <= 0:
                 break
             stretch = await self._database.read(lambda tx, at=place, n=most: _stretch(tx, agent, at, recent_ms, n))
             if stretch is None:
                 await self._keep_place(agent, place, now_ms)
-                return MessagesPass(looked, passages)
-            place = replace(place, position=stretch.position)
+                return MessagesPass(place.looked, passages)
+            place = replace(place, position=stretch.position, looked=place.looked + len(stretch.messages))
             if stretch.messages:
                 passages += await self._notice(agent, stretch.messages, place, now_ms)
-                looked += len(stretch.messages)
             await asyncio.sleep(0)
         await self._keep_place(agent, place, now_ms)
-        return MessagesPass(looked, passages, behind=await self._database.read(lambda tx: _is_behind(tx, place)))
+        return MessagesPass(place.looked, passages, behind=await self._database.read(lambda tx: _is_behind(tx, place)))
 
-    async def _place(self, agent: str, recent_ms: int) -> _Place:
-        row = await self._database.read(lambda tx: tx.row("ingested_position", agent=agent))
-        return _Place(0, recent_ms) if row is None else _Place(row["position"], row["since"])
+    async def _place(self, agent: str, recent_ms: int, pass_id: str) -> _Place:
+        row = await self._database.read(lambda tx: tx.row("ingested_position", agent=agent, **{"pass": pass_id}))
+        if row is None:
+            return _Place(0, recent_ms, pass_id)
+        return _Place(row["position"], row["since"], pass_id, row["looked"] if pass_id else 0)
 
     async def _keep_place(self, agent: str, place: _Place, now_ms: int) -> None:
         await self._database.write(lambda tx: _put_place(tx, agent, place, now_ms))
@@ -325,7 +332,8 @@ def _message(row: Row) -> Message:
 
 
 def _put_place(tx: Transaction, agent: str, place: _Place, now_ms: int) -> None:
-    tx.execute("put_ingested_position", agent=agent, position=place.position, since=place.since_ms, at=now_ms)
+    read = {"position": place.position, "since": place.since_ms, "pass": place.pass_id, "looked": place.looked}
+    tx.execute("put_ingested_position", agent=agent, at=now_ms, **read)
 
 
 def _is_behind(tx: Transaction, place: _Place) -> bool:

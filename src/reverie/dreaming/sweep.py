@@ -174,6 +174,7 @@ class Dreamer:
             now_ms=night.now_ms,
             lookback_days=_lookback_days(config),
             messages_max=config.ingest_messages_max,
+            pass_id=night.run_id,
         )
         return await self._record(night, "transcripts", done.as_json())
 

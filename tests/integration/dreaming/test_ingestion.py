@@ -292,6 +292,20 @@ async def test_a_long_log_is_gone_through_in_stretches(home: Home) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_pass_that_was_killed_goes_on_within_its_share(home: Home) -> None:
+    """Under its own name it reads what is left of its share; another pass has all of it."""
+    for number in range(6):
+        home.say(f"Message number {number} about the kiln.")
+    looked: list[int] = []
+    for name, most in (("night", 2), ("night", 3), ("night", 3), ("next", 3)):
+        done = await home.ingestion().messages("main", now_ms=NIGHT, lookback_days=7, messages_max=most, pass_id=name)
+        looked.append(done.messages)
+
+    assert looked == [2, 3, 3, 3]
+    assert len(await home.entries()) == 6
+
+
+@pytest.mark.anyio
 async def test_a_recall_and_a_pass_meet_in_one_entry(home: Home) -> None:
     """What a search quoted of a message stays, and a pass adds its own signal."""
     home.say("The spare key is with Mrs. Novak, on the third floor.")

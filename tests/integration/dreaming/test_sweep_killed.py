@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 NOTE = "# 2026-04-05\n\n" + "".join(f"Passage number {number} is about the kiln and Petra.\n\n" for number in range(40))
 KILLS = 8
-MESSAGES = 240
-"""As many as one pass reads: a pass that is killed between two pages is begun anew, with all of its share."""
+MESSAGES = 300
+"""More than one pass reads."""
 
 
 async def fill(home: Home) -> None:

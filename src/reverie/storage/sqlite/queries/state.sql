@@ -813,12 +813,15 @@ ON CONFLICT (agent, path) DO UPDATE SET mtime_ns = excluded.mtime_ns, size_bytes
 
 -- name: ingested_position
 -- How far the passes over conversations have come, and from which instant on they look at what was said.
-SELECT position, since FROM ingested_transcripts WHERE agent = :agent;
+SELECT position, since, CASE WHEN pass = :pass THEN looked ELSE 0 END AS looked
+FROM ingested_transcripts WHERE agent = :agent;
 
 -- name: put_ingested_position
 -- The passes over conversations have come so far; where they began stays.
-INSERT INTO ingested_transcripts (agent, position, since, at) VALUES (:agent, :position, :since, :at)
-ON CONFLICT (agent) DO UPDATE SET position = max(position, excluded.position), at = excluded.at;
+INSERT INTO ingested_transcripts (agent, position, since, at, pass, looked)
+VALUES (:agent, :position, :since, :at, :pass, :looked)
+ON CONFLICT (agent) DO UPDATE SET position = max(position, excluded.position), at = excluded.at, pass = excluded.pass,
+  looked = excluded.looked;
 
 -- name: log_window_end
 -- The last of the next messages of the log of all sessions.

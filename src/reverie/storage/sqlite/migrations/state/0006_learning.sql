@@ -652,3 +652,7 @@ CREATE TABLE provider_pauses (
   since INTEGER NOT NULL,
   probes INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+
+-- Which pass over conversations read last, and how many messages it has: one that is killed goes on within its share.
+ALTER TABLE ingested_transcripts ADD COLUMN pass TEXT NOT NULL DEFAULT '';
+ALTER TABLE ingested_transcripts ADD COLUMN looked INTEGER NOT NULL DEFAULT 0;
