@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -22,8 +24,10 @@ from reverie.errors import (
     StorageFullError,
 )
 from reverie.storage import EMBEDDINGS, INDEX, STATE, Database, Schema, Transaction
-from reverie.storage.migrate import migrate
+from reverie.storage.migrate import check_identity, migrate
 from reverie.storage.schema import parse_queries
+from reverie.storage.waiting import WAL_RETRY_S, WAL_TRIES, enter_wal
+from tests.integration import opening_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -273,12 +277,57 @@ async def test_two_who_open_an_old_file_at_once_both_get_todays(tmp_path: Path) 
         connection = apsw.Connection(str(path))
         connection.pragma("journal_mode", "wal")
         migrate(connection, path, STATE, now_ms=1, up_to=1)
+        connection.close()
         opened = await asyncio.gather(*(Database.open(path, STATE, now_ms=2) for _ in range(3)))
         versions = [await database.read(lambda tx: tx.rows("tallies")) for database in opened]
         for database in opened:
             await database.aclose()
-        connection.close()  # held until here: who closes a file as the last one locks it for a moment
         assert len({str(version) for version in versions}) == 1
+
+
+def test_of_processes_that_open_a_new_file_at_once_all_may(tmp_path: Path) -> None:
+    """Whoever makes it, whoever closes it first: nobody is told that it is locked, or that it is not ours."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([opening_process.__name__])
+    together = processes.Barrier(6)
+    paths = [tmp_path / f"{number}.db" for number in range(25)]
+    started = [processes.Process(target=opening_process.run, args=(paths, together)) for _ in range(6)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(100)
+    assert [process.exitcode for process in started] == [0] * 6
+
+
+def test_a_file_is_looked_at_when_its_maker_is_done(tmp_path: Path) -> None:
+    """A file that another process is making is waited for, and seen as a whole."""
+    path = tmp_path / "state.db"
+    maker = apsw.Connection(str(path))
+    maker.execute("CREATE TABLE of_another_program (x)")
+    maker.execute("BEGIN EXCLUSIVE; DROP TABLE of_another_program")
+    with ThreadPoolExecutor(1) as pool:
+        looked = pool.submit(check_identity, path, STATE)
+        with pytest.raises(TimeoutError):
+            looked.result(0.1)
+        maker.execute("COMMIT")
+        looked.result(10)
+    maker.close()
+
+
+def test_a_log_is_given_to_a_file_that_is_busy_for_a_moment(tmp_path: Path) -> None:
+    """Somebody who cannot wait with a lock in hand begins anew, a bounded number of times."""
+    path = tmp_path / "state.db"
+    other, connection = apsw.Connection(str(path)), apsw.Connection(str(path))
+    other.execute("CREATE TABLE made (x); BEGIN EXCLUSIVE")
+    slept: list[float] = []
+    with pytest.raises(apsw.BusyError):
+        enter_wal(connection, sleep=slept.append)
+    assert slept == [WAL_RETRY_S] * (WAL_TRIES - 1)
+
+    enter_wal(connection, sleep=lambda _: other.execute("COMMIT") and None)
+    assert connection.pragma("journal_mode") == "wal"
+    other.close()
+    connection.close()
 
 
 async def test_a_failing_migration_leaves_the_version_before_it(tmp_path: Path) -> None:

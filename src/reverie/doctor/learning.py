@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from reverie.doctor.finding import Finding, counted
+from reverie.storage.waiting import BUSY_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def learning_findings(dead: list[Row], total: int, oldest_ms: int, damage: str) 
 
 
 def _damage(path: Path) -> str:
-    """What SQLite says is wrong with a file; '' for one that is sound or not there."""
+    """What SQLite says is wrong with a file; '' for one that is sound, in use or not there."""
     if not path.exists():
         return ""
     try:
@@ -91,7 +92,10 @@ def _damage(path: Path) -> str:
     except apsw.Error as error:
         return str(error)
     try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         said = str(connection.pragma("quick_check(1)"))
+    except apsw.BusyError:
+        return ""
     except apsw.Error as error:
         return str(error)
     finally:

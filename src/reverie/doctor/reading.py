@@ -14,8 +14,9 @@ from urllib.parse import quote
 import apsw
 
 from reverie.storage import Transaction
-from reverie.storage.database import BUSY_TIMEOUT_MS, translated_errors
+from reverie.storage.database import translated_errors
 from reverie.storage.schema import load_queries
+from reverie.storage.waiting import BUSY_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reverie.clock import iso_instant
 from reverie.errors import StorageError
 from reverie.jobs.decisions import RUNS_MAX
+from reverie.storage.waiting import BUSY_TIMEOUT_MS, enter_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -195,6 +196,7 @@ def _prepare(path: Path) -> None:
     """Make a file of SQLite with a write-ahead log, which DBOS does not ask for and which is ten times as fast."""
     connection = apsw.Connection(str(path))
     try:
-        connection.pragma("journal_mode", "wal")
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        enter_wal(connection)
     finally:
         connection.close()

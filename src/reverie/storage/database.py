@@ -34,6 +34,7 @@ from reverie.errors import (
 )
 from reverie.storage.migrate import check_identity, migrate
 from reverie.storage.schema import load_queries
+from reverie.storage.waiting import BUSY_TIMEOUT_MS, enter_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = dict[str, Any]
 
-BUSY_TIMEOUT_MS = 5_000
 GROUP_WRITES_MAX = 64
 GROUP_SECONDS_MAX = 0.010
 WAITING_WRITES_MAX = 4_096
@@ -303,7 +303,7 @@ class Database:
         connection = apsw.Connection(str(self.path))
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.pragma("page_size", self.schema.page_bytes)
-        connection.pragma("journal_mode", "wal")
+        enter_wal(connection)
         connection.pragma("synchronous", "FULL" if self.schema.durable else "NORMAL")
         connection.pragma("foreign_keys", True)
         connection.pragma("journal_size_limit", WAL_BYTES_MAX)

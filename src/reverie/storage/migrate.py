@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from reverie.errors import DatabaseCorruptError, DatabaseTooNewError
+from reverie.storage.waiting import BUSY_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def check_identity(path: Path, schema: Schema) -> None:
-    """Look at an existing file through a read-only connection and refuse what we must not write to.
+    """Look at an existing file and refuse what we must not write to.
+
+    All of it is seen in one snapshot: another process may make the file's tables at this very moment.
 
     Raises:
         DatabaseCorruptError: it is not a SQLite file, or belongs to another program.
@@ -29,9 +32,11 @@ def check_identity(path: Path, schema: Schema) -> None:
         return
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("BEGIN")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").get
         application_id = connection.pragma("application_id")
         version = connection.pragma("user_version")
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").get
     finally:
         connection.close()
     if application_id != schema.application_id and tables:
