@@ -35,7 +35,7 @@ from benchmarks.report import Report, process_rss_mib, quantile
 from reverie.cli.server import spare_the_collector
 from reverie.clock import SystemClock
 from reverie.config import LearningConfig
-from reverie.learning.recall import LearnedRecall
+from reverie.learning.recall.recall import LearnedRecall
 from reverie.storage import STATE, Database
 
 if TYPE_CHECKING:

@@ -44,17 +44,17 @@ from reverie.dreaming.sweep import dreamer_of
 from reverie.engines.runtime import Engines, open_engines
 from reverie.engines.runtime import Surroundings as EngineSurroundings
 from reverie.errors import HomeInUseError, HomeReadOnlyError, StorageError
-from reverie.learning.intent import classify
-from reverie.learning.missing_vectors import MissingVectors
+from reverie.learning.asking.provider import provider_name
+from reverie.learning.episodes.intent import classify
 from reverie.learning.pipeline import Ground, Learning, put_together
-from reverie.learning.provider import provider_name
-from reverie.learning.recall import LearnedRecall
-from reverie.learning.recall_gate import tiers_for
-from reverie.learning.signatures import error_signatures
-from reverie.learning.skill_files import SkillFiles
-from reverie.learning.skills import note_exposures
-from reverie.learning.surfaces import LearningSurfaces
-from reverie.learning.turn_recall import TurnRecall
+from reverie.learning.recall.gate import tiers_for
+from reverie.learning.recall.recall import LearnedRecall
+from reverie.learning.recall.turn_recall import TurnRecall
+from reverie.learning.skills.files import SkillFiles
+from reverie.learning.skills.skills import note_exposures
+from reverie.learning.steps.missing_vectors import MissingVectors
+from reverie.learning.steps.signatures import error_signatures
+from reverie.learning.surfaces.surfaces import LearningSurfaces
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.embeddings_bundled import BundledEmbedder
 from reverie.llm.embeddings_openai import OpenAIEmbedder
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from reverie.dreaming.clockwork import Sweep
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.sweep import Dreamer
-    from reverie.learning.recall_channels import Tier
+    from reverie.learning.recall.channels import Tier
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder
     from reverie.sessions.compactions import Compaction, Expanded

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.context.condensed import CondensedFragments
     from reverie.dreaming.clockwork import Clockwork
-    from reverie.learning.missing_vectors import MissingVectors
     from reverie.learning.pipeline import Learning
+    from reverie.learning.steps.missing_vectors import MissingVectors
     from reverie.memory.index import MemoryIndex
     from reverie.sessions.retention import Retention
     from reverie.tasks import OwnedTasks

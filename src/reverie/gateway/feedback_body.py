@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from reverie.errors import RequestError
 from reverie.gateway.routing import KEY_CHARACTERS_MAX
-from reverie.learning.feedback import KEY_CHARS_MAX, PAIR_CHARS_MAX, TEXT_CHARS_MAX, Submission, Verdict
-from reverie.learning.feedback_targets import Target
+from reverie.learning.feedback.feedback import KEY_CHARS_MAX, PAIR_CHARS_MAX, TEXT_CHARS_MAX, Submission, Verdict
+from reverie.learning.feedback.targets import Target
 from reverie.learning.records import Polarity
-from reverie.learning.surfaces_ports import GivenFeedback
+from reverie.learning.surfaces.ports import GivenFeedback
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from reverie.learning.feedback_targets import TargetKind
+    from reverie.learning.feedback.targets import TargetKind
     from reverie.types import JsonObject
 
 TARGETS: dict[str, TargetKind] = {

@@ -26,9 +26,9 @@ from reverie.gateway.feedback_body import read_feedback
 from reverie.gateway.memory_api import agent_of
 from reverie.gateway.replies import render
 from reverie.gateway.routing import known_agent, routing_headers
-from reverie.learning.edits import DELETABLE, EDITABLE, VERBS
-from reverie.learning.surfaces_ports import KINDS
-from reverie.learning.views_pages import LISTED, LISTED_MAX, PageRequest
+from reverie.learning.surfaces.edits import DELETABLE, EDITABLE, VERBS
+from reverie.learning.surfaces.pages import LISTED, LISTED_MAX, PageRequest
+from reverie.learning.surfaces.ports import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from reverie.gateway.ports import GatewayApp
-    from reverie.learning.surfaces_ports import Kind, Verb
+    from reverie.learning.surfaces.ports import Kind, Verb
     from reverie.types import JsonObject
 
 ID_CHARACTERS_MAX = 512

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from reverie.dreaming.clockwork import Triggered
     from reverie.dreaming.forgetting import Forgetting, Options, Selection
     from reverie.dreaming.runs import Begun, DreamRun
-    from reverie.learning.surfaces_ports import GivenFeedback, Kind, Verb
-    from reverie.learning.views_pages import PageRequest
+    from reverie.learning.surfaces.pages import PageRequest
+    from reverie.learning.surfaces.ports import GivenFeedback, Kind, Verb
     from reverie.memory.tool_contracts import Asker
     from reverie.readiness import Condition
     from reverie.sessions.compactions import Compaction, Expanded

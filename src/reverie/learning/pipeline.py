@@ -26,33 +26,33 @@ from typing import TYPE_CHECKING, Final
 
 from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
-from reverie.learning import budget
-from reverie.learning.abstraction import AbstractJob
-from reverie.learning.association import AssociateJob
-from reverie.learning.bursts import Bursts
-from reverie.learning.capture import Capture
-from reverie.learning.classification import RelationJob
-from reverie.learning.crystallisation import SkillJob
-from reverie.learning.episodes import Episodes
-from reverie.learning.experience import Experiences
-from reverie.learning.feedback import Feedbacks
-from reverie.learning.feedback_job import FeedbackJob
-from reverie.learning.follower import Follower
-from reverie.learning.foreground import Foreground
-from reverie.learning.induction import InduceJob
-from reverie.learning.listening import Listening
-from reverie.learning.model_door import ModelDoor
-from reverie.learning.permits import Permits
-from reverie.learning.provider import Provider
-from reverie.learning.redecision import Redecision
-from reverie.learning.reflection import WindowJob
-from reverie.learning.repair import RepairJob
-from reverie.learning.reward import RewardJob
-from reverie.learning.skill_trials import TrialsJob
-from reverie.learning.skills import Skills, thumb
-from reverie.learning.storm_alarm import StormAlarm
-from reverie.learning.trace_feedback import Revaluation
-from reverie.learning.world_models import move_confidence
+from reverie.learning.asking import budget
+from reverie.learning.asking.foreground import Foreground
+from reverie.learning.asking.model_door import ModelDoor
+from reverie.learning.asking.permits import Permits
+from reverie.learning.asking.provider import Provider
+from reverie.learning.asking.storm_alarm import StormAlarm
+from reverie.learning.credit.reflection import WindowJob
+from reverie.learning.credit.reward import RewardJob
+from reverie.learning.credit.trace_feedback import Revaluation
+from reverie.learning.episodes.classification import RelationJob
+from reverie.learning.episodes.episodes import Episodes
+from reverie.learning.episodes.follower import Follower
+from reverie.learning.episodes.redecision import Redecision
+from reverie.learning.feedback.bursts import Bursts
+from reverie.learning.feedback.experience import Experiences
+from reverie.learning.feedback.feedback import Feedbacks
+from reverie.learning.feedback.job import FeedbackJob
+from reverie.learning.feedback.listening import Listening
+from reverie.learning.feedback.repair import RepairJob
+from reverie.learning.policies.association import AssociateJob
+from reverie.learning.policies.induction import InduceJob
+from reverie.learning.skills.crystallisation import SkillJob
+from reverie.learning.skills.skills import Skills, thumb
+from reverie.learning.skills.trials import TrialsJob
+from reverie.learning.steps.capture import Capture
+from reverie.learning.worlds.abstraction import AbstractJob
+from reverie.learning.worlds.world_models import move_confidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from reverie.clock import Clock
     from reverie.config import Home, LearningConfig
     from reverie.jobs.request import Handler
-    from reverie.learning.skill_files import SkillFiles
+    from reverie.learning.skills.files import SkillFiles
     from reverie.llm.circuit import UpstreamCircuit
     from reverie.llm.client import Model
     from reverie.llm.embeddings import Embedder

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reverie.jobs.request import Job
-    from reverie.learning.asking import Question
+    from reverie.learning.asking.asks import Question
 
 T = TypeVar("T", bound=BaseModel)
 

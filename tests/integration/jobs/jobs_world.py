@@ -13,7 +13,7 @@ from reverie.config import LearningJobsConfig
 from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
 from reverie.jobs.request import JobRequest, ask_for
-from reverie.learning.foreground import Foreground
+from reverie.learning.asking.foreground import Foreground
 from reverie.storage import STATE, Database
 
 if TYPE_CHECKING:

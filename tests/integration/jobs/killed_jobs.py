@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from reverie.clock import SystemClock
 from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
-from reverie.learning.foreground import Foreground
-from reverie.learning.permits import Permits
+from reverie.learning.asking.foreground import Foreground
+from reverie.learning.asking.permits import Permits
 from reverie.storage import STATE, Database
 from tests.integration.jobs.jobs_world import QUICK
 

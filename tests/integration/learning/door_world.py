@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 
 from reverie.config import LearningBudgetConfig, LearningConfig
 from reverie.jobs.request import Job
-from reverie.learning.asking import Question
-from reverie.learning.foreground import Foreground
-from reverie.learning.model_door import ModelDoor
-from reverie.learning.permits import Permits
-from reverie.learning.provider import Provider
-from reverie.learning.storm_alarm import StormAlarm
+from reverie.learning.asking.asks import Question
+from reverie.learning.asking.foreground import Foreground
+from reverie.learning.asking.model_door import ModelDoor
+from reverie.learning.asking.permits import Permits
+from reverie.learning.asking.provider import Provider
+from reverie.learning.asking.storm_alarm import StormAlarm
 from reverie.llm.client import Model
 from reverie.llm.prompt_files import Prompt
 from reverie.storage import STATE, Database

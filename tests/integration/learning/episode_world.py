@@ -11,10 +11,10 @@ import apsw
 
 from reverie.config import LearningConfig
 from reverie.jobs.request import Job
-from reverie.learning.classification import RelationJob
-from reverie.learning.episodes import Episodes
-from reverie.learning.follower import Follower
-from reverie.learning.redecision import Redecision
+from reverie.learning.episodes.classification import RelationJob
+from reverie.learning.episodes.episodes import Episodes
+from reverie.learning.episodes.follower import Follower
+from reverie.learning.episodes.redecision import Redecision
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, ScriptedAsks
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
-    from reverie.learning.asking import Question
-    from reverie.learning.decision import HiddenFeedback
+    from reverie.learning.asking.asks import Question
+    from reverie.learning.episodes.decision import HiddenFeedback
     from reverie.learning.records import Episode, Trace
     from reverie.learning.said import SaidMessage
     from reverie.storage import Transaction

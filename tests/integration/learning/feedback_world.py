@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from reverie.config import LearningConfig
-from reverie.learning.feedback import Feedbacks
+from reverie.learning.feedback.feedback import Feedbacks
 from reverie.learning.records import Episode, episode_of
 from reverie.learning.said import SaidMessage
 from reverie.storage import STATE, Database

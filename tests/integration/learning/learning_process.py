@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 
 from reverie.config import Home, LearningConfig
-from reverie.learning.bursts import Bursts
-from reverie.learning.capture import Capture
-from reverie.learning.episodes import Episodes
-from reverie.learning.feedback import Feedbacks
-from reverie.learning.follower import Follower
-from reverie.learning.foreground import Foreground
-from reverie.learning.listening import Listening
-from reverie.learning.model_door import ModelDoor
-from reverie.learning.permits import Permits
+from reverie.learning.asking.foreground import Foreground
+from reverie.learning.asking.model_door import ModelDoor
+from reverie.learning.asking.permits import Permits
+from reverie.learning.asking.provider import Provider
+from reverie.learning.asking.storm_alarm import StormAlarm
+from reverie.learning.episodes.episodes import Episodes
+from reverie.learning.episodes.follower import Follower
+from reverie.learning.feedback.bursts import Bursts
+from reverie.learning.feedback.feedback import Feedbacks
+from reverie.learning.feedback.listening import Listening
 from reverie.learning.pipeline import Ground, handlers_of
-from reverie.learning.provider import Provider
-from reverie.learning.skill_files import SkillFiles
-from reverie.learning.storm_alarm import StormAlarm
+from reverie.learning.skills.files import SkillFiles
+from reverie.learning.steps.capture import Capture
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder, FlakyModel, InlineJobs
 from reverie.testing.learning_answers import LearningAnswers, op_of, shown_in

@@ -11,9 +11,9 @@ import apsw
 
 from reverie.config import LearningConfig
 from reverie.jobs.request import Job
-from reverie.learning.abstraction import AbstractJob
-from reverie.learning.association import AssociateJob
-from reverie.learning.induction import InduceJob
+from reverie.learning.policies.association import AssociateJob
+from reverie.learning.policies.induction import InduceJob
+from reverie.learning.worlds.abstraction import AbstractJob
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder, ScriptedAsks
 from tests.learning_rows import T0, seed, unit

@@ -9,11 +9,11 @@ import apsw
 
 from reverie.config import LearningConfig
 from reverie.jobs.request import Job
-from reverie.learning.crystallisation import SkillJob
 from reverie.learning.records import Skill, skill_of
-from reverie.learning.skill_files import SkillFiles
-from reverie.learning.skill_trials import TrialsJob
-from reverie.learning.skills import Skills
+from reverie.learning.skills.crystallisation import SkillJob
+from reverie.learning.skills.files import SkillFiles
+from reverie.learning.skills.skills import Skills
+from reverie.learning.skills.trials import TrialsJob
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder
 from reverie.testing.scripted_asks import ScriptedAsks

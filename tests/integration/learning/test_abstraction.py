@@ -10,7 +10,7 @@ import pytest
 
 from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError
 from reverie.learning.vectors import unpack
-from reverie.learning.world_models import edit_world_model, set_world_status
+from reverie.learning.worlds.world_models import edit_world_model, set_world_status
 from reverie.testing import ScriptedAsks
 from tests.integration.learning.policies_world import NOW, WORLD, World, learned_world
 from tests.learning_rows import seed, unit

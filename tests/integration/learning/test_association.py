@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.jobs.request import Job
-from reverie.learning.measuring import measure
-from reverie.learning.pool import candidate_id
+from reverie.learning.policies.measuring import measure
+from reverie.learning.policies.pool import candidate_id
 from reverie.testing import ScriptedAsks
 from tests.integration.learning.policies_world import NOW, World, learned_world
 from tests.learning_rows import seed, unit

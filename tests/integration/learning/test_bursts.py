@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.learning.bursts import Bursts, context_hash
+from reverie.learning.feedback.bursts import Bursts, context_hash
 from reverie.learning.records import trace_of
 from tests.integration.learning.feedback_world import feedback_world, restarted
 

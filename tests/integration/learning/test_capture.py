@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reverie.learning.capture import LIGHTWEIGHT_TAG, Captured
 from reverie.learning.records import ToolUse
+from reverie.learning.steps.capture import LIGHTWEIGHT_TAG, Captured
 from tests.integration.learning.traces_world import Home, open_home
 from tests.learning_rows import T0
 from tests.unit.learning.said import agent, result, user

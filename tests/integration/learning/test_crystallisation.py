@@ -9,8 +9,8 @@ import pytest
 
 from reverie.config import LearningConfig
 from reverie.errors import EmbedderError, JobDeferredError, UpstreamTimeoutError
-from reverie.learning.skill_draft import SkillAnswer
-from reverie.learning.skill_eligibility import skill_id_of
+from reverie.learning.skills.draft import SkillAnswer
+from reverie.learning.skills.eligibility import skill_id_of
 from reverie.testing.scripted_asks import ScriptedAsks
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
 

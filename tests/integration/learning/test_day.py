@@ -20,12 +20,12 @@ from reverie.config import LearningConfig
 from reverie.errors import UpstreamTimeoutError
 from reverie.jobs.decisions import LANES, RUNS_MAX
 from reverie.jobs.request import Job
-from reverie.learning.feedback import Submission
-from reverie.learning.feedback_targets import Target
-from reverie.learning.gain import SET_MAX, raw_gain
+from reverie.learning.feedback.feedback import Submission
+from reverie.learning.feedback.targets import Target
 from reverie.learning.ids import digest_of
-from reverie.learning.measuring import measure
-from reverie.learning.skills import note_exposures
+from reverie.learning.policies.gain import SET_MAX, raw_gain
+from reverie.learning.policies.measuring import measure
+from reverie.learning.skills.skills import note_exposures
 from reverie.testing import FakeClock
 from reverie.testing.learning_answers import LearningAnswers
 from tests.integration.learning.learning_process import (

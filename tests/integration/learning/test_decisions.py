@@ -15,8 +15,8 @@ from reverie.errors import (
     UpstreamTimeoutError,
 )
 from reverie.jobs.request import Job
-from reverie.learning.classification import RelationJob
-from reverie.learning.decision import HiddenFeedback
+from reverie.learning.episodes.classification import RelationJob
+from reverie.learning.episodes.decision import HiddenFeedback
 from tests.integration.learning.episode_world import (
     ASK,
     FOLLOW_UP,
@@ -32,7 +32,7 @@ from tests.integration.learning.episode_world import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reverie.learning.asking import Question
+    from reverie.learning.asking.asks import Question
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from reverie.errors import UpstreamClosedError
-from reverie.learning.entries import entry_of
-from reverie.learning.episode_rows import END
+from reverie.learning.episodes.entries import entry_of
+from reverie.learning.episodes.rows import END
 from tests.integration.learning.episode_world import (
     ASK,
     FOLLOW_UP,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from reverie.jobs.request import Job
-    from reverie.learning.asking import Question
+    from reverie.learning.asking.asks import Question
 
 ROOMS = ("one", "two")
 TEXTS = (WEAK, WEAK, "It needs a title", "Wrong, redo it", "New task: water the plants", "Who wrote Faust?", "", ASK)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import UpstreamClosedError
-from reverie.learning.entries import entry_of
+from reverie.learning.episodes.entries import entry_of
 from tests.integration.learning.episode_world import ASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:

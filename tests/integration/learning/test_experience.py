@@ -9,9 +9,9 @@ import pytest
 
 from reverie.errors import AnswerRefusedError, EmbedderError
 from reverie.jobs.request import Job
-from reverie.learning.experience import Experiences
-from reverie.learning.feedback import Submission, Verdict, feedback_of
-from reverie.learning.feedback_targets import Target
+from reverie.learning.feedback.experience import Experiences
+from reverie.learning.feedback.feedback import Submission, Verdict, feedback_of
+from reverie.learning.feedback.targets import Target
 from reverie.learning.ids import content_id, digest_of
 from reverie.testing import FakeEmbedder
 from reverie.testing.scripted_asks import ScriptedAsks
@@ -20,7 +20,7 @@ from tests.integration.learning.feedback_world import NOW, feedback_world
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reverie.learning.feedback import Feedback
+    from reverie.learning.feedback.feedback import Feedback
     from tests.integration.learning.feedback_world import FeedbackWorld
 
 pytestmark = pytest.mark.anyio

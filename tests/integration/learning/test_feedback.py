@@ -9,8 +9,8 @@ import pytest
 
 from reverie.errors import MessageKeyReusedError, RequestError, UnknownFeedbackTargetError
 from reverie.gateway.feedback_body import TARGETS
-from reverie.learning.feedback import TEXT_CHARS_MAX, Feedback, Submission, Verdict
-from reverie.learning.feedback_targets import Target
+from reverie.learning.feedback.feedback import TEXT_CHARS_MAX, Feedback, Submission, Verdict
+from reverie.learning.feedback.targets import Target
 from tests.integration.learning.feedback_world import NOW, feedback_world
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import pytest
 
 from reverie.errors import JobDeferredError
 from reverie.jobs.request import Job
-from reverie.learning.bursts import context_hash
-from reverie.learning.experience import Experiences
-from reverie.learning.feedback import Submission
-from reverie.learning.feedback_job import FeedbackJob
-from reverie.learning.feedback_targets import Target
+from reverie.learning.feedback.bursts import context_hash
+from reverie.learning.feedback.experience import Experiences
+from reverie.learning.feedback.feedback import Submission
+from reverie.learning.feedback.job import FeedbackJob
+from reverie.learning.feedback.targets import Target
 from reverie.testing import FakeEmbedder
 from reverie.testing.scripted_asks import ScriptedAsks
 from tests.integration.learning.feedback_world import NOW, feedback_world
@@ -21,7 +21,7 @@ from tests.integration.learning.feedback_world import NOW, feedback_world
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reverie.learning.feedback import Feedback
+    from reverie.learning.feedback.feedback import Feedback
     from reverie.storage import Transaction
     from tests.integration.learning.feedback_world import FeedbackWorld
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import AnswerRefusedError, UpstreamUnreachableError
-from reverie.learning.policies import edit_policy, set_policy_status
+from reverie.learning.policies.policies import edit_policy, set_policy_status
 from reverie.learning.vectors import unpack
 from reverie.testing import ScriptedAsks
 from tests.integration.learning.policies_world import NOW, POLICY, World, learned_world

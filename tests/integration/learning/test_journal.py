@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reverie.config import LearningBudgetConfig
-from reverie.learning.budget import BudgetStatus, Spend, status
-from reverie.learning.journal import Call, CallJournal, Ending
+from reverie.learning.asking.budget import BudgetStatus, Spend, status
+from reverie.learning.asking.journal import Call, CallJournal, Ending
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from tests.integration.learning.door_world import job, question

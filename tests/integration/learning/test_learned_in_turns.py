@@ -16,8 +16,8 @@ from reverie.config import Home, load_config
 from reverie.context.condensed import CondensedFragments
 from reverie.context.fragments import FragmentReader
 from reverie.errors import StorageError
-from reverie.learning.recall import LearnedRecall
-from reverie.learning.turn_recall import TurnRecall
+from reverie.learning.recall.recall import LearnedRecall
+from reverie.learning.recall.turn_recall import TurnRecall
 from reverie.llm.tokens import TokenEstimator
 from reverie.sessions.events import ContextAssembled
 from reverie.testing import FakeEmbedder, ScriptedModel, reply

@@ -9,7 +9,7 @@ import apsw
 import numpy as np
 import pytest
 
-from reverie.learning.learned_vectors import SLICE_ROWS, Eligible, InView, LearnedVectors
+from reverie.learning.recall.learned_vectors import SLICE_ROWS, Eligible, InView, LearnedVectors
 from reverie.storage import STATE, Database
 from tests.learning_rows import T0, seed, unit
 

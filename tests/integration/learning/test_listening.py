@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.learning.bursts import Bursts
-from reverie.learning.listening import Listening
+from reverie.learning.feedback.bursts import Bursts
+from reverie.learning.feedback.listening import Listening
 from reverie.learning.records import trace_of
 from tests.integration.learning.feedback_world import NOW, feedback_world
 

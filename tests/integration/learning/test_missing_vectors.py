@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from reverie.errors import TextRefusedError
-from reverie.learning.missing_vectors import MissingVectors
+from reverie.learning.steps.missing_vectors import MissingVectors
 from reverie.storage import STATE, Database
 from reverie.testing import FakeEmbedder
 from tests.learning_rows import seed, unit

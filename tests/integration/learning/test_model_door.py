@@ -18,7 +18,7 @@ from reverie.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from reverie.learning.provider import Provider
+from reverie.learning.asking.provider import Provider
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.storage import STATE, Database

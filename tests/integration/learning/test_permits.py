@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from reverie.errors import JobPutBackError
-from reverie.learning.permits import LEASE_MS, RENEW_S, Permits
+from reverie.learning.asking.permits import LEASE_MS, RENEW_S, Permits
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.learning.policies import edit_policy, find_policy, set_policy_status
-from reverie.learning.world_models import edit_world_model, find_world_model, move_confidence, set_world_status
+from reverie.learning.policies.policies import edit_policy, find_policy, set_policy_status
+from reverie.learning.worlds.world_models import edit_world_model, find_world_model, move_confidence, set_world_status
 from tests.integration.learning.policies_world import NOW, learned_world
 from tests.learning_rows import seed
 

@@ -13,7 +13,7 @@ import pytest
 
 from reverie.config import LearnedRecallConfig, LearningConfig
 from reverie.errors import EmbedderError
-from reverie.learning.recall import LearnedRecall
+from reverie.learning.recall.recall import LearnedRecall
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder
 from tests.learning_rows import T0, seed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from reverie.learning.recall_channels import Tier
+    from reverie.learning.recall.channels import Tier
     from reverie.types import SearchHit
 
 pytestmark = pytest.mark.anyio

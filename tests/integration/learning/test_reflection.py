@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError, TextRefusedError, UpstreamError
-from reverie.learning.reflection import Scores, check_scores
-from reverie.learning.trace_vectors import action_text
+from reverie.learning.credit.reflection import Scores, check_scores
+from reverie.learning.steps.trace_vectors import action_text
 from reverie.testing import FakeEmbedder, ScriptedAsks
 from tests.integration.learning.traces_world import Home, open_home, scores
 from tests.unit.learning.said import agent, result, user

@@ -9,11 +9,11 @@ import pytest
 
 from reverie.errors import AnswerRefusedError, JobDeferredError
 from reverie.jobs.request import Job
-from reverie.learning.bursts import context_hash
-from reverie.learning.feedback import Submission
-from reverie.learning.feedback_targets import Target
+from reverie.learning.feedback.bursts import context_hash
+from reverie.learning.feedback.feedback import Submission
+from reverie.learning.feedback.repair import RepairJob
+from reverie.learning.feedback.targets import Target
 from reverie.learning.ids import content_id
-from reverie.learning.repair import RepairJob
 from reverie.testing.scripted_asks import ScriptedAsks
 from tests.integration.learning.feedback_world import NOW, feedback_world
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import AnswerRefusedError, JobDeferredError, UpstreamError
-from reverie.learning.summary import WHO
+from reverie.learning.credit.summary import WHO
 from reverie.testing import ScriptedAsks
 from tests.integration.learning.traces_world import Home, open_home, scores, verdict
 from tests.learning_rows import T0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import StorageError
-from reverie.learning.skill_document import text_digest
-from reverie.learning.skill_files import FILE_BYTES_MAX, SkillFiles, SkillSync
+from reverie.learning.skills.document import text_digest
+from reverie.learning.skills.files import FILE_BYTES_MAX, SkillFiles, SkillSync
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.config import LearningConfig
-from reverie.learning.skills import note_exposures, note_use
+from reverie.learning.skills.skills import note_exposures, note_use
 from tests.integration.learning.skill_world import SkillWorld, open_world
 from tests.learning_rows import T0
 

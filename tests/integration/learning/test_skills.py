@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reverie.errors import RequestError
-from reverie.learning.skill_files import SkillSync
+from reverie.learning.skills.files import SkillSync
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from reverie.config import LearningConfig
-from reverie.learning.feedback import Submission
-from reverie.learning.feedback_targets import Target
-from reverie.learning.skills import note_use
+from reverie.learning.feedback.feedback import Submission
+from reverie.learning.feedback.targets import Target
+from reverie.learning.skills.skills import note_use
 from reverie.testing import FakeClock
 from reverie.testing.learning_answers import LearningAnswers
 from tests.integration.learning.learning_process import (

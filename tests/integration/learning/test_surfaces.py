@@ -13,13 +13,13 @@ import pytest
 from reverie.config import LearningConfig
 from reverie.errors import LearnedStateError, RequestError, UnknownFeedbackTargetError, UnknownLearnedError
 from reverie.jobs.requests import JobBook
-from reverie.learning.feedback import Feedbacks, Submission
-from reverie.learning.feedback_targets import Target
-from reverie.learning.skill_files import SkillFiles
-from reverie.learning.skills import Skills
-from reverie.learning.surfaces import LearningSurfaces
-from reverie.learning.surfaces_ports import GivenFeedback
-from reverie.learning.views_pages import PageRequest
+from reverie.learning.feedback.feedback import Feedbacks, Submission
+from reverie.learning.feedback.targets import Target
+from reverie.learning.skills.files import SkillFiles
+from reverie.learning.skills.skills import Skills
+from reverie.learning.surfaces.pages import PageRequest
+from reverie.learning.surfaces.ports import GivenFeedback
+from reverie.learning.surfaces.surfaces import LearningSurfaces
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from tests.learning_rows import T0, seed, unit
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from reverie.learning.surfaces_ports import Kind
+    from reverie.learning.surfaces.ports import Kind
 
 pytestmark = pytest.mark.anyio
 
@@ -129,8 +129,8 @@ async def test_filters_come_before_the_cut(home: Home) -> None:
 
 async def test_a_filter_looks_on_after_a_stretch(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is far down is found; where that would be too far, the page says where to go on."""
-    monkeypatch.setattr("reverie.learning.views_pages.LOOKED_AT", 4)
-    monkeypatch.setattr("reverie.learning.views_pages.STRETCHES_MAX", 2)
+    monkeypatch.setattr("reverie.learning.surfaces.pages.LOOKED_AT", 4)
+    monkeypatch.setattr("reverie.learning.surfaces.pages.STRETCHES_MAX", 2)
     for number in range(20):
         home.put(
             "policies",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reverie.learning.trace_feedback import Revaluation, revalue_task, revalue_trace
+from reverie.learning.credit.trace_feedback import Revaluation, revalue_task, revalue_trace
 from tests.integration.learning.traces_world import Home, open_home, verdict
 from tests.unit.learning.said import agent, user
 

@@ -10,10 +10,10 @@ import apsw
 
 from reverie.config import CaptureConfig, LearningConfig, RewardConfig
 from reverie.jobs.request import Job
-from reverie.learning.capture import Capture, Captured, window_key
+from reverie.learning.credit.reflection import WindowJob
+from reverie.learning.credit.reward import RewardJob
 from reverie.learning.records import Episode, Task, Trace, episode_of, task_of, trace_of
-from reverie.learning.reflection import WindowJob
-from reverie.learning.reward import RewardJob
+from reverie.learning.steps.capture import Capture, Captured, window_key
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder, ScriptedAsks
 from tests.learning_rows import T0, seed

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from reverie.dreaming.forgetting import Options, Selection
     from reverie.errors import ReverieError
-    from reverie.learning.surfaces_ports import GivenFeedback, Kind, Verb
-    from reverie.learning.views_pages import PageRequest
+    from reverie.learning.surfaces.pages import PageRequest
+    from reverie.learning.surfaces.ports import GivenFeedback, Kind, Verb
     from reverie.memory.tool_contracts import Asker
     from reverie.sessions.compactions import Compaction
     from reverie.sessions.events import TurnEvent

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reverie.learning.feedback import Submission, Verdict
-from reverie.learning.feedback_targets import Target
-from reverie.learning.surfaces_ports import GivenFeedback
+from reverie.learning.feedback.feedback import Submission, Verdict
+from reverie.learning.feedback.targets import Target
+from reverie.learning.surfaces.ports import GivenFeedback
 from tests.unit.gateway.scripted_app import ScriptedApp, client_of
 
 pytestmark = pytest.mark.anyio

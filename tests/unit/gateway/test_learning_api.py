@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import LearnedStateError
-from reverie.learning.views_pages import PageRequest
+from reverie.learning.surfaces.pages import PageRequest
 from tests.unit.gateway.scripted_app import ScriptedApp, client_of, config
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reverie.learning.feedback import Feedback
+from reverie.learning.feedback.feedback import Feedback
 from reverie.learning.records import Policy, ToolUse, Trace
 
 _TRACE = Trace(

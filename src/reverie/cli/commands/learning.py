@@ -26,10 +26,10 @@ from reverie.clock import SystemClock
 from reverie.config import read_secret
 from reverie.errors import ConfigError
 from reverie.gateway.feedback_body import read_feedback
-from reverie.learning.edits import DELETABLE, EDITABLE, VERBS
-from reverie.learning.surfaces import LearningSurfaces
-from reverie.learning.views_items import FORMS
-from reverie.learning.views_pages import PageRequest
+from reverie.learning.surfaces.edits import DELETABLE, EDITABLE, VERBS
+from reverie.learning.surfaces.items import FORMS
+from reverie.learning.surfaces.pages import PageRequest
+from reverie.learning.surfaces.surfaces import LearningSurfaces
 from reverie.storage import STATE, Database
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from reverie.cli.running import RunningServer
     from reverie.config import Config
-    from reverie.learning.surfaces_ports import Kind, Verb
+    from reverie.learning.surfaces.ports import Kind, Verb
     from reverie.types import JsonObject
 
 PAGES_MAX = 50

@@ -10,7 +10,7 @@ from reverie.clock import iso_minute
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from reverie.learning.surfaces_ports import Kind
+    from reverie.learning.surfaces.ports import Kind
     from reverie.types import JsonObject
 
     Cell: TypeAlias = Callable[[JsonObject], str]

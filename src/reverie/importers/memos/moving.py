@@ -17,7 +17,7 @@ from reverie.importers.memos.report import TableReport, Tally
 from reverie.importers.memos.source import TABLES, MemosDatabase, key_of
 from reverie.importers.memos.transcripts import FORGOTTEN, take_traces
 from reverie.learning.ids import content_id
-from reverie.learning.skill_document import NAME_CHARS_MAX
+from reverie.learning.skills.document import NAME_CHARS_MAX
 from reverie.sessions.forgetting import forgotten_among, history_prefix
 from reverie.sessions.transcript import open_session
 

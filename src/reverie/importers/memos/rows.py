@@ -17,7 +17,7 @@ import numpy as np
 from reverie.clock import INSTANT_MS_END
 from reverie.learning.ids import digest_of
 from reverie.learning.records import Polarity, PolicyStatus, PolicyType
-from reverie.learning.skill_document import NAME_CHARS_MAX
+from reverie.learning.skills.document import NAME_CHARS_MAX
 from reverie.learning.vectors import pack
 from reverie.memory.text import clean
 

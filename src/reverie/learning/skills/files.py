@@ -1,0 +1,462 @@
+"""`skills/<name>/SKILL.md`: what a skill says, where a person can read it, change it, switch it off or delete it.
+
+The row and its file are kept in step in both directions. The row is changed first and says that its file is due; then
+what is about to be written (its digest); then the file takes its name in one step; then the row says so. Killed at any
+point, `sync` finds either the old file or the new one, knows both, and goes on. Whatever else stands there is a
+person's, and the row takes it over.
+
+Invariants: a person's text is never overwritten by ours; no symbolic link is followed; no more than
+`FILE_BYTES_MAX` of a file and `SKILLS_MAX` skills of an agent are ever looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter, defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from reverie.errors import EmbedderError, MemoryPathError, TextRefusedError
+from reverie.learning.ids import content_id
+from reverie.learning.records import Skill, skill_of
+from reverie.learning.skills.document import (
+    FOLDER_NAME,
+    BrokenDocument,
+    SkillDocument,
+    judge,
+    parse,
+    render,
+    text_digest,
+    with_head,
+)
+from reverie.learning.skills.events import note_event
+from reverie.learning.trail import note
+from reverie.learning.vectors import pack
+from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, crosses_link, read_file, skill_path
+from reverie.memory.workspace import write_atomic, write_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from reverie.clock import Clock
+    from reverie.learning.trail import Outcome
+    from reverie.llm.embeddings import Embedder
+    from reverie.memory.documents import FileContent
+    from reverie.storage import Database, Row, Transaction
+    from reverie.types import JsonObject, Provenance
+
+STAGE = "skill_files"
+FILE_BYTES_MAX = 64 * 1024
+SKILLS_MAX = 1_000
+"""Skills of one agent whose files are looked at; a trail note says that there are more."""
+FOLDERS_MAX = 10_000
+"""Names of folders that a new skill keeps clear of."""
+
+ETA_WRITTEN = 0.5
+"""The success rate of a skill that a person wrote, before it was used: nobody knows."""
+VECTORS_PER_SYNC = 32
+VECTOR_CHARS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class SkillSync:
+    """What a comparison of an agent's skills with their files did, in files."""
+
+    written: int = 0
+    edited: int = 0
+    added: int = 0
+    renamed: int = 0
+    deleted: int = 0
+    broken: int = 0
+
+
+class Glimpse(NamedTuple):
+    """A skill file as its folder tells of it: the skill, when it was changed (ns), its bytes and its number."""
+
+    name: str
+    changed_ns: int
+    size: int
+    number: int
+
+
+class _Folder(NamedTuple):
+    """The folder of skills as it is: the digest of each file by its folder's name, '' where it cannot be read."""
+
+    usable: bool
+    files: dict[str, str]
+    more: bool = False
+
+
+class _Found(NamedTuple):
+    """A file as it was read just now; None when there is none."""
+
+    content: FileContent | None
+
+    @property
+    def digest(self) -> str | None:
+        """Of its bytes; None when there is none."""
+        return None if self.content is None else text_digest(self.content.data)
+
+
+class _Step(NamedTuple):
+    """What was done within the transaction, and what is to be written after it."""
+
+    did: str = ""
+    skill_id: str = ""
+    text: str | None = None
+
+
+class SkillFiles:
+    """The skill files of all agents of one home. One comparison of an agent's files runs at a time.
+
+    `workspaces` leads from an agent to its folder. Without an `embedder` skills are found by their words alone.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, workspaces: Mapping[str, Path], embedder: Embedder | None = None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._workspaces = workspaces
+        self._embedder = embedder
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by agent: as many as there are agents
+
+    async def sync(self, agent: str) -> SkillSync:
+        """Bring an agent's skills in step with their files.
+
+        People's edits, deletions and new skills are taken over, and what was not written yet is.
+
+        Raises:
+            HomeReadOnlyError, StorageFullError, StorageError: a file could not be written; the next one tries again.
+        """
+        workspace = self._workspaces.get(agent)
+        if workspace is None:
+            return SkillSync()
+        async with self._locks[agent]:
+            folder = await asyncio.to_thread(_survey, workspace)
+            if not folder.usable:
+                return SkillSync()
+            rows = await self._database.read(lambda tx: tx.rows("skill_files_of_agent", agent=agent, limit=SKILLS_MAX))
+            if folder.more or len(rows) == SKILLS_MAX:
+                await self._note_once(agent, SKILLS_FOLDER, "", "too_many_skills", {"looked_at": SKILLS_MAX})
+            done = Counter([await self._reconcile(agent, workspace, name) for name in _unsettled(folder, rows)])
+        await self._embed_missing(agent)
+        del done[""]
+        return SkillSync(**done)
+
+    async def look(self, agent: str) -> frozenset[Glimpse]:
+        """An agent's skill files by name, time and size: cheap, and no longer the same when somebody changed one."""
+        workspace = self._workspaces.get(agent)
+        return frozenset() if workspace is None else await asyncio.to_thread(_glimpses, workspace)
+
+    async def settle(self, agent: str, name: str) -> str:
+        """Bring one skill in step with its file; what was done, '' for nothing.
+
+        Raises:
+            HomeReadOnlyError, StorageFullError, StorageError: the file could not be written.
+        """
+        workspace = self._workspaces.get(agent)
+        if workspace is None:
+            return ""
+        async with self._locks[agent]:
+            return await self._reconcile(agent, workspace, name)
+
+    async def folders(self, agent: str) -> frozenset[str]:
+        """The names of all folders of skills that are there, whatever stands in them, in lower case."""
+        workspace = self._workspaces.get(agent)
+        return frozenset() if workspace is None else await asyncio.to_thread(_folder_names, workspace)
+
+    async def whose(self, agent: str, name: str, text: str) -> Provenance:
+        """Whose words the text of a skill's file is; a stranger's as long as nobody has looked at it."""
+        row = await self._database.read(lambda tx: tx.row("find_skill_named", agent=agent, name=name))
+        return row["provenance"] if row is not None and row["file_digest"] == text_digest(text) else "untrusted"
+
+    async def remove(self, agent: str, name: str) -> None:
+        """Delete the file of a skill, and its folder when nothing else stands there.
+
+        Raises:
+            HomeReadOnlyError, StorageError: it could not be deleted.
+        """
+        workspace = self._workspaces.get(agent)
+        if workspace is not None:
+            async with self._locks[agent]:
+                await asyncio.to_thread(_remove, workspace, name)
+
+    async def _reconcile(self, agent: str, workspace: Path, name: str) -> str:
+        content = await asyncio.to_thread(read_file, workspace, skill_path(name), FILE_BYTES_MAX)
+        if isinstance(content, SkippedFile):
+            await self._note_once(agent, name, content.reason, "unreadable", {"reason": content.reason})
+            return "broken"
+        found = _Found(content)
+        step = await self._database.write(lambda tx: self._compare(tx, agent, name, found))
+        if step.text is None:
+            return step.did
+        text = step.text
+        try:
+            written = await asyncio.to_thread(_write, workspace, name, text, found.digest)
+        except MemoryPathError as error:
+            await self._note_once(agent, name, str(error), "not_written", {"reason": str(error)})
+            return "broken"
+        if not written:
+            return ""  # somebody saved it in that moment: what they wrote is looked at the next time
+        digest = text_digest(text)
+        await self._database.write(lambda tx: tx.execute("settle_skill_file", id=step.skill_id, digest=digest))
+        return step.did
+
+    def _compare(self, tx: Transaction, agent: str, name: str, found: _Found) -> _Step:
+        """Decide on one file, and write down what follows for its row."""
+        now_ms = self._clock.now_ms()
+        row = tx.row("find_skill_named", agent=agent, name=name)
+        if row is None:
+            return self._take_in(tx, agent, name, found, now_ms)
+        skill, file = skill_of(row), tx.row("skill_file", id=row["id"])
+        assert file is not None
+        match judge(file["file_state"], skill.status, file["file_digest"], file["file_planned"], found.digest):
+            case "written":
+                tx.execute("settle_skill_file", id=skill.id, digest=found.digest)
+                return _Step("written")
+            case "write":
+                return _planned(tx, skill, found)
+            case "edited":
+                return self._take_over(tx, skill, found, now_ms)
+            case "deleted":
+                tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
+                change = {"from": skill.status, "to": "archived", "why": "file_deleted"}
+                note_event(tx, skill.id, "status", now_ms, change)
+                _note(tx, now_ms, skill, "changed", "file_deleted")
+                return _Step("deleted")
+            case "same" | "nothing":
+                return _Step()
+
+    def _take_over(self, tx: Transaction, skill: Skill, found: _Found, now_ms: int) -> _Step:
+        """The row says what a person's file says; one that is broken is left alone."""
+        document = _document(found)
+        if isinstance(document, BrokenDocument):
+            tx.execute("hold_broken_skill_file", id=skill.id, now=now_ms)
+            return self._broken(tx, skill.agent, skill.name, skill.id, found, document, now_ms)
+        same = document.guide == skill.guide.strip() and document.description == skill.description
+        if same and document.name in {"", skill.name}:
+            tx.execute(
+                "take_over_skill_switch", id=skill.id, disabled=document.disabled, digest=found.digest, now=now_ms
+            )
+        else:
+            title = document.title if document.name in {"", skill.name} else document.name
+            tx.execute("take_over_skill_text", id=skill.id, title=title, description=document.description,
+                       guide=document.guide, disabled=document.disabled, digest=found.digest, now=now_ms)  # fmt: skip
+        detail = {"disabled": document.disabled, "text": not same}
+        note_event(tx, skill.id, "edit", now_ms, detail)
+        _note(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
+        return _Step("edited")
+
+    def _take_in(self, tx: Transaction, agent: str, name: str, found: _Found, now_ms: int) -> _Step:
+        """A file without a row: a skill that a person wrote, or whose folder a person renamed."""
+        if found.digest is None:
+            return _Step()
+        document = _document(found)
+        if isinstance(document, BrokenDocument):
+            return self._broken(tx, agent, name, "", found, document, now_ms)
+        if self._renamed(tx, agent, name, document):
+            tx.execute("rename_skill", id=document.id, name=name, now=now_ms)
+            note(tx, now_ms, agent=agent, stage=STAGE, outcome="changed", reason="renamed_by_a_person", ref=document.id)
+            return _Step("renamed")
+        if tx.value("count_skills_of_agent", agent=agent) >= SKILLS_MAX:
+            return _Step()
+        skill_id = content_id("sk", agent, "written", name)
+        if tx.row("find_skill", id=skill_id) is not None:  # its folder was renamed, and now there is a new one
+            skill_id = content_id("sk", agent, "written", name, now_ms)
+        tx.execute("insert_skill", **_written_row(agent, name, skill_id, document, found, now_ms))
+        note_event(tx, skill_id, "build", now_ms, {"by": "owner"})
+        note(tx, now_ms, agent=agent, stage=STAGE, outcome="learned", reason="written_by_a_person", ref=skill_id)
+        return _Step("added")
+
+    def _renamed(self, tx: Transaction, agent: str, name: str, document: SkillDocument) -> bool:
+        """Whether a file without a row is that of a skill of ours whose own folder is gone."""
+        row = tx.row("find_skill", id=document.id) if document.id else None
+        if row is None or row["agent"] != agent or row["name"] == name:
+            return False
+        return not os.path.lexists(self._workspaces[agent] / skill_path(row["name"]))
+
+    def _broken(
+        self, tx: Transaction, agent: str, name: str, ref: str, found: _Found, document: BrokenDocument, now_ms: int
+    ) -> _Step:
+        """Say once for each version of a file what is wrong with it."""
+        detail = {"path": skill_path(name), "reason": document.reason}
+        _note_once(tx, now_ms, agent, name, found.digest or "", "broken_file", detail, ref)
+        return _Step("broken")
+
+    async def _note_once(self, agent: str, name: str, version: str, reason: str, detail: JsonObject) -> None:
+        now_ms = self._clock.now_ms()
+        await self._database.write(lambda tx: _note_once(tx, now_ms, agent, name, version, reason, detail))
+
+    async def _embed_missing(self, agent: str) -> None:
+        """Give skills vectors whose text is new; those that cannot be embedded now are found by their words."""
+        if self._embedder is None:
+            return
+        rows = await self._database.read(
+            lambda tx: tx.rows("skills_without_vectors", agent=agent, limit=VECTORS_PER_SYNC)
+        )
+        for row in rows:
+            text = f"{row['title']}\n{row['description']}\n{row['guide']}"[:VECTOR_CHARS_MAX]
+            try:
+                vectors = await self._embedder.embed_passages([text])
+            except TextRefusedError:
+                continue
+            except EmbedderError:
+                return
+            values = {"id": row["id"], "updated_at": row["updated_at"], "vec": pack(vectors[0])}
+            await self._database.write(lambda tx, values=values: tx.execute("set_skill_vector", **values))
+
+
+def _unsettled(folder: _Folder, rows: list[Row]) -> list[str]:
+    """The skills whose files are not as their rows know them, by name. Unreadable ones count.
+
+    Those without a row come first: a folder that was renamed is not taken for one that was deleted.
+    """
+    known = {row["name"]: row for row in rows}
+    names = sorted({*folder.files, *known}, key=lambda name: (name in known, name))
+    return [
+        name
+        for name in names
+        if name not in known or known[name]["file_planned"] or folder.files.get(name) != known[name]["file_digest"]
+    ]
+
+
+def _survey(workspace: Path) -> _Folder:
+    """Look at every skill file of a workspace; nothing but digests is held."""
+    if not workspace.is_dir() or crosses_link(workspace, SKILLS_FOLDER):
+        return _Folder(usable=False, files={})
+    names: list[str] = []
+    try:
+        with os.scandir(workspace / SKILLS_FOLDER) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return _Folder(usable=False, files={})
+    fitting = [name for name in names if FOLDER_NAME.fullmatch(name)]
+    files: dict[str, str] = {}
+    for name in fitting[:SKILLS_MAX]:
+        content = read_file(workspace, skill_path(name), FILE_BYTES_MAX)
+        if content is not None:
+            files[name] = "" if isinstance(content, SkippedFile) else text_digest(content.data)
+    return _Folder(usable=True, files=files, more=len(fitting) > SKILLS_MAX)
+
+
+def _glimpses(workspace: Path) -> frozenset[Glimpse]:
+    if crosses_link(workspace, SKILLS_FOLDER):
+        return frozenset()
+    found: list[Glimpse] = []
+    for name in sorted(filter(FOLDER_NAME.fullmatch, _names(workspace)))[:SKILLS_MAX]:
+        with suppress(OSError):  # a folder without a skill, or one that goes just now
+            info = (workspace / skill_path(name)).lstat()
+            found.append(Glimpse(name, info.st_mtime_ns, info.st_size, info.st_ino))
+    return frozenset(found)
+
+
+def _names(workspace: Path) -> list[str]:
+    try:
+        with os.scandir(workspace / SKILLS_FOLDER) as entries:
+            return [entry.name for entry in islice(entries, FOLDERS_MAX)]
+    except OSError:
+        return []
+
+
+def _folder_names(workspace: Path) -> frozenset[str]:
+    return frozenset(name.lower() for name in _names(workspace))
+
+
+def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:
+    """What the file is to say; the row knows its digest before it is written."""
+    held = found.content
+    text = with_head(held.text, skill) if held is not None and skill.file_state == "edited" else render(skill)
+    tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
+    return _Step("written", skill.id, text)
+
+
+def _write(workspace: Path, name: str, text: str, expected: str | None) -> bool:
+    """Write a file that still is as it was read; False when it is not.
+
+    Raises:
+        MemoryPathError: it is a link, or below one.
+        HomeReadOnlyError, StorageFullError, StorageError: it could not be written.
+    """
+    path = workspace / skill_path(name)
+    if crosses_link(workspace, skill_path(name)):
+        raise MemoryPathError(f"{path} is a symbolic link, or below one: not written, it may point anywhere")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path) from error
+
+    def still() -> bool:
+        held = read_file(workspace, skill_path(name), FILE_BYTES_MAX)
+        return not isinstance(held, SkippedFile) and _Found(held).digest == expected
+
+    return write_atomic(path, text, still=still)
+
+
+def _remove(workspace: Path, name: str) -> None:
+    path = workspace / skill_path(name)
+    if crosses_link(workspace, skill_path(name)):
+        return
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+def _document(found: _Found) -> SkillDocument | BrokenDocument:
+    content = found.content
+    assert content is not None
+    return BrokenDocument("it is not UTF-8 text") if content.broken else parse(content.text)
+
+
+def _written_row(
+    agent: str, name: str, skill_id: str, document: SkillDocument, found: _Found, now_ms: int
+) -> JsonObject:
+    """A person's own skill as a row: in use at once, and never made anew, because no policy stands behind it."""
+    return {
+        "id": skill_id, "agent": agent, "name": name, "title": document.title or name, "status": "active",
+        "disabled": document.disabled, "description": document.description, "guide": document.guide, "draft": "{}",
+        "tools": "[]", "eta": ETA_WRITTEN, "support": 0, "gain": 0.0, "policies": "[]", "worlds": "[]",
+        "anchors": "[]", "evidence": "", "built_gain": 0.0, "built_support": 0, "built_at": None,
+        "file_digest": found.digest, "file_planned": "", "file_state": "edited", "induced_by": "", "vec": None,
+        "provenance": "owner", "now": now_ms, "edited_at": now_ms,
+    }  # fmt: skip
+
+
+def _note(
+    tx: Transaction,
+    now_ms: int,
+    skill: Skill,
+    outcome: Outcome,
+    reason: str,
+    detail: JsonObject | None = None,
+) -> None:
+    detail = {"path": skill_path(skill.name), **(detail or {})}
+    note(tx, now_ms, agent=skill.agent, stage=STAGE, outcome=outcome, reason=reason, ref=skill.id, detail=detail)
+
+
+def _note_once(
+    tx: Transaction,
+    now_ms: int,
+    agent: str,
+    name: str,
+    version: str,
+    reason: str,
+    detail: JsonObject,
+    ref: str = "",
+) -> None:
+    """Note what is wrong with a file, unless that was said of this very version before."""
+    mark, said = f"skill_file:{agent}:{name}", json.dumps([reason, version])
+    if tx.value("learning_mark", name=mark) == said:
+        return
+    tx.execute("set_learning_mark", name=mark, value=said, now=now_ms)
+    note(tx, now_ms, agent=agent, stage=STAGE, outcome="failed", reason=reason, ref=ref, detail=detail)

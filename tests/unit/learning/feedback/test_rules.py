@@ -1,0 +1,123 @@
+"""What a message says of the reply before it, by rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from reverie.learning.feedback.rules import TEXT_CHARS_MAX, UNKNOWN, FeedbackGuess, classify
+
+REPLY = "I wrote the tests with unittest."
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "confidence", "polarity"),
+    [
+        ("I prefer short answers.", "preference", 0.8, "neutral"),
+        ("I'd prefer a table", "preference", 0.8, "neutral"),
+        ("我更喜欢简短的回答", "preference", 0.8, "neutral"),
+        ("I'd rather see it as a list", "preference", 0.55, "neutral"),
+        ("It would be better if you showed the numbers.", "preference", 0.55, "neutral"),
+        ("最好能给出来源", "preference", 0.55, "neutral"),
+        ("No, the port is 8377.", "correction", 0.75, "negative"),
+        ("That's not what I asked", "correction", 0.75, "negative"),
+        ("That’s wrong.", "correction", 0.75, "negative"),
+        ("You got the date wrong", "correction", 0.75, "negative"),
+        ("不对，端口是 8377", "correction", 0.75, "negative"),
+        ("你理解错了", "correction", 0.75, "negative"),
+        ("Actually the meeting is on Tuesday", "correction", 0.5, "negative"),
+        ("You forgot the second table", "correction", 0.5, "negative"),
+        ("我的意思是周二", "correction", 0.5, "negative"),
+        ("Never commit to main.", "constraint", 0.7, "neutral"),
+        ("You must not delete old notes", "constraint", 0.7, "neutral"),
+        ("千万不要删除旧文件", "constraint", 0.7, "neutral"),
+        ("必须先运行测试", "constraint", 0.7, "neutral"),
+        ("This is useless", "negative", 0.75, "negative"),
+        ("It still doesn't work", "negative", 0.75, "negative"),
+        ("太差了", "negative", 0.75, "negative"),
+        ("还是不行", "negative", 0.75, "negative"),
+        ("Perfect, thanks!", "positive", 0.75, "positive"),
+        ("Thank you", "positive", 0.75, "positive"),
+        ("That works", "positive", 0.75, "positive"),
+        ("太好了，谢谢", "positive", 0.75, "positive"),
+        ("解决了", "positive", 0.75, "positive"),
+        ("I don't understand the second step", "confusion", 0.7, "negative"),
+        ("What do you mean?", "confusion", 0.7, "negative"),
+        ("看不懂", "confusion", 0.7, "negative"),
+        ("From now on put the summary first", "instruction", 0.55, "neutral"),
+        ("以后把总结放在前面", "instruction", 0.55, "neutral"),
+        ("What is the capital of France?", "unknown", 0.3, "neutral"),
+        ("写一个脚本", "unknown", 0.3, "neutral"),
+        ("", "unknown", 0.3, "neutral"),
+    ],
+)
+def test_each_shape_has_its_confidence(text: str, shape: str, confidence: float, polarity: str) -> None:
+    """Eight shapes in two languages, hard and soft, each with its own confidence."""
+    guess = classify(text, REPLY)
+    assert (guess.shape, guess.confidence, guess.polarity) == (shape, confidence, polarity)
+
+
+@pytest.mark.parametrize(
+    ("text", "prefer", "avoid"),
+    [
+        ("Use pytest instead of unittest.", "pytest", "unittest"),
+        ("use pyproject.toml rather than setup.py", "pyproject.toml", "setup.py"),
+        ("Please don't use tabs, use four spaces", "four spaces", "tabs"),
+        ("use spaces, not tabs", "spaces", "tabs"),
+        ("I prefer ruff over flake8 and black", "ruff", "flake8 and black"),
+        ("Instead of a loop, use a comprehension!", "a comprehension", "a loop"),
+        ("No. Use `uv` instead of `pip`", "`uv`", "`pip`"),
+        ("用 pytest 代替 unittest", "pytest", "unittest"),
+        ("请用表格而不是列表。", "表格", "列表"),
+        ("不要用 tab，改用空格", "空格", "tab"),
+        ("与其用循环，不如用推导式", "推导式", "循环"),
+    ],
+)
+def test_a_pair_is_taken_apart(text: str, prefer: str, avoid: str) -> None:
+    """What is preferred and what is to be avoided come out of one sentence, as a sure preference."""
+    guess = classify(text, "nothing of it was done")
+    assert (guess.shape, guess.confidence, guess.prefer, guess.avoid) == ("preference", 0.8, prefer, avoid)
+
+
+def test_a_preference_goes_before_a_correction() -> None:
+    """A message that corrects and prefers is a preference that blames the reply."""
+    pair = classify("That's wrong, use pytest instead of unittest", "done")
+    assert pair == FeedbackGuess("preference", "negative", 0.65, 0.8, "preference_pair", "pytest", "unittest")
+    soft = classify("No, I'd rather have a table.", "done")
+    assert soft == FeedbackGuess("preference", "negative", 0.5, 0.75, "preference_soft")
+
+
+def test_a_pair_blames_a_reply_that_did_what_is_to_be_avoided() -> None:
+    """Whether a preference is blame depends on what the reply did."""
+    assert classify("use pytest instead of unittest", REPLY).polarity == "negative"
+    assert classify("use pytest instead of nose", REPLY).polarity == "neutral"
+
+
+@pytest.mark.parametrize("text", ["Great!", "That's wrong", "不对", "I don't understand"])
+def test_nothing_is_judged_where_nothing_was_said(text: str) -> None:
+    """Praise and blame at the beginning of a conversation are of no reply."""
+    assert classify(text, "") == UNKNOWN
+    assert classify(text).shape != "unknown"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\nThat's wrong\n```\nplease explain this output",
+        "> That's wrong\nWho said so?",
+        "x" * TEXT_CHARS_MAX + "\nThat's wrong",
+        "No problem, go on with the next file",
+        "No thanks",
+        "Good morning, please summarise the notes",
+        "Great Britain has how many counties?",
+        "Write an essay on why it works like this",
+    ],
+)
+def test_what_is_no_feedback_is_left_alone(text: str) -> None:
+    """Code, quotations, what stands far down, and words that only look like praise or blame say nothing."""
+    assert classify(text, REPLY) == UNKNOWN
+
+
+def test_a_hostile_text_costs_little() -> None:
+    """No text makes the rules slow: patterns are bounded, and so is what they look at."""
+    assert classify("use " * 5_000 + "instead of " * 5_000, REPLY).shape in {"preference", "unknown"}
+    assert classify("用" * 20_000, REPLY) == UNKNOWN
