@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -21,14 +23,16 @@ if TYPE_CHECKING:
     from tests.acceptance.servers import Answer, Server, WithUpstream
 
 MARKER = "[queued] Delivered to the agent's next-turn queue."
-SLOW = Plan(echo=True, delay_s=1.2)
+SLOW = Plan(echo=True, delay_s=0.5)
 QUEUE = {"x-reverie-on-busy": "queue"}
 
 
 class Busy:
-    """A session in which a slow turn runs."""
+    """A session in which a turn runs until it is let go: the model answers nobody before that."""
 
     def __init__(self, wire: WithUpstream, pool: ThreadPoolExecutor, user: str) -> None:
+        self._held = threading.Event()
+        wire.upstream.plan = replace(wire.upstream.plan, delay_s=0, held_by=self._held)
         self.server = wire.server
         self.user = user
         self.key = f"agent:main:openai-user:{user}"
@@ -38,6 +42,10 @@ class Busy:
             lambda: any(said_by_user(request) == ["the slow one"] for request in wire.asked[before:]),
             "the model works on the first turn",
         )
+
+    def let_go(self) -> None:
+        """From now on the model answers at once."""
+        self._held.set()
 
     def say(self, text: str, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
         """One message to the session."""
@@ -60,10 +68,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def slow(wire: WithUpstream) -> WithUpstream:
-    """The shared server, in front of a model that takes its time."""
+def slow(wire: WithUpstream, pool: ThreadPoolExecutor) -> Iterator[WithUpstream]:
+    """The shared server, in front of a model that takes its time. In the end nothing is held."""
     wire.upstream.plan = SLOW
-    return wire
+    yield wire
+    if wire.upstream.plan.held_by is not None:
+        wire.upstream.plan.held_by.set()
 
 
 def test_idle_sessions_answer_as_ever(wire: WithUpstream) -> None:
@@ -92,6 +102,7 @@ def test_busy_and_not_streaming(slow: WithUpstream, pool: ThreadPoolExecutor) ->
     assert [answer.headers[name] for name in names] == ["next-turn", "next-turn", "1", "1"]
     waiting = busy.item(answer.json["id"])
     assert (waiting["state"], waiting["position"], waiting["completion"]) == ("queued", 1, None)
+    busy.let_go()
 
     ended = busy.item(answer.json["id"], "?wait_ms=15000")
     assert busy.first.result().text == "the slow one"
@@ -112,6 +123,7 @@ def test_busy_and_streaming_with_the_official_client(slow: WithUpstream, pool: T
             extra_headers=QUEUE,
         )
         chunks = list(raw.parse())
+    busy.let_go()
     assert raw.headers["x-openclaw-queued"] == "next-turn"
     assert [(chunk.choices[0].delta.content, chunk.choices[0].finish_reason) for chunk in chunks] == [
         (None, None),
@@ -125,6 +137,7 @@ def test_the_stream_to_the_byte(slow: WithUpstream, pool: ThreadPoolExecutor) ->
     """A role chunk without a finish reason, one chunk with text and end, the mark."""
     busy = Busy(slow, pool, "bytes")
     answer = busy.say("x", {"x-reverie-on-busy": "followup"}, stream=True, stream_options={"include_usage": True})
+    busy.let_go()
     first, second, done, rest = answer.body.decode().split("\n\n")
     head = first[: first.index(',"choices"')]
     assert head.startswith(
@@ -144,6 +157,7 @@ def test_who_waits_gets_its_own_reply(slow: WithUpstream, pool: ThreadPoolExecut
     stream = busy.say("impatient", {"x-reverie-wait-ms": "100"}, stream=True)
     assert stream.body.decode().endswith("\n\ndata: [DONE]\n\n")
     assert ": x-openclaw-queued: next-turn\n\n" in stream.body.decode()
+    busy.let_go()
     assert (busy.first.result().text, patient.result().text) == ("the slow one", "patient")
     until(lambda: busy.states() == ["answered"] * 3, "all three are answered")
     assert [text for role, text in busy.server.transcript(busy.key) if role == "user"] == [
@@ -158,6 +172,7 @@ def test_rejecting(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
     busy = Busy(slow, pool, "rejects")
     answer = busy.say("no", {"x-reverie-on-busy": "reject"})
     assert (answer.status, answer.error["code"], int(answer.headers["retry-after"]) > 0) == (409, "session_busy", True)
+    busy.let_go()
     assert busy.first.result().text == "the slow one"
     assert busy.states() == ["answered"]
 
@@ -168,7 +183,9 @@ def test_a_retry_is_the_same_turn(slow: WithUpstream, pool: ThreadPoolExecutor) 
     key = {"Idempotency-Key": "message-1"}
     queued = busy.say("once", {**QUEUE, **key})
     again = busy.say("once", {**QUEUE, **key})
-    waited = busy.say("once", key)
+    waiting = pool.submit(busy.say, "once", key)
+    busy.let_go()
+    waited = waiting.result()
     later = busy.say("once", key)
     streamed = busy.say("once", key, stream=True)
     assert queued.json["choices"] == again.json["choices"]
@@ -204,6 +221,7 @@ def test_cancelling(slow: WithUpstream, pool: ThreadPoolExecutor) -> None:
     with httpx2.Client(base_url=busy.server.url) as client:
         stopped = [client.delete(f"/v1/queue/{turn_id}") for turn_id in (waiting, running)]
         again = client.delete(f"/v1/queue/{waiting}")
+    busy.let_go()
     assert [answer.json()["state"] for answer in stopped] == ["cancelled", "cancelled"]
     assert (again.status_code, again.json()["error"]["code"]) == (409, "queue_item_ended")
     assert busy.first.result().error["code"] == "turn_cancelled"
@@ -247,6 +265,7 @@ def test_the_events_of_a_session(slow: WithUpstream, pool: ThreadPoolExecutor) -
         httpx2.Client(base_url=busy.server.url, timeout=20) as client,
         client.stream("GET", f"/v1/sessions/{busy.key}/events?after=0") as response,
     ):
+        busy.let_go()
         for line in response.iter_lines():
             told.append(line)
             if line == "event: turn.answered" and told.count(line) == 2:
@@ -264,8 +283,13 @@ def test_following_one_message(slow: WithUpstream, pool: ThreadPoolExecutor) -> 
     """Its states and its reply come as they happen, to the end."""
     busy = Busy(slow, pool, "follows")
     turn_id = busy.say("the second", QUEUE).json["id"]
-    answer = busy.server.get(f"/v1/queue/{turn_id}", {"Accept": "text/event-stream"})
-    frames = answer.body.decode().split("\n\n")
+    with httpx2.stream(
+        "GET", f"{busy.server.url}/v1/queue/{turn_id}", headers={"Accept": "text/event-stream"}, timeout=20
+    ) as followed:
+        pieces = followed.iter_text()
+        told = next(pieces)
+        busy.let_go()
+        frames = (told + "".join(pieces)).split("\n\n")
     states = [json.loads(f.partition("data: ")[2])["state"] for f in frames if f.startswith("event: state")]
     said = [json.loads(f[6:])["choices"][0]["delta"].get("content", "") for f in frames if f.startswith('data: {"id"')]
     assert (states, "".join(said), frames[-2]) == (["queued", "running", "answered"], "the second", "data: [DONE]")
@@ -281,6 +305,7 @@ def test_the_queue_of_a_session(slow: WithUpstream, pool: ThreadPoolExecutor) ->
         second = busy.say("two")
         listed = client.get(f"/v1/sessions/{busy.key}/queue").json()
         cleared = client.delete(f"/v1/sessions/{busy.key}/queue").json()
+    busy.let_go()
     assert (changed.json()["mode"], first.text, second.text) == ("followup", MARKER, MARKER)
     assert told.text == "[queue] Messages that find this session busy: mode collect, debounce 500 ms, cap 3, drop new."
     assert [(item["state"], item["mode"], item["position"], item["depth"]) for item in listed["data"]] == [
@@ -304,8 +329,10 @@ def test_the_marker_does_not_come_back(slow: WithUpstream, pool: ThreadPoolExecu
         {"role": "user", "content": "the third"},
     ]
     body = {"model": "reverie", "user": "history", "messages": history}
-    answer = busy.server.post("/v1/chat/completions", body)
-    assert answer.text == "the third"
+    third = pool.submit(busy.server.post, "/v1/chat/completions", body)
+    until(lambda: len(busy.states()) == 3, "the third message is accepted")
+    busy.let_go()
+    assert third.result().text == "the third"
     assert [text for _, text in busy.server.transcript(busy.key)] == [
         "the slow one", "the slow one", "the second", "the second", "the third", "the third",
     ]  # fmt: skip
@@ -317,7 +344,10 @@ def test_the_terminal_waits_for_a_queued_reply(slow: WithUpstream, pool: ThreadP
     with httpx2.Client(base_url=busy.server.url) as client:
         client.put(f"/v1/sessions/{busy.key}/queue", json={"mode": "wait", "wait_ms": 0})
         blockers = [busy.say(f"blocker {number}", QUEUE) for number in range(3)]
-    shown = busy.server.run("chat", "--session", busy.key, stdin="from the terminal\n")
+    terminal = pool.submit(busy.server.run, "chat", "--session", busy.key, stdin="from the terminal\n")
+    until(lambda: len(busy.states()) == 5, "the terminal's message is accepted")
+    busy.let_go()
+    shown = terminal.result()
     assert (shown.returncode, shown.stderr) == (0, "")
     words = " ".join(shown.stdout.split())
     assert words == "(queued: this session is busy; the reply follows) from the terminal"
@@ -327,7 +357,7 @@ def test_the_terminal_waits_for_a_queued_reply(slow: WithUpstream, pool: ThreadP
 def test_a_restart_between_the_message_and_its_reply(server: Server, pool: ThreadPoolExecutor) -> None:
     """A queued message outlives the process and is answered by the next; who watches does not hold up the stop."""
     server.environment |= WITHOUT_MEMORY
-    with upstream_for(server, Plan(echo=True, delay_s=1.2)) as both:
+    with upstream_for(server, Plan(echo=True)) as both:
         server.start()
         busy = Busy(both, pool, "restart")
         queued = busy.say("the second", QUEUE).json["id"]
@@ -337,6 +367,7 @@ def test_a_restart_between_the_message_and_its_reply(server: Server, pool: Threa
             assert next(lines) == "id: 1"
             stopping = pool.submit(server.stop)
             told = list(lines)
+            busy.let_go()
             assert stopping.result() == 0
         assert busy.first.result().text == "the slow one"
         seen = max(int(line.removeprefix("id: ")) for line in told if line.startswith("id: "))
@@ -364,6 +395,7 @@ def test_a_queued_request_keeps_all_it_brought(slow: WithUpstream, pool: ThreadP
         ],
     }  # fmt: skip
     queued = busy.server.post("/v1/chat/completions", body, {**QUEUE, "x-reverie-model": "other/model"})
+    busy.let_go()
     assert queued.headers["x-openclaw-queued"] == "next-turn"
     assert busy.item(queued.json["id"], "?wait_ms=15000")["state"] == "answered"
 
@@ -379,6 +411,7 @@ def test_collected_messages_reach_the_model_as_one(slow: WithUpstream, pool: Thr
     busy = Busy(slow, pool, "collects")
     collect = {"x-reverie-on-busy": "collect", "x-reverie-source": "phone"}
     ids = [busy.say(text, collect).json["id"] for text in ("milk", "bread")]
+    busy.let_go()
     items = [busy.item(turn_id, "?wait_ms=15000") for turn_id in ids]
 
     told = (
@@ -394,11 +427,12 @@ def test_steering_enters_the_running_turn(server: Server, pool: ThreadPoolExecut
     """After the tool's result and before the next call of the model; both callers get the one reply."""
     server.environment["REVERIE_MEMORY__EMBEDDER"] = "none"
     call = ToolCall("call_1", "memory_search", '{"query":"boat"}')
-    with upstream_for(server, Plan(text="Alba.", delay_s=1.0, tool_calls=(call,))) as both:
+    with upstream_for(server, Plan(text="Alba.", tool_calls=(call,))) as both:
         server.start()
         busy = Busy(both, pool, "steers")
         steered = busy.say("And of what colour?", {"x-reverie-on-busy": "steer"})
         assert steered.json["choices"][0]["message"]["content"] == MARKER
+        busy.let_go()
         item = busy.item(steered.json["id"], "?wait_ms=15000")
 
         assert item["state"] == "answered"

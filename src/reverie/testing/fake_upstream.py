@@ -39,6 +39,8 @@ from reverie.testing.serving import (
 )
 
 if TYPE_CHECKING:
+    import threading
+
     from starlette.types import ASGIApp
 
     from reverie.testing.serving import Exchange
@@ -56,6 +58,8 @@ __all__ = [
 ]
 
 REQUESTS_KEPT_MAX = 1_000
+HELD_LOOK_S = 0.01
+"""How often a held answer looks whether it is let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class Plan:
     """How a `FakeUpstream` answers.
 
     `text` is the reply, or the last user message with `echo`; a stream cuts it into `chunks` pieces. `delay_s` passes
-    before anything is answered, `chunk_delay_s` before each chunk. The first `fail_first` chat calls get
+    before anything is answered, `chunk_delay_s` before each chunk; as long as `held_by` is not set, no chat call is
+    answered. The first `fail_first` chat calls get
     `fail_status` with `fail_message`, `fail_code` and `retry_after`. `die_after_chunks` breaks the connection after
     so many chunks, `end_after_chunks` ends the stream there without a finish and `[DONE]`; `malformed` answers
     something that is not JSON. `tool_calls` are asked for when the request offers tools and does not already bring
@@ -78,6 +83,7 @@ class Plan:
     chunks: int = 4
     delay_s: float = 0.0
     chunk_delay_s: float = 0.0
+    held_by: threading.Event | None = None
     fail_first: int = 0
     fail_status: int = 503
     fail_message: str = "made to fail"
@@ -150,6 +156,8 @@ class FakeUpstream:
         body = await self._received(exchange)
         if plan.delay_s:
             await asyncio.sleep(plan.delay_s)
+        while plan.held_by is not None and not plan.held_by.is_set():  # noqa: ASYNC110 (set from another thread)
+            await asyncio.sleep(HELD_LOOK_S)
         refusal = self._refusal(exchange, body)
         if refusal is not None:
             await exchange.answer(*refusal)
