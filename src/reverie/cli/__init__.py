@@ -4,5 +4,6 @@ Purpose: everything a person does at a terminal: serve, chat, search, index, imp
 
 Invariant: `--help` loads nothing but the command line itself; a failure is one line and an exit code, never a trace.
 
-Start reading at `main.py`, which declares every command; `commands/` has one module for the work of each.
+Start reading at `main.py`, which declares the commands, those of several words in `groups/`; `commands/` has one module
+for the work of each.
 """
