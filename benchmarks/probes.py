@@ -76,6 +76,8 @@ async def copied_beside_probes(app: App, rows: int, dims: int, urls: list[str]) 
     """Copy while another process probes; every answer it got has to be 200."""
     command = [sys.executable, "-m", "benchmarks.probes", *(f"--probe={url}" for url in urls)]
     prober = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert prober.stdout is not None
+    await prober.stdout.readline()  # it has had one answer of each
     await asyncio.sleep(QUIET_S)
     late: list[float] = []
     ticker = asyncio.create_task(ticking(late))
@@ -109,17 +111,21 @@ async def ticking(late_ms: list[float]) -> None:
 
 
 async def probed(urls: list[str]) -> dict[str, list[float]]:
-    """Ask each URL on a fixed beat until standard input ends; the milliseconds from when an answer was due."""
+    """Ask each URL on a fixed beat until standard input ends; the milliseconds from when an answer was due.
+
+    Prints an empty line when each has answered once; those answers are not counted.
+    """
     stop = asyncio.Event()
+    await asyncio.gather(*map(ask, urls))
+    print(flush=True)
     asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
     times = await asyncio.gather(*(ask_steadily(url, stop) for url in urls))
     return {url.rpartition("/")[2]: found for url, found in zip(urls, times, strict=True)}
 
 
 async def ask_steadily(url: str, stop: asyncio.Event) -> list[float]:
-    """One probe after the other; the first one is not counted."""
+    """One probe after the other."""
     times: list[float] = []
-    await ask(url)
     due = time.perf_counter()
     while not stop.is_set():
         await asyncio.sleep(max(0.0, due - time.perf_counter()))

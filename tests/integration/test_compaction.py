@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -111,14 +111,22 @@ async def until_made(app: App) -> None:
 
 
 async def turns_until_ready(app: App, script: Script) -> int:
-    """Talk until a summary is ready; how many turns that took."""
+    """Talk until a summary is ready; how many turns that took. It is held while turns run: none takes it up."""
+    seen, answer = anyio.Event(), script.summary
+    script.summary = lambda asked: held_back(seen, answer(asked))
     for number in range(1, 60):
         assert isinstance(await turn(app, f"t{number}"), TurnFinished)
         await asyncio.sleep(0.02)
         if script.summaries:
+            seen.set()
             await until_made(app)
             return number
     raise AssertionError("no summary was ever ready")
+
+
+def held_back(by: anyio.Event, answer: ScriptedReply | str) -> ScriptedReply:
+    """An answer that comes only when somebody says so."""
+    return reply(by, answer) if isinstance(answer, str) else replace(answer, steps=(by, *answer.steps))
 
 
 def memory_text(app: App) -> str:
