@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from reverie.jobs.request import JobRequest, ask_for
+from reverie.learning.steps.tool_json import object_in
 from reverie.learning.trail import note
 
 if TYPE_CHECKING:
@@ -69,13 +70,9 @@ def context_of(arguments: str) -> str:
 
     The program of a command, the host of an address, the kind of a file; '' when nothing of that is given.
     """
-    try:
-        given: Any = json.loads(arguments)
-    except ValueError:
+    named = object_in(arguments)
+    if named is None:
         return ""
-    if not isinstance(given, dict):
-        return ""
-    named = cast("dict[str, Any]", given)
     found = _program(_text_of(named, _COMMANDS)) or _host(_text_of(named, _PLACES)) or _kind(_text_of(named, _FILES))
     return found[:CONTEXT_CHARS_MAX]
 

@@ -6,11 +6,11 @@ steps it was made of (*resonance*)?
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, cast
 
 from reverie.learning.skills.evidence import whole_text
+from reverie.learning.steps.tool_json import object_in
 from reverie.memory.text import words_for_query
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ def command_heads(arguments: str) -> tuple[str, ...]:
 
 
 def _commands(arguments: str) -> Iterator[str]:
-    try:
-        parsed: Any = json.loads(arguments)
-    except ValueError:
-        return
-    held = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    held = object_in(arguments) or {}
     for command in (held.get(key) for key in _COMMAND_KEYS):
         if isinstance(command, str):
             yield command

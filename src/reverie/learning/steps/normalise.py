@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reverie.learning.steps.signatures import error_code_of
+from reverie.memory.redaction import redacted
 
 if TYPE_CHECKING:
     from reverie.learning.records import ToolUse
@@ -26,6 +27,8 @@ SPOKEN_CHARS_MAX = 16_000
 MERGED_TOOLS_MAX = 32
 """Calls kept of a step that holds those of a whole exchange: as many from its beginning as from its end."""
 SUMMARY_CHARS_MAX = 140
+SECRET_BEYOND_CHARS = 4_000
+"""So much more than what is kept is looked through for secrets: one that is cut in two is not recognised."""
 
 _THOUGHT = re.compile(r"\s*<(think|thinking)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 _REFLECTIONS = (
@@ -143,8 +146,16 @@ def _some(tools: tuple[ToolUse, ...]) -> tuple[ToolUse, ...]:
 def _bounded(tool: ToolUse, text_chars_max: int, output_chars_max: int) -> ToolUse:
     return replace(
         tool,
-        input=shortened(tool.input, text_chars_max),
-        output=shortened(tool.output, output_chars_max),
+        input=_without_secrets(tool.input, text_chars_max),
+        output=_without_secrets(tool.output, output_chars_max),
         error_code=tool.error_code or error_code_of(tool.output),
         text_before=shortened(tool.text_before, text_chars_max),
     )
+
+
+def _without_secrets(text: str, chars_max: int) -> str:
+    """What a tool was given or answered, at most so many characters, its keys hidden: it is shown to other sessions.
+
+    They are looked for in a little more than is kept, so that one that is cut in two is known all the same.
+    """
+    return shortened(redacted(shortened(text, chars_max + SECRET_BEYOND_CHARS)), chars_max)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, cast
+
+from reverie.learning.steps.tool_json import object_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,12 +100,9 @@ def error_code_of(output: str) -> str:
     """
     stripped = output.strip()
     if stripped.startswith("{") and len(stripped) <= JSON_CHARS_MAX:
-        try:
-            parsed = json.loads(stripped)
-        except (ValueError, RecursionError):
-            parsed = None
-        if isinstance(parsed, dict):
-            return _code_of_object(cast("dict[str, Any]", parsed))
+        result = object_in(stripped)
+        if result is not None:
+            return _code_of_object(result)
     return _code_of_text(stripped)
 
 
@@ -125,7 +123,7 @@ def _code_of_object(result: dict[str, Any]) -> str:
     says_no = (
         any(result.get(name) is False for name in ("ok", "success"))
         or any(result.get(name) is True for name in ("error", "isError", "is_error"))
-        or result.get("status") in {"error", "failed"}
+        or result.get("status") in ("error", "failed")
     )
     return next(_codes_of_error(result.get("code") or result.get("message") or "")) if says_no else ""
 

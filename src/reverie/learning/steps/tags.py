@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, cast
+
+from reverie.learning.steps.tool_json import object_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,13 +84,9 @@ def _of_tools(tools: tuple[ToolUse, ...]) -> Iterator[str]:
 
 
 def _command_line(arguments: str) -> str:
-    try:
-        parsed = json.loads(arguments)
-    except (ValueError, RecursionError):
+    known = object_in(arguments)
+    if known is None:
         return arguments
-    if not isinstance(parsed, dict):
-        return str(parsed)
-    known = cast("dict[str, Any]", parsed)
     value = next((known[key] for key in _COMMAND_KEYS if known.get(key)), "")
     return " ".join(str(part) for part in cast("list[Any]", value)) if isinstance(value, list) else str(value)
 

@@ -105,3 +105,17 @@ def test_of_a_merged_step_some_calls_are_kept() -> None:
         "t284",
         "t299",
     ]
+
+
+def test_keys_in_calls_are_hidden() -> None:
+    """A step is shown to other sessions: keys in what a tool was given or answered are not, where it is cut neither."""
+    secret = "sk-live-0123456789abcdefghij"
+    given = '{"url": "https://api.example.com", "token": "' + secret + '"}'
+    kept = text_of(step("u", "a", ToolUse("fetch", given, f"Authorization: Bearer {secret}\nok"))).tools[0]
+    assert secret not in kept.input + kept.output
+    assert "https://api.example.com" in kept.input
+    assert kept.output.endswith("\nok")
+
+    for before in range(1_080, 1_105):  # around the place where a long answer is cut
+        long = "x " * (before // 2) + f" token={secret} " + "y " * 4_000
+        assert secret[8:] not in text_of(step("u", "a", ToolUse("cat", "{}", long))).tools[0].output
