@@ -24,7 +24,7 @@ from reverie.jobs.requests import JobBook
 from reverie.jobs.runs import LEASE_MS, JobRuns, workflow_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from reverie.clock import Clock
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 RENEW_S = LEASE_MS / 3_000
 LAUNCH_AGAIN_S = 30.0
+REST_S_MIN, REST_S_MAX = 1.0, 60.0
+"""How long nothing is handed to an engine whose database does not answer; twice as long each time."""
 LOOP_END_S = 10.0
 """A launch that is under way comes to its end, unless the engine's database does not answer."""
 PRUNE_S = 3_600.0
@@ -68,6 +70,8 @@ class _Times:
     renewed_s: float = 0.0
     pruned_s: float | None = None
     launch_after_s: float = 0.0
+    rest_s: float = 0.0
+    rests_until_s: float = 0.0
 
 
 class Jobs:
@@ -193,7 +197,9 @@ class Jobs:
             try:
                 await self._pass(runs, performer)
             except (StorageError, HomeError) as error:
-                log.warning("jobs rest for a moment", action="jobs_failed", error=str(error))
+                log.warning(
+                    "jobs rest for a moment", action="jobs_failed", error=str(error), rest_s=self._times.rest_s
+                )  # fmt: skip
             except Exception:  # a named border: a background loop; it logs and looks again
                 log.exception("jobs rest for a moment", action="jobs_failed")
             with contextlib.suppress(TimeoutError):
@@ -208,14 +214,15 @@ class Jobs:
         if engine is None:
             return
         await self._look_after(runs, performer)
+        if self._clock.monotonic_s() < self._times.rests_until_s:
+            return
         handed = await runs.dispatch(
             busy=self._foreground.busy,
             quiet_for_s=self._foreground.quiet_for_s,
             idle_quiet_s=self._config.idle_quiet_s,
             starve_s_max=self._config.starve_s_max,
         )
-        for each in handed:
-            await self._hand_over(runs, engine, each)
+        await self._hand_over(runs, engine, handed)
         await self._prune(runs, engine)
 
     async def _launched(self, runs: JobRuns, performer: Performer) -> DurableRuns | None:
@@ -237,13 +244,26 @@ class Jobs:
         await runs.give_back((job.key, job.run) for job in left if workflow_id(job) not in known)
         return self._engine
 
-    async def _hand_over(self, runs: JobRuns, engine: DurableRuns, job: JobRecord) -> None:
-        taken = False
+    async def _hand_over(self, runs: JobRuns, engine: DurableRuns, handed: Iterable[JobRecord]) -> None:
+        """Have a workflow begin for each. What the engine does not take waits again; it has a rest then.
+
+        Raises:
+            StorageError: the engine's database does not answer.
+        """
+        left = list(handed)
         try:
-            taken = await asyncio.to_thread(engine.start, workflow_id(job), job.lane, job.key, job.run)
+            while left:
+                job = left[0]
+                if not await asyncio.to_thread(engine.start, workflow_id(job), job.lane, job.key, job.run):
+                    await runs.give_back([(job.key, job.run)])
+                left.pop(0)
+                self._times.rest_s = 0.0
+        except StorageError:
+            self._times.rest_s = min(max(REST_S_MIN, 2 * self._times.rest_s), REST_S_MAX)
+            self._times.rests_until_s = self._clock.monotonic_s() + self._times.rest_s
+            raise
         finally:
-            if not taken:
-                await runs.give_back([(job.key, job.run)])
+            await runs.give_back((job.key, job.run) for job in left)
 
     async def _look_after(self, runs: JobRuns, performer: Performer) -> None:
         """Renew the leases of what is at work, and break off what is not wanted of us any more."""

