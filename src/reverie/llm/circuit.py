@@ -72,6 +72,8 @@ class UpstreamCircuit:
         self._until_s = 0.0
         self._since_ms = clock.now_ms()
         self._cause = ""
+        self.answered_ms: int | None = None
+        """When the server answered last; None for not yet."""
 
     @contextmanager
     def judging(self) -> Generator[None]:
@@ -90,6 +92,7 @@ class UpstreamCircuit:
         if self._failures >= FAILURES_TO_OPEN or not self._called:
             self._since_ms = self._clock.now_ms()
         self._called, self._failures, self._until_s = True, 0, 0.0
+        self.answered_ms = self._clock.now_ms()
 
     def failed(self, error: UpstreamError) -> None:
         """The server failed. Calls that were under way when the circuit opened do not keep it open for longer."""

@@ -28,6 +28,9 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 
+COUNT_MAX = 1_000_000_000_000
+"""No call has more tokens: a count beyond is cut, so that a database can hold it."""
+
 
 @dataclass(slots=True)
 class _Call:
@@ -179,7 +182,7 @@ def _count(counts: Any, key: str) -> int:
     value: Any = cast("JsonObject", counts).get(key) if isinstance(counts, dict) else None
     if isinstance(value, float):
         value = int(value) if value.is_integer() else 0
-    return max(0, value) if isinstance(value, int) else 0
+    return min(max(0, value), COUNT_MAX) if isinstance(value, int) else 0
 
 
 def _first_choice(chunk: JsonObject) -> JsonObject | None:

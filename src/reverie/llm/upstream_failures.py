@@ -148,7 +148,7 @@ def retry_after_s(header: str | None, now_ms: int) -> float | None:
     except ValueError:
         try:
             until = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return None
         until = until if until.tzinfo else until.replace(tzinfo=UTC)
         seconds = (until - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds()

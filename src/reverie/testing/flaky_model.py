@@ -74,6 +74,10 @@ class FlakyModel:
         """Write down what becomes of further calls."""
         self._faults.extend(faults)
 
+    def heal(self) -> None:
+        """From now on nothing goes wrong."""
+        self._faults.clear()
+
     async def respond(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """The answer, or what goes wrong with it.
 

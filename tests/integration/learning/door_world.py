@@ -83,7 +83,13 @@ def _sums(state_db: Path) -> dict[str, tuple[float, ...]]:
 
 @asynccontextmanager
 async def door_world(
-    folder: Path, model: M, *, budget: LearningBudgetConfig = GENEROUS, limit: int = 2, timeout_s: float = 5.0
+    folder: Path,
+    model: M,
+    *,
+    budget: LearningBudgetConfig = GENEROUS,
+    limit: int = 2,
+    timeout_s: float = 5.0,
+    provider_type: type[Provider] = Provider,
 ) -> AsyncGenerator[DoorWorld[M]]:
     """A door that is open for the length of the block."""
     clock = FakeClock()
@@ -91,7 +97,7 @@ async def door_world(
     database = await Database.open(folder / "state.db", STATE, now_ms=clock.now_ms())
     foreground = Foreground(clock)
     permits = Permits(database, clock, limit, _process)
-    provider = Provider(database, clock, "http://127.0.0.1:1/v1 flaky", pause_s=300, probe_s=5)
+    provider = provider_type(database, clock, "http://127.0.0.1:1/v1 flaky", pause_s=300, probe_s=5)
     door = ModelDoor(
         model,
         database,

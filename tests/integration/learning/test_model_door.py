@@ -14,18 +14,22 @@ from reverie.errors import (
     AnswerRefusedError,
     JobDeferredError,
     JobPutBackError,
+    UpstreamError,
     UpstreamRefusedError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from reverie.learning.asking.model_door import believable
 from reverie.learning.asking.provider import Provider
 from reverie.llm.circuit import UpstreamCircuit
 from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FlakyModel
+from reverie.types import Usage
 from tests.integration.learning.door_world import Score, door_world, job, question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from reverie.llm.client import ModelRequest
@@ -36,6 +40,16 @@ pytestmark = pytest.mark.anyio
 HOUR_MS = 3_600_000
 GOOD = '{"score": 0.5}'
 ANSWER_NOW = "Answer with the JSON object now, and with nothing else."
+
+
+class Watched(Provider):
+    """Tells when it has let somebody ask."""
+
+    on_admitted: Callable[[], None]
+
+    async def admit(self) -> None:
+        await super().admit()
+        self.on_admitted()
 
 
 def good(_request: ModelRequest) -> str:
@@ -136,7 +150,7 @@ async def test_the_ledger_is_the_sum_of_the_calls(tmp_path: Path) -> None:
                 await asyncio.gather(
                     world.door.ask(question(f'{{"n": {number}}}'), job(f"reward:{number}")), return_exceptions=True
                 )
-            world.clock.advance(seconds=2)
+            world.clock.advance(seconds=30)
         sums = await world.sums()
     assert sums["hour"] == sums["day"] == sums["day reward"] == sums["episode"] == sums["calls"]
     assert sums["calls"][0] == 6, "neither the refusal for the rate nor the missing connection was a call"
@@ -208,8 +222,94 @@ async def test_a_call_that_takes_too_long_fails_and_is_made_again(tmp_path: Path
     async with door_world(tmp_path, FlakyModel(good, faults=["silent"]), timeout_s=0.05) as world:
         with pytest.raises(UpstreamTimeoutError, match=r"no answer within 0\.05 s"):
             await world.door.ask(question(), job())
+        world.clock.advance(seconds=10)
         assert await world.door.ask(question(), job()) == Score(score=0.5)
         assert (await world.sums())["day"][0] == 2
+
+
+@pytest.mark.parametrize("fault", ["server_error", "silent"])
+async def test_a_server_that_is_down_for_hours_fails_nobody_but_the_first(tmp_path: Path, fault: Fault) -> None:
+    """The first failure is the call's; from then on one call at ever longer intervals finds out, all others wait."""
+    model = FlakyModel(good, faults=[fault], faults_for_ever=True)
+    async with door_world(tmp_path, model, timeout_s=0.02) as world:
+        failed: list[str] = []
+        next_ms = dict.fromkeys(("reward:1", "reward:2", "reward:3"), 0)
+        ends_ms = world.clock.now_ms() + 6 * 3_600_000
+        while world.clock.now_ms() < ends_ms:
+            for key in sorted(next_ms, key=lambda key: next_ms[key]):
+                if next_ms[key] > world.clock.now_ms():
+                    continue
+                try:
+                    await world.door.ask(question(key), job(key))
+                except JobDeferredError as deferred:
+                    next_ms[key] = deferred.until_ms
+                except UpstreamError:
+                    failed.append(key)
+                    next_ms[key] = world.clock.now_ms() + 10_000
+            world.clock.advance(seconds=5)
+        assert failed == ["reward:1"]
+        assert len(model.calls) < 40
+        assert len({str(each.messages[-1].text) for each in model.calls[-6:]}) > 1, "not always the same one finds out"
+
+        model.heal()
+        world.clock.advance(seconds=1_200)
+        for key in next_ms:
+            assert await world.door.ask(question(key), job(key)) == Score(score=0.5)
+        assert await world.provider.paused() is None
+
+
+async def test_a_call_that_fails_while_others_are_answered_fails_alone(tmp_path: Path) -> None:
+    """What breaks a server's neck each time counts against its job, and holds nobody up for more than moments."""
+    async with door_world(tmp_path, FlakyModel(good)) as world:
+        for number in range(3):
+            world.model.fail("server_error")
+            with pytest.raises(UpstreamError):
+                await world.door.ask(question("poison"), job("reward:poison"))
+            world.clock.advance(seconds=11)
+            await world.door.ask(question(f'{{"n": {number}}}'), job("reward:other"))
+            world.clock.advance(seconds=1)
+
+
+async def test_a_pause_of_a_clock_that_was_ahead_is_none(tmp_path: Path) -> None:
+    """A clock a month ahead wrote of a pause; when it is right again nobody waits a month."""
+    async with door_world(tmp_path, FlakyModel(good, faults=["rate_limited"], retry_after="60")) as world:
+        right_ms = world.clock.now_ms()
+        world.clock.advance(seconds=30 * 86_400)
+        with pytest.raises(JobDeferredError):
+            await world.door.ask(question(), job())
+        world.clock.set(right_ms)
+        assert await world.provider.paused() is None
+        world.model.fail("rate_limited")
+        with pytest.raises(JobDeferredError) as deferred:
+            await world.door.ask(question(), job())
+        assert deferred.value.until_ms == right_ms + 60_000
+
+
+async def test_an_idle_call_is_not_made_when_a_turn_has_begun(tmp_path: Path) -> None:
+    """A turn that begins while the budget is looked at finds no call to break off: none is made, none is counted."""
+    model = FlakyModel(good)
+    async with door_world(tmp_path, model, provider_type=Watched) as world:
+        assert isinstance(world.provider, Watched)
+        world.provider.on_admitted = world.foreground.began
+        with pytest.raises(JobPutBackError):
+            await world.door.ask(question(), job(lane="idle"))
+        assert (len(model.calls), (await world.sums())["day"]) == (0, (0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        (Usage(1_000, 50), (1_000, 50)),
+        (Usage(0, 0), (400, 10)),
+        (None, (400, 10)),
+        (Usage(10**12, 10**12), (400, 10)),
+        (Usage(4_000, 90_000), (4_000, 90_000)),
+    ],
+)
+def test_what_a_server_counts_is_believed_within_reason(told: Usage | None, believed: tuple[int, int]) -> None:
+    """Nothing, or more than there can be, is estimated instead: else no budget would hold, or all would be used up."""
+    usage = believable(told, Usage(400, 10))
+    assert (usage.prompt_tokens, usage.completion_tokens) == believed
 
 
 async def test_never_more_calls_than_places(tmp_path: Path) -> None:

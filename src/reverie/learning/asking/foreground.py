@@ -51,14 +51,22 @@ class Foreground:
         """How long no turn has run; 0 while one does. Before the first turn: since the start."""
         return 0.0 if self.busy else self._clock.monotonic_s() - self._quiet_since_s
 
-    async def quiet(self) -> None:
-        """Wait until no turn runs."""
-        while self.busy:
-            await self._quiet.wait()
+    async def quiet(self, within_s: float) -> None:
+        """Wait until no turn runs, for so long at most.
+
+        Raises:
+            JobPutBackError: one runs all that time.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                while self.busy:
+                    await self._quiet.wait()
+        except TimeoutError:
+            raise JobPutBackError("a turn runs") from None
 
     @asynccontextmanager
     async def giving_way(self) -> AsyncGenerator[None]:
-        """A block that is broken off when a turn begins.
+        """A block that is broken off when a turn begins. While one runs there is nobody to give way: look first.
 
         Raises:
             JobPutBackError: one did.

@@ -35,6 +35,7 @@ from reverie.errors import (
 from reverie.learning.asking.answers import ANSWER_CHARS_MAX, Usable, read_answer
 from reverie.learning.asking.compliance import Compliance, operation_of
 from reverie.learning.asking.journal import Call, CallJournal, Ending
+from reverie.learning.asking.provider import is_trouble
 from reverie.llm.client import Completed, ModelRequest, TextDelta
 from reverie.llm.tokens import raw_message_tokens, raw_tokens
 from reverie.llm.upstream_failures import may_be_about_request_form
@@ -60,10 +61,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 
+ESTIMATE_FACTOR_MAX = 10
+"""A server that counts more than so many times what is estimated is not believed."""
+HIDDEN_TOKENS_MAX = 100_000
+"""A model may think so much without showing it."""
 SHOWN_AGAIN_CHARS_MAX = 4_000
 """What a model is shown of its first answer, for its second try."""
 ANSWER_NOW = "Answer with the JSON object now, and with nothing else."
 CORRECTION = "That answer cannot be used: {wrong}. " + ANSWER_NOW
+QUIET_WITHIN_S = 1.0
+"""A job that finds a turn waits so long at its place; then it is put back, so that others may begin."""
 PRUNE_S = 3_600.0
 DAY_MS = 86_400_000
 _FENCE = re.compile(r"<(/?)(evidence)\b", re.IGNORECASE)
@@ -84,6 +91,10 @@ class _Said:
 
     text: str
     usage: Usage
+
+
+class _NotSentError(JobPutBackError):
+    """A turn began before the call was made."""
 
 
 class ModelDoor:
@@ -201,7 +212,7 @@ class ModelDoor:
                 if paused is not None:
                     raise JobDeferredError(paused.until_ms, paused.reason)
                 if gives_way:
-                    await self._foreground.quiet()
+                    await self._foreground.quiet(QUIET_WITHIN_S)
                 await held.enter_async_context(self._permits.hold())
                 if not (gives_way and self._foreground.busy):
                     break
@@ -227,6 +238,9 @@ class ModelDoor:
         except UpstreamError as error:
             await self._failed(reservation, error, asked_at_ms)
             raise
+        except _NotSentError:
+            await self._finish(self._not_sent(reservation, asked_at_ms))
+            raise
         except (JobPutBackError, asyncio.CancelledError):
             await self._finish(self._broken_off(reservation, asked_at_ms))
             raise
@@ -237,13 +251,15 @@ class ModelDoor:
         """Call the model, for at most `model_timeout_s`; an idle job's call gives way to turns.
 
         Raises:
-            JobPutBackError: it gave way.
+            JobPutBackError: it gave way, or did not begin because a turn has just done so.
             UpstreamError: the call failed, or took too long.
         """
-        self._alarm.call_made()
         async with AsyncExitStack() as limits:
             if call.job.lane == "idle" and not call.job.aged:
+                if self._foreground.busy:
+                    raise _NotSentError("a turn runs")
                 await limits.enter_async_context(self._foreground.giving_way())
+            self._alarm.call_made()
             try:
                 async with asyncio.timeout(self._config.model_timeout_s):
                     return await self._in_some_form(model, call.question, messages)
@@ -292,6 +308,8 @@ class ModelDoor:
     async def _failed(self, reservation: Reservation, error: UpstreamError, asked_at_ms: int) -> None:
         """Take note of a failure. What the server refused took nothing; else it has read what it was sent.
 
+        What it did not take at all, for a rate or a bill or because it was not there, was no call.
+
         Raises:
             JobDeferredError: it is the server's, and until when nothing is to be asked.
         """
@@ -299,13 +317,20 @@ class ModelDoor:
         try:
             await self._provider.failed(error, asked_at_ms)
         except JobDeferredError:
-            await self._journal.settle(reservation, Ending("failed", error=str(error), counts=False))
+            took = is_trouble(error)
+            ending = Ending("failed", tokens_in if took else 0, error=str(error), counts=took)
+            await self._journal.settle(reservation, ending)
             raise
         await self._journal.settle(reservation, Ending("failed", tokens_in, error=str(error)))
 
     async def _broken_off(self, reservation: Reservation, asked_at_ms: int) -> None:
         """A call that was left before its end: the server has read what it was sent."""
         await self._journal.settle(reservation, Ending("cancelled", reservation.tokens_in))
+        await self._provider.abandoned(asked_at_ms)
+
+    async def _not_sent(self, reservation: Reservation, asked_at_ms: int) -> None:
+        """A call that was not made after all: it takes nothing."""
+        await self._journal.settle(reservation, Ending("cancelled", counts=False))
         await self._provider.abandoned(asked_at_ms)
 
 
@@ -365,6 +390,17 @@ async def _call(model: Model, request: ModelRequest) -> _Said:
         elif isinstance(event, Completed):
             usage = event.usage
     text = "".join(parts)[:ANSWER_CHARS_MAX]
-    if usage is None:
-        usage = Usage(sum(map(raw_message_tokens, request.messages)), raw_tokens(text))
-    return _Said(text, usage)
+    estimate = Usage(sum(map(raw_message_tokens, request.messages)), raw_tokens(text))
+    return _Said(text, believable(usage, estimate))
+
+
+def believable(usage: Usage | None, estimate: Usage) -> Usage:
+    """What a call took: as the server counts, unless it counts nothing, or far more than there can be."""
+    told_in, told_out = (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (0, 0)
+    return Usage(
+        _believed(told_in, estimate.prompt_tokens), _believed(told_out, estimate.completion_tokens, HIDDEN_TOKENS_MAX)
+    )
+
+
+def _believed(told: int, estimated: int, beside: int = 0) -> int:
+    return told if 0 < told <= ESTIMATE_FACTOR_MAX * estimated + beside else estimated

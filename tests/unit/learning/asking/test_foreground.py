@@ -14,14 +14,16 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_it_is_quiet_when_the_last_turn_has_ended() -> None:
-    """Turns may overlap; quiet begins with the end of the last one, and whoever waits goes on then."""
+    """Turns may overlap; quiet begins with the end of the last one; whoever waits goes on then, or gives up before."""
     clock = FakeClock()
     foreground = Foreground(clock)
     clock.advance(seconds=3)
     assert (foreground.busy, foreground.quiet_for_s) == (False, 3.0)
     foreground.began()
     foreground.began()
-    waits = asyncio.create_task(foreground.quiet())
+    with pytest.raises(JobPutBackError, match="a turn runs"):
+        await foreground.quiet(0.01)
+    waits = asyncio.create_task(foreground.quiet(10))
     foreground.ended()
     await asyncio.sleep(0.01)
     assert (foreground.busy, foreground.quiet_for_s, waits.done()) == (True, 0.0, False)

@@ -227,6 +227,10 @@ ON CONFLICT (provider) DO UPDATE SET
 UPDATE provider_pauses SET probes = probes + 1, until = :until
 WHERE provider = :provider AND probes = :probes AND until <= :now AND kind = 'circuit';
 
+-- name: drop_pause
+-- Whatever a server said, it counts no more.
+DELETE FROM provider_pauses WHERE provider = :provider;
+
 -- name: end_pause
 -- A server answered: what it said before it was asked is over.
 DELETE FROM provider_pauses WHERE provider = :provider AND since <= :asked_at;
