@@ -56,6 +56,7 @@
     │   ├── JobPutBackError         it gave way to somebody who waits
     │   ├── JobHopelessError        trying again would not help
     │   └── AnswerRefusedError      twice a model answered not what it was asked for
+    │       └── EpisodeSpentError   its episode has had all its calls: it is not asked at all
     ├── PluginError                 a plugin did what it may not do
     │   └── PluginBusyError         it has not ended its earlier calls
     ├── EngineError                 a context engine of others did not do what it was asked
@@ -449,12 +450,13 @@ class JobError(ReverieError):
 
 
 class JobDeferredError(JobError):
-    """A job cannot go on before `until_ms`; nothing failed."""
+    """A job cannot go on before `until_ms`; nothing failed. Nor can any other of its kind before `all_until_ms`."""
 
-    def __init__(self, until_ms: int, reason: str) -> None:
+    def __init__(self, until_ms: int, reason: str, *, all_until_ms: int | None = None) -> None:
         super().__init__(reason)
         self.until_ms = until_ms
         self.reason = reason
+        self.all_until_ms = all_until_ms
 
 
 class JobPutBackError(JobError):
@@ -472,6 +474,10 @@ class AnswerRefusedError(JobError):
         super().__init__(f"the model's answers to {prompt_id} could not be used: {wrong}")
         self.prompt_id = prompt_id
         self.wrong = wrong
+
+
+class EpisodeSpentError(AnswerRefusedError):
+    """An episode has had as many calls as it may have: work does without an answer, as without a usable one."""
 
 
 class PluginError(ReverieError):

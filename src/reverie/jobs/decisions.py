@@ -95,10 +95,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A run cannot go on before an instant."""
+    """A run cannot go on before an instant; nor can any other job of its kind before `all_until_ms`."""
 
     until_ms: int
     reason: str
+    all_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def settled(job: JobRecord, outcome: Outcome, config: LearningJobsConfig, now_ms
     match outcome:
         case Done(result):
             return Settlement("done", attempts, put_backs, job.not_before_ms, job.due_at_ms, "", None, result)
-        case Deferred(until_ms, reason):
+        case Deferred(until_ms, reason, _):
             until_ms = max(until_ms, now_ms + round(PUT_BACK_S * 1_000))
             return Settlement("waiting", attempts, put_backs + 1, until_ms, until_ms, _cut(reason), job.error, {})
         case PutBack(reason):

@@ -21,10 +21,10 @@ import structlog
 from reverie.errors import HomeError, StorageError
 from reverie.jobs.performing import FLUSH_S, Performer, perform_on
 from reverie.jobs.requests import JobBook
-from reverie.jobs.runs import LEASE_MS, JobRuns, workflow_id
+from reverie.jobs.runs import CLOCK_MS, LEASE_MS, JobRuns, workflow_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from reverie.clock import Clock
@@ -65,9 +65,11 @@ class Quiet(Protocol):
 
 @dataclass(slots=True)
 class _Times:
-    """When things that are not done in every pass were done last, on the monotonic clock."""
+    """When things that are not done in every pass were done last: by the clock that runs on, in ms by the day's."""
 
     renewed_s: float = 0.0
+    renewed_ms: int = 0
+    seen_ms: int = 0
     pruned_s: float | None = None
     launch_after_s: float = 0.0
     rest_s: float = 0.0
@@ -78,8 +80,9 @@ class Jobs:
     """The jobs of one home, run by this process. Belongs to one event loop.
 
     `handlers` has one for each kind. The engine keeps its runs in `engine_file`, unless a URL is configured; `executor`
-    names this process, and is released by `stop`. `on_started` is told of each run as it begins. Between `start` and
-    `stop` jobs run; everything else works at any time.
+    names this process, and is released by `stop`. `on_started` is told of each run as it begins. Kinds that are `alike`
+    do nothing without what they need, so that what one job of them must wait for (`all_until_ms` of
+    `JobDeferredError`) all of them wait for. Between `start` and `stop` jobs run; everything else works at any time.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Jobs:
         executor: Executor,
         on_started: Callable[[Job], None] | None = None,
         flush_s: float = FLUSH_S,
+        alike: Collection[str] = (),
     ) -> None:
         self._database = database
         self._clock = clock
@@ -103,6 +107,7 @@ class Jobs:
         self._engine_file = engine_file
         self._executor = executor
         self._flush_s = flush_s
+        self._alike = alike
         self._on_started = on_started or _nobody_is_told
         self._book = JobBook(database, clock)
         self._runs: JobRuns | None = None
@@ -121,7 +126,8 @@ class Jobs:
         """
         runs = JobRuns(self._database, self._clock, await self._executor.name())
         performer = Performer(
-            runs, self._clock, self._config, self._handlers, self._on_started, self.wake, flush_s=self._flush_s
+            runs, self._clock, self._config, self._handlers, self._on_started, self.wake, flush_s=self._flush_s,
+            alike=self._alike,
         )  # fmt: skip
         self._runs, self._performer, self._stopping = runs, performer, False
         self._loop_task = asyncio.create_task(self._loop(runs, performer), name="jobs")
@@ -208,12 +214,12 @@ class Jobs:
             self._bell.clear()
 
     async def _pass(self, runs: JobRuns, performer: Performer) -> None:
-        """Look once at what is due and at what is in hand."""
+        """Look once at what is due and in hand. Our own leases are renewed before one is taken for lapsed."""
+        await self._look_after(runs, performer)
         await runs.free_lapsed()
         engine = self._engine or await self._launched(runs, performer)
         if engine is None:
             return
-        await self._look_after(runs, performer)
         if self._clock.monotonic_s() < self._times.rests_until_s:
             return
         handed = await runs.dispatch(
@@ -266,13 +272,20 @@ class Jobs:
             await runs.give_back((job.key, job.run) for job in left)
 
     async def _look_after(self, runs: JobRuns, performer: Performer) -> None:
-        """Renew the leases of what is at work, and break off what is not wanted of us any more."""
+        """Renew the leases of what is at work, and break off what is not wanted of us any more.
+
+        A machine that slept has a clock that went on, and one that did not: what either says is due is renewed.
+        """
         for key in await runs.lost(performer.at_work):
             performer.break_off(key)
-        now_s = self._clock.monotonic_s()
-        if now_s - self._times.renewed_s >= RENEW_S:
+        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        times = self._times
+        if now_s - times.renewed_s >= RENEW_S or abs(now_ms - times.renewed_ms) >= RENEW_S * 1_000:
             await runs.renew(performer.at_work)
-            self._times.renewed_s = now_s
+            times.renewed_s, times.renewed_ms = now_s, now_ms
+        if now_ms < times.seen_ms - CLOCK_MS or not times.seen_ms:
+            await runs.set_right()
+        times.seen_ms = now_ms
 
     async def _prune(self, runs: JobRuns, engine: DurableRuns) -> None:
         """Now and then, drop some of what ended long ago."""

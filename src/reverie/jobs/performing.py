@@ -26,7 +26,7 @@ from reverie.jobs.decisions import Deferred, Done, Failed, Hopeless, PutBack, se
 from reverie.jobs.request import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from reverie.clock import Clock
     from reverie.config import LearningJobsConfig
@@ -51,7 +51,8 @@ BROKEN_OFF = "it was broken off"
 class Performer:
     """Does the runs of this process. Belongs to one event loop.
 
-    `on_started` is told of each run as it begins, `on_ended` when one has ended.
+    `on_started` is told of each run as it begins, `on_ended` when one has ended. What stops a job of a kind that is
+    `alike` stops all of that kind.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Performer:
         on_ended: Callable[[], None],
         *,
         flush_s: float = FLUSH_S,
+        alike: Collection[str] = (),
     ) -> None:
         self._runs = runs
+        self._alike = alike
         self._clock = clock
         self._config = config
         self._handlers = handlers
@@ -73,7 +76,7 @@ class Performer:
         self._on_ended = on_ended
         self._flush_s = flush_s
         self._performing: set[asyncio.Task[Any]] = set()
-        self._at_work: dict[str, asyncio.Future[JsonObject]] = {}
+        self._at_work: dict[tuple[str, int], asyncio.Future[JsonObject]] = {}
         self._stopping = False
 
     async def perform(self, key: str, run: int) -> None:
@@ -95,20 +98,20 @@ class Performer:
     @property
     def at_work(self) -> tuple[str, ...]:
         """The keys of the jobs whose handlers are at work."""
-        return tuple(self._at_work)
+        return tuple(dict.fromkeys(key for key, _ in self._at_work))
 
     def break_off(self, key: str) -> None:
         """Cancel the handler of a job, if it is at work."""
-        handler = self._at_work.get(key)
-        if handler is not None:
-            handler.cancel()
+        for (held, _), handler in self._at_work.items():
+            if held == key:
+                handler.cancel()
 
     async def stop(self) -> None:
         """Begin nothing more; what runs has `flush_s`, then it is broken off and put back."""
         self._stopping = True
         if self._performing:
             await asyncio.wait(self._performing, timeout=self._flush_s)
-        for key in tuple(self._at_work):
+        for key in self.at_work:
             self.break_off(key)
         if self._performing:
             await asyncio.wait(self._performing, timeout=BREAK_OFF_S)
@@ -121,13 +124,15 @@ class Performer:
         settlement = settled(job, outcome, self._config, self._clock.now_ms(), jitter)
         if await self._runs.end(job, settlement) and settlement.state == "dead":
             log.warning("a job was put aside", action="job_dead", job=job.key, error=settlement.error)
+        if isinstance(outcome, Deferred) and outcome.all_until_ms is not None and job.kind in self._alike:
+            await self._runs.defer_others(job, outcome.all_until_ms, settlement.waits_for)
 
     async def _outcome(self, record: JobRecord) -> Outcome:
         """Have the handler do a job, and say how that ended."""
         try:
             return Done(await self._handled(record))
         except JobDeferredError as error:
-            outcome: Outcome = Deferred(error.until_ms, error.reason)
+            outcome: Outcome = Deferred(error.until_ms, error.reason, error.all_until_ms)
         except JobPutBackError as error:
             outcome = PutBack(str(error))
         except JobHopelessError as error:
@@ -149,11 +154,11 @@ class Performer:
             raise JobHopelessError(f"nothing does jobs of the kind {record.kind!r}")
         job = job_for(record)
         self._on_started(job)
-        self._at_work[job.key] = asyncio.ensure_future(handler(job))
+        work = self._at_work[record.key, record.run] = asyncio.ensure_future(handler(job))
         try:
-            return await self._at_work[job.key]
+            return await work
         finally:
-            del self._at_work[job.key]
+            del self._at_work[record.key, record.run]
 
 
 def job_for(record: JobRecord) -> Job:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 LEASE_MS = 60_000
 """Of a run that is under way; it is renewed."""
+DEFERRED_MAX = 1_000
+"""Jobs of a kind that are deferred in one transaction."""
+CLOCK_MS = 60_000
+"""What was written further in the future was written by a clock that was ahead."""
 HANDED_MS = 300_000
 """Within this time a run that was handed over begins, or it is handed over anew."""
 IN_HAND_MAX = 1_000
@@ -159,6 +163,23 @@ class JobRuns:
             )
         )
         return changed == 1
+
+    async def defer_others(self, job: JobRecord, until_ms: int, reason: str) -> int:
+        """What stopped a job stops all of its kind: those that wait are not tried one by one to find that out."""
+        now_ms = self._clock.now_ms()
+        return await self._database.write(
+            lambda tx: tx.execute(
+                "defer_kind", lane=job.lane, kind=job.kind, until=until_ms, reason=reason, now=now_ms,
+                limit=DEFERRED_MAX,
+            )
+        )  # fmt: skip
+
+    async def set_right(self) -> int:
+        """Jobs that wait by a clock that was ahead wait as long as they were to, from now on; how many those were."""
+        now_ms = self._clock.now_ms()
+        return await self._database.write(
+            lambda tx: tx.execute("set_jobs_right", now=now_ms, ahead=now_ms + CLOCK_MS, limit=DEFERRED_MAX)
+        )
 
     async def lost(self, keys: Iterable[str]) -> set[str]:
         """Which of the jobs in hand are this process's no more: somebody cancelled them, or they were overtaken."""

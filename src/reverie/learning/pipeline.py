@@ -71,6 +71,10 @@ CLASSIFY: Final = "turn.classify"
 """The operation that tells where a message belongs. While it rests rules decide, and no job is asked for."""
 
 
+ASKING: Final = frozenset({"redecide", "window", "reward", "repair", "induce", "abstract", "skill"})
+"""Kinds of jobs that do nothing without the model: while one may not ask, none of its kind is tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What learning stands on. `provider` names the model's server and the model, without any secret."""
@@ -193,6 +197,7 @@ def put_together(ground: Ground) -> Learning:
         engine_file=ground.home.jobs_db,
         executor=executor,
         on_started=lambda _: alarm.job_started(),
+        alike=ASKING,
     )
     return Learning(
         config=config,

@@ -17,9 +17,10 @@ from reverie.learning.asking.foreground import Foreground
 from reverie.storage import STATE, Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
     from pathlib import Path
 
+    from reverie.clock import Clock
     from reverie.jobs.record import JobRecord
     from reverie.jobs.request import Handler
 
@@ -31,7 +32,7 @@ class JobsWorld:
     """What a test works with."""
 
     database: Database
-    clock: SystemClock
+    clock: Clock
     jobs: Jobs
     foreground: Foreground
 
@@ -58,10 +59,16 @@ class JobsWorld:
 
 @asynccontextmanager
 async def jobs_world(
-    folder: Path, handlers: Mapping[str, Handler], config: LearningJobsConfig = QUICK, flush_s: float = 15.0
+    folder: Path,
+    handlers: Mapping[str, Handler],
+    config: LearningJobsConfig = QUICK,
+    flush_s: float = 15.0,
+    *,
+    clock: Clock | None = None,
+    alike: Collection[str] = (),
 ) -> AsyncGenerator[JobsWorld]:
     """A home whose jobs run for the length of the block."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     database = await Database.open(folder / "state.db", STATE, now_ms=clock.now_ms())
     foreground = Foreground(clock)
     jobs = Jobs(
@@ -73,6 +80,7 @@ async def jobs_world(
         engine_file=folder / "jobs.db",
         executor=Executor(folder),
         flush_s=flush_s,
+        alike=alike,
     )
     await jobs.start()
     try:

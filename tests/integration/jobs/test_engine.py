@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from reverie.clock import SystemClock
 from reverie.errors import JobDeferredError, JobHopelessError, JobPutBackError
 from reverie.jobs.executor import Executor
 from reverie.jobs.request import JobRequest
 from reverie.jobs.requests import JobBook
+from reverie.testing import FakeClock
 from tests.integration.jobs.jobs_world import QUICK, jobs_world
 from tests.learning_rows import T0, seed
 
@@ -97,6 +99,66 @@ async def test_waiting_is_no_failure(tmp_path: Path) -> None:
         assert done.started_at_ms is not None
         assert done.started_at_ms >= waits.not_before_ms
     assert seen == [1, 1, 1]
+
+
+async def test_what_stops_one_stops_all_that_are_alike(tmp_path: Path) -> None:
+    """A hundred jobs that wait for the same thing are not tried one by one: a few find out, the others wait unseen."""
+    tries: list[str] = []
+
+    async def later(job: Job) -> JsonObject:
+        tries.append(job.key)
+        until_ms = SystemClock().now_ms() + 3_600_000
+        raise JobDeferredError(until_ms, "the budget of this hour", all_until_ms=until_ms)
+
+    requests = [JobRequest(kind, f"{kind}:{n}", "background") for kind in ("ask", "add") for n in range(100)]
+    async with jobs_world(tmp_path, {"ask": later, "add": later}, alike=("ask",)) as world:
+        await world.ask(*requests)
+        await world.until("add:99", lambda job: job.waits_for == "the budget of this hour")
+        waiting = [await world.until(f"ask:{n}", lambda job: job.state == "waiting") for n in range(100)]
+    assert sum(key.startswith("ask") for key in tries) <= 8
+    assert sum(key.startswith("add") for key in tries) == 100
+    assert {job.waits_for for job in waiting} == {"the budget of this hour"}
+    assert min(job.not_before_ms for job in waiting) > SystemClock().now_ms() + 3_500_000
+
+
+async def test_a_machine_that_slept_goes_on_with_what_it_did(tmp_path: Path) -> None:
+    """The day's clock jumps by hours while a job runs: nobody takes it for dead, it ends as the run that it was."""
+    began, goes_on = anyio.Event(), anyio.Event()
+
+    async def slow(_: Job) -> JsonObject:
+        began.set()
+        await goes_on.wait()
+        return {}
+
+    clock = FakeClock()
+    async with jobs_world(tmp_path, {"slow": slow}, clock=clock) as world:
+        await world.ask(JobRequest("slow", "slow:1", "background"))
+        await began.wait()
+        clock.set(clock.now_ms() + 8 * 3_600_000)
+        for _ in range(6):
+            world.jobs.wake()
+            await anyio.sleep(0.05)
+        goes_on.set()
+        ended = await world.ended("slow:1")
+    assert (ended.state, ended.run, ended.attempts, ended.interrupted) == ("done", 1, 0, 0)
+
+
+async def test_what_a_clock_that_was_ahead_wrote_is_set_right(tmp_path: Path) -> None:
+    """A job deferred by an hour while the clock was a month ahead waits for an hour, not for a month."""
+
+    async def later(_: Job) -> JsonObject:
+        raise JobDeferredError(clock.now_ms() + 3_600_000, "an hour")
+
+    clock = FakeClock()
+    right_ms = clock.now_ms()
+    async with jobs_world(tmp_path, {"later": later}, clock=clock) as world:
+        clock.set(right_ms + 30 * 86_400_000)
+        await world.ask(JobRequest("later", "later:1", "background"))
+        await world.until("later:1", lambda job: job.waits_for == "an hour")
+        clock.set(right_ms)
+        world.jobs.wake()
+        job = await world.until("later:1", lambda job: job.not_before_ms <= right_ms + 3_600_000)
+    assert job.not_before_ms == right_ms + 3_600_000
 
 
 async def test_what_cannot_be_done_is_put_aside_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 from reverie.config import LearningBudgetConfig, UpstreamConfig
 from reverie.errors import (
     AnswerRefusedError,
+    EpisodeSpentError,
     JobDeferredError,
     JobPutBackError,
     UpstreamError,
@@ -26,7 +28,7 @@ from reverie.llm.openai_compatible import OpenAICompatibleModel
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FlakyModel
 from reverie.types import Usage
-from tests.integration.learning.door_world import Score, door_world, job, question
+from tests.integration.learning.door_world import GENEROUS, Score, door_world, job, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +158,18 @@ async def test_the_ledger_is_the_sum_of_the_calls(tmp_path: Path) -> None:
     assert sums["calls"][0] == 6, "neither the refusal for the rate nor the missing connection was a call"
     assert sums["calls"][1] > 0
     assert sums["calls"][2] > 0
+
+
+async def test_an_episode_that_has_had_its_calls_is_done_without(tmp_path: Path) -> None:
+    """Waiting would not help: it is said at once, no call is made, and others are not touched by it."""
+    budget = GENEROUS.model_copy(update={"calls_episode": 2})
+    async with door_world(tmp_path, FlakyModel(good), budget=budget) as world:
+        for number in range(2):
+            await world.door.ask(question(f'{{"n": {number}}}'), job())
+        with pytest.raises(EpisodeSpentError, match=r"learning\.budget\.calls_episode: this would make 3 of 2"):
+            await world.door.ask(question('{"n": 3}'), job())
+        assert len(world.model.calls) == 2
+        await world.door.ask(question('{"n": 3}'), replace(job("reward:2"), episode_id="ep_2"))
 
 
 async def test_a_rate_limit_defers_and_holds_for_all(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ DAY_MS = 86_400_000
 MILLION = 1_000_000
 KINDS_MAX = 100
 ALL_KINDS = ""
+PLACING = frozenset({"classify", "redecide"})
+"""Kinds of jobs that say where messages belong. What is learned of an episode is not to fail for their calls."""
 SECTION = "learning.budget."
 """How every reason begins for which a call may not be made now."""
 
@@ -74,12 +76,15 @@ class Spent:
 class OverBudget:
     """A call that may not be made: before when, and which bound it would pass, in words.
 
-    `for_all`: the bound is that of all jobs together, and no call of any is left in it.
+    `used_up`: no other call of this kind of job has room in it either. `for_all`: none of any kind.
+    `for_good`: waiting does not help, it is the bound of an episode.
     """
 
     until_ms: int
     reason: str
+    used_up: bool = False
     for_all: bool = False
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +118,32 @@ def price(config: LearningBudgetConfig, tokens_in: int, tokens_out: int) -> floa
 def decide(config: LearningBudgetConfig, account: Account, spent: Spent, wanted: Spend) -> OverBudget | None:
     """Why a call may not be made now; None if it may. The bound that ends last is the one that is told."""
     hour_ends, day_ends = _next(account.at_ms, HOUR_MS), _next(account.at_ms, DAY_MS)
-    bounds: list[tuple[str, int, float, float]] = [
-        ("calls_day", day_ends, (spent.day + wanted).calls, config.calls_day),
-        ("tokens_day", day_ends, (spent.day + wanted).tokens, config.tokens_day),
-        ("calls_episode", day_ends, (spent.episode + wanted).calls, config.calls_episode),
-        ("calls_hour", hour_ends, (spent.hour + wanted).calls, config.calls_hour),
-        ("tokens_hour", hour_ends, (spent.hour + wanted).tokens, config.tokens_hour),
+    bounds: list[tuple[str, int, float, float, float]] = [
+        ("calls_day", day_ends, spent.day.calls, wanted.calls, config.calls_day),
+        ("tokens_day", day_ends, spent.day.tokens, wanted.tokens, config.tokens_day),
+        ("calls_episode", day_ends, spent.episode.calls, wanted.calls, _of_episode(config, account.kind)),
+        ("calls_hour", hour_ends, spent.hour.calls, wanted.calls, config.calls_hour),
+        ("tokens_hour", hour_ends, spent.hour.tokens, wanted.tokens, config.tokens_hour),
     ]
     if config.money_day > 0:
-        bounds.insert(0, ("money_day", day_ends, (spent.day + wanted).money, config.money_day))
+        bounds.insert(0, ("money_day", day_ends, spent.day.money, wanted.money, config.money_day))
     kind_max = config.kinds.get(account.kind)
     if kind_max is not None:
-        bounds.insert(0, (f"kinds.{account.kind}", day_ends, (spent.kind_day + wanted).calls, kind_max))
+        bounds.insert(0, (f"kinds.{account.kind}", day_ends, spent.kind_day.calls, wanted.calls, kind_max))
     if account.episode_id is None:
         bounds = [bound for bound in bounds if bound[0] != "calls_episode"]
-    for name, until_ms, would_be, allowed in bounds:
-        if would_be > allowed:
-            reason = f"{SECTION}{name}: this would make {would_be:g} of {allowed:g}"
-            return OverBudget(until_ms, reason, for_all=name in {"calls_day", "calls_hour"})
+    for name, until_ms, so_far, more, allowed in bounds:
+        if so_far + more > allowed:
+            reason = f"{SECTION}{name}: this would make {so_far + more:g} of {allowed:g}"
+            for_good = name == "calls_episode"
+            used_up = so_far >= allowed and not for_good
+            return OverBudget(until_ms, reason, used_up, used_up and name in {"calls_day", "calls_hour"}, for_good)
     return None
+
+
+def _of_episode(config: LearningBudgetConfig, kind: str) -> int:
+    """How many calls an episode may have had: the half of them, rounded up, for saying where its messages belong."""
+    return (config.calls_episode + 1) // 2 if kind in PLACING else config.calls_episode
 
 
 def spent_for(tx: Transaction, account: Account) -> Spent:

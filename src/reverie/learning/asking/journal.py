@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from reverie.errors import JobDeferredError
+from reverie.errors import EpisodeSpentError, JobDeferredError
 from reverie.learning.asking.budget import Account, Spend, decide, enter, price, spent_for
 from reverie.learning.ids import digest_of
 
@@ -84,6 +84,7 @@ class CallJournal:
 
         Raises:
             JobDeferredError: it does not, and until when.
+            EpisodeSpentError: it never will: the episode has had all its calls.
         """
         now_ms = self._clock.now_ms()
         account = Account(call.job.kind, call.job.episode_id, now_ms)
@@ -91,9 +92,11 @@ class CallJournal:
         reservation = Reservation(call, account, tokens_in, tokens_out, money)
         over = await self._database.write(lambda tx: self._set_aside(tx, reservation))
         if over is not None:
+            if over.for_good:
+                raise EpisodeSpentError(call.question.prompt.id, over.reason)
             if over.for_all:
                 self.spent_until_ms = over.until_ms
-            raise JobDeferredError(over.until_ms, over.reason)
+            raise JobDeferredError(over.until_ms, over.reason, all_until_ms=over.until_ms if over.used_up else None)
         return reservation
 
     async def settle(self, reservation: Reservation, ending: Ending) -> None:

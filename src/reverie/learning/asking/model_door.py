@@ -26,6 +26,7 @@ from reverie.context.fence import quoted
 from reverie.errors import (
     AnswerRefusedError,
     JobDeferredError,
+    JobError,
     JobHopelessError,
     JobPutBackError,
     UpstreamError,
@@ -150,6 +151,7 @@ class ModelDoor:
             JobPutBackError: it gave way to a turn.
             JobHopelessError: there is no model.
             AnswerRefusedError: twice the answer was not what was asked for. The same question is not asked again.
+            EpisodeSpentError: its episode has had all its calls.
             UpstreamError: the call failed.
         """
         return await self._ask(question, job, self._in_turn)
@@ -210,7 +212,7 @@ class ModelDoor:
             while True:
                 paused = await self._provider.paused()
                 if paused is not None:
-                    raise JobDeferredError(paused.until_ms, paused.reason)
+                    raise JobDeferredError(paused.until_ms, paused.reason, all_until_ms=paused.until_ms)
                 if gives_way:
                     await self._foreground.quiet(QUIET_WITHIN_S)
                 await held.enter_async_context(self._permits.hold())
@@ -230,7 +232,7 @@ class ModelDoor:
         tokens_in = sum(map(raw_message_tokens, messages))
         try:
             reservation = await self._journal.reserve(call, tokens_in, call.question.max_tokens)
-        except JobDeferredError:
+        except JobError:
             await self._provider.abandoned(asked_at_ms)
             raise
         try:

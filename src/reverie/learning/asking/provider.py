@@ -168,7 +168,7 @@ class Provider:
             return
         now_ms = self._clock.now_ms()
         if known.until_ms > now_ms:
-            raise JobDeferredError(known.until_ms, known.reason)
+            raise JobDeferredError(known.until_ms, known.reason, all_until_ms=known.until_ms)
         if known.kind == "circuit":
             await self._probe(known, now_ms)
 
@@ -192,7 +192,8 @@ class Provider:
             return
         await self.abandoned(asked_at_ms)
         if isinstance(error, UpstreamUnreachableError | ModelBusyError):
-            raise JobDeferredError(now_ms + round(UNREACHABLE_S * 1_000), _cut(str(error))) from error
+            until_ms = now_ms + round(UNREACHABLE_S * 1_000)
+            raise JobDeferredError(until_ms, _cut(str(error)), all_until_ms=until_ms) from error
 
     async def abandoned(self, asked_at_ms: int) -> None:
         """A call ended without saying anything about the server: if it was to find out, another one may."""
@@ -223,7 +224,7 @@ class Provider:
         if pause.trouble and not self._fails_for_all(before, asked_at_ms):
             return None
         after_ms = round(AFTER_OTHERS * (until_ms - now_ms)) if pause.trouble else 0
-        return JobDeferredError(until_ms + after_ms, reason)
+        return JobDeferredError(until_ms + after_ms, reason, all_until_ms=until_ms)
 
     def _fails_for_all(self, before: PauseRecord | None, asked_at_ms: int) -> bool:
         """Whether the server had failed before a call was made, and has answered nobody since."""
@@ -244,7 +245,7 @@ class Provider:
         )
         if not mine:
             again_ms = now_ms + round(min(self._probe_s, LOOK_AGAIN_S) * 1_000)
-            raise JobDeferredError(again_ms, known.reason)
+            raise JobDeferredError(again_ms, known.reason, all_until_ms=again_ms)
 
     def _heed_circuit(self) -> None:
         """This process's calls, those of turns too, fail one after the other: what can wait had better wait."""
@@ -253,7 +254,7 @@ class Provider:
         known = self._circuit.statistics()
         if known.state == "open":
             until_ms = self._clock.now_ms() + round(known.retry_in_s * 1_000)
-            raise JobDeferredError(until_ms, _cut(known.cause))
+            raise JobDeferredError(until_ms, _cut(known.cause), all_until_ms=until_ms)
 
     def _known(self, tx: Transaction) -> PauseRecord | None:
         row = tx.row("find_pause", provider=self.name)

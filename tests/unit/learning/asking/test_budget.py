@@ -40,7 +40,23 @@ def test_each_bound_is_kept_and_named(already: Spent, until_ms: int, reason: str
     """A call that would pass a bound is refused until the next hour or day, naming the bound and both figures."""
     over = decide(CONFIG, Account("induce", "ep_1", AT_MS), already, WANTED)
     for_all = ".calls_hour:" in reason or ".calls_day:" in reason
-    assert over == OverBudget(until_ms, reason, for_all=for_all)
+    used_up, for_good = for_all or ".kinds." in reason, ".calls_episode:" in reason
+    assert over == OverBudget(until_ms, reason, used_up=used_up, for_all=for_all, for_good=for_good)
+
+
+def test_half_of_an_episodes_calls_are_for_what_is_learned_of_it() -> None:
+    """Saying where messages belong never takes more than the half of them, rounded up."""
+    for kind, may in (("classify", 2), ("redecide", 2), ("window", 3)):
+        account = Account(kind, "ep_1", AT_MS)
+        allowed = [decide(CONFIG, account, spent(episode=Spend(calls)), WANTED) is None for calls in range(5)]
+        assert allowed == [calls < may for calls in range(5)]
+
+
+def test_tokens_that_are_used_up_stop_all() -> None:
+    """Where nothing is left, nothing smaller has room either."""
+    over = decide(CONFIG, Account("reward", None, AT_MS), spent(hour=Spend(1, 1_000)), WANTED)
+    assert over is not None
+    assert (over.used_up, over.for_all) == (True, False)
 
 
 def test_what_reaches_a_bound_exactly_is_allowed() -> None:
@@ -59,7 +75,9 @@ def test_bounds_apply_where_they_belong() -> None:
 def test_nothing_is_allowed_by_a_budget_of_zero() -> None:
     """With no calls an hour, none is made."""
     over = decide(LearningBudgetConfig(calls_hour=0), Account("reward", None, AT_MS), spent(), WANTED)
-    assert over == OverBudget(HOUR_ENDS, "learning.budget.calls_hour: this would make 1 of 0", for_all=True)
+    assert over == OverBudget(
+        HOUR_ENDS, "learning.budget.calls_hour: this would make 1 of 0", used_up=True, for_all=True
+    )
 
 
 def test_hours_days_and_prices() -> None:

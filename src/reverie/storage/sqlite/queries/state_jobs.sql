@@ -56,6 +56,24 @@ WHERE key IN (
   ORDER BY not_before LIMIT :limit
 );
 
+-- name: defer_kind
+-- Have the jobs of a kind that wait in a lane wait until an instant at least.
+UPDATE job_requests SET not_before = :until, due_at = max(due_at, :until), waits_for = :reason, updated_at = :now
+WHERE key IN (
+  SELECT key FROM job_requests
+  WHERE lane = :lane AND state = 'waiting' AND not_before < :until AND kind = :kind
+  ORDER BY not_before LIMIT :limit
+);
+
+-- name: set_jobs_right
+-- Move the instants of jobs that were written by a clock that was ahead.
+UPDATE job_requests
+SET not_before = max(:now, not_before - (updated_at - :now)), due_at = min(due_at, :now),
+    lease_until = CASE WHEN lease_until > 0 THEN lease_until - (updated_at - :now) ELSE 0 END, updated_at = :now
+WHERE key IN (
+  SELECT key FROM job_requests WHERE state IN ('waiting', 'dispatched', 'running') AND updated_at > :ahead LIMIT :limit
+);
+
 -- name: count_in_flight
 -- How many jobs of a lane are in somebody's hands.
 SELECT count(*) FROM job_requests WHERE state IN ('dispatched', 'running') AND lane = :lane;
