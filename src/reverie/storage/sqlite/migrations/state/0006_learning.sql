@@ -107,6 +107,9 @@ CREATE TRIGGER routings_are_bounded AFTER INSERT ON routings WHEN NEW.id % 1000 
   DELETE FROM routings WHERE id <= NEW.id - 50000;
 END;
 
+-- The messages of a session up to this number came out of a file: they are the past, which is not learned from.
+ALTER TABLE sessions ADD COLUMN restored_seq INTEGER NOT NULL DEFAULT 0;
+
 -- How far learning has read: the log of all messages (session_id ''), and each session's transcript.
 CREATE TABLE learning_cursors (
   session_id TEXT PRIMARY KEY,
