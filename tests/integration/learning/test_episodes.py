@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 
-from reverie.errors import UpstreamClosedError
+from reverie.errors import StorageFullError
 from reverie.learning.episodes.entries import entry_of
 from tests.integration.learning.episode_world import ASK, WEAK, Asks, Takes, learning, opened
 
@@ -362,18 +363,18 @@ async def test_feedback_is_looked_for_in_the_reply_before(tmp_path: Path) -> Non
 
 
 async def test_a_page_that_fails_is_read_again(tmp_path: Path) -> None:
-    """A page and its position are one transaction: when a part of it fails nothing has happened."""
+    """A page and its position are one transaction: when the disk is full in the middle nothing has happened."""
 
     class Failing(Takes):
         def take(self, *_: Any, **__: Any) -> Any:
-            raise UpstreamClosedError("in the middle of it")
+            raise apsw.FullError("in the middle of it")
 
     async with opened(tmp_path) as world:
         world.exchange(ASK)
         before = world.dump()
         takes, world.takes = world.takes, Failing()
         world.restart()
-        with pytest.raises(UpstreamClosedError):
+        with pytest.raises(StorageFullError):
             await world.follow()
         assert world.dump() == before
 

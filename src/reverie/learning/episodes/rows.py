@@ -50,6 +50,12 @@ def latest_episode(tx: Transaction, session_id: str, before_seq: int = END) -> E
     return None if row is None else episode_of(row)
 
 
+def last_put(tx: Transaction, session_id: str) -> int:
+    """The number of the newest message of a session that any episode holds; 0 when none does."""
+    span = tx.row("last_span", session_id=session_id, before_seq=END)
+    return 0 if span is None else span["last_seq"]
+
+
 def begin_task(tx: Transaction, session: Row, opening: Opening) -> Episode:
     """A new task with its first episode."""
     message = opening.entry.message

@@ -20,7 +20,7 @@ SELECT max(id) FROM (SELECT id FROM messages WHERE id > :position ORDER BY id LI
 
 -- name: followed_page
 -- New messages of conversations that are led here, in the order of the log; none that came out of a file.
-SELECT id, agent, session_id, seq, turn_id, role, whose, created_at,
+SELECT id, session_id, seq, turn_id, role, whose, created_at,
        CASE WHEN remember = 1 THEN text ELSE '' END AS text, extra
 FROM said WHERE id > :position AND id <= :through AND kind = 'message' AND origin = 'live'
   AND seq > (SELECT restored_seq FROM sessions WHERE sessions.id = said.session_id) ORDER BY id LIMIT :limit;

@@ -398,7 +398,7 @@ CREATE TABLE learning_trail (
   agent TEXT NOT NULL,
   task_id TEXT,
   episode_id TEXT,
-  stage TEXT NOT NULL,                    -- the kind of the job, or `limit`
+  stage TEXT NOT NULL,                    -- the kind of the job, `limit`, or `follow`
   ref TEXT NOT NULL DEFAULT '',           -- what it was about: an id
   outcome TEXT NOT NULL,                  -- learned, changed, skipped, deferred, failed
   reason TEXT NOT NULL,
