@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reverie.learning.steps.capture import Capture
 from reverie.sessions.restore import restore
 from reverie.sessions.retention import archive, discard
-from tests.integration.learning.episode_world import ASK, Asks, Takes, opened
+from tests.integration.learning.episode_world import ASK, FOLLOW_UP, NEW_TASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from tests.integration.learning.episode_world import World
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 FOLLOWS = "It needs a title"
+SECRET = "My diagnosis is hypertension, keep it between us"
+MINUTE_MS = 60_000
 NEXT = "New task: water the plants"
 
 
@@ -128,3 +133,99 @@ async def test_a_session_that_cannot_be_learned_from_keeps_nobody_waiting(tmp_pa
         world.exchange(FOLLOWS)
         await world.follow()
         assert picky.seqs == {"s1": [1, 2, 3, 4], "s2": [1, 2]}
+
+
+@asynccontextmanager
+async def switched_off(world: World) -> AsyncGenerator[None]:
+    """A time in which nothing is learned."""
+    on = world.config
+    for mode in ("off", on.mode):
+        world.config = on.model_copy(update={"mode": mode})
+        world.restart()
+        await world.recover()
+        if mode == "off":
+            yield
+            await world.follow()
+
+
+@pytest.mark.parametrize("idle", [False, True])
+async def test_what_was_said_while_learning_was_off_is_in_no_episode(tmp_path: Path, *, idle: bool) -> None:
+    """An episode that goes on afterwards, open or opened again, holds nothing of it; nothing of it becomes a step."""
+    async with opened(tmp_path) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        world.exchange(ASK)
+        await world.follow()
+        if idle:
+            world.clock.advance(ms=31 * MINUTE_MS)
+            await world.idle()
+        async with switched_off(world):
+            world.exchange(SECRET, f"I will not tell: {SECRET}")
+        world.exchange(FOLLOWS)
+        await world.follow()
+
+        assert world.episodes_of() == [(1, 2, "first", None, 1, 4), (5, 6, "first", None, 1, 4)]
+        steps = world.rows("SELECT first_seq, user_text, agent_text FROM traces ORDER BY at")
+        assert steps == [(1, ASK, "It is done."), (5, FOLLOWS, "It is done.")]
+        words = world.rows("SELECT title || text FROM learned_words UNION ALL SELECT carry_over FROM episodes")
+        assert not any("diagnosis" in said for (said,) in words)
+        assert world.hears.heard == []
+
+
+async def test_a_reply_to_what_was_not_read_is_not_read(tmp_path: Path) -> None:
+    """What answers a message that was said while learning was off belongs to no episode, and its message to no step."""
+    async with opened(tmp_path) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        world.exchange(ASK)
+        await world.follow()
+        async with switched_off(world):
+            world.say(SECRET)
+            world.say("", "assistant", calls=["c1"])
+        world.say(f"about {SECRET}", "tool", call="c1")
+        world.say(f"I will not tell: {SECRET}", "assistant")
+        await world.follow()
+        world.say(FOLLOWS)
+        world.say("Here it is.", "assistant")
+        await world.follow()
+
+        assert world.episodes_of() == [(1, 2, "first", None, 1, 4), (7, 8, "first", None, 1, 4)]
+        assert world.rows("SELECT user_text FROM traces ORDER BY at") == [(ASK,), (FOLLOWS,)]
+
+
+async def test_a_late_reply_is_to_nothing_that_was_not_read(tmp_path: Path) -> None:
+    """The question of a reply that begins an episode is looked for among what was read."""
+    async with opened(tmp_path, learning(max_tokens_per_episode=1000)) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        world.exchange(ASK)
+        await world.follow()
+        async with switched_off(world):
+            world.say(SECRET)
+        world.say(FOLLOWS)
+        await world.follow()
+        world.say("A title. " * 450, "assistant")
+        world.end_session()
+        await world.follow()
+
+        assert [row[2] for row in world.episodes_of()] == ["first", "first", "token_limit"]
+        assert world.rows("SELECT user_text FROM traces ORDER BY at") == [(ASK,), (FOLLOWS,)]
+
+
+async def test_a_message_put_again_stays_beside_what_was_not_read(tmp_path: Path) -> None:
+    """A later decision about a message puts again what was read, and nothing else."""
+    async with opened(tmp_path, asks=Asks({"turn.classify": [FOLLOW_UP, NEW_TASK]})) as world:
+        world.exchange(ASK)
+        await world.follow()
+        first = world.exchange(WEAK)
+        await world.follow()
+        async with switched_off(world):
+            world.exchange(SECRET)
+        world.exchange(FOLLOWS)
+        await world.follow()
+        world.change("UPDATE routings SET relation = 'new_task' WHERE seq = ?", first)
+        await world.database.write(lambda tx: world.episodes.placing.put_again(tx, "s1", first, world.clock.now_ms()))
+
+        assert world.episodes_of() == [
+            (1, 2, "first", "topic", 1, 2), (3, 4, "topic", None, 2, 4), (7, 8, "topic", None, 2, 4),
+        ]  # fmt: skip

@@ -19,7 +19,7 @@ import structlog
 
 from reverie.learning.episodes.entries import entry_of
 from reverie.learning.episodes.routing import Routing
-from reverie.learning.episodes.rows import close, last_put, latest_episode
+from reverie.learning.episodes.rows import close, goes_on, last_put, latest_episode
 from reverie.learning.records import episode_of
 from reverie.learning.trail import note
 
@@ -159,7 +159,7 @@ class Follower:
         return put
 
     def _put_session(self, tx: Transaction, session_id: str, rows: Iterable[Row], now_ms: int) -> None:
-        """Put messages of a session, but for numbers that were put before."""
+        """Put messages of a session, but for numbers that were put before, and replies to what was not read."""
         put_before = last_put(tx, session_id)
         entries = [entry_of(row) for row in rows if row["seq"] > put_before]
         if not entries:
@@ -168,7 +168,11 @@ class Follower:
         placing = self._episodes.placing
         place = placing.place(tx, session_id, entries[0].seq, followed=session_id in self._followed)
         assert place is not None, "a message has a session"
+        heard = goes_on(tx, session_id, entries[0].seq) is not None
         for entry in entries:
+            heard = heard or entry.message.role == "user"
+            if not heard:
+                continue
             brought = entry.message.turn_id is not None and entry.seq < newest.get(entry.message.turn_id, 0)
             brought = brought or entry.message.whose == "system"
             placing.put(tx, place, entry, now_ms, brought=brought)

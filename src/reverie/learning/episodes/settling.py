@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.episodes.decision import HiddenFeedback
 from reverie.learning.episodes.entries import entry_of
-from reverie.learning.episodes.rows import END, find_episode
+from reverie.learning.episodes.rows import END, find_episode, goes_on
 from reverie.learning.records import episode_of, task_of
 from reverie.learning.trail import note
 
@@ -115,12 +115,17 @@ class Settling:
         return boundary is not None and boundary < hold
 
     def _listen(self, tx: Transaction, session_id: str, hold: int, now_ms: int) -> bool:
-        """Look at users' messages as feedback on the episode that held the reply before them."""
+        """Look at users' messages as feedback on the episode that held the reply before them, if that was read."""
         rows = tx.rows("unheard_routings", session_id=session_id, before_seq=hold, limit=ROWS_MAX)
         for row in rows:
             said = tx.row("message_at", session_id=session_id, seq=row["seq"])
             before = find_episode(tx, row["before_id"])
-            if self._full and said is not None and before is not None:
+            if (
+                self._full
+                and said is not None
+                and before is not None
+                and goes_on(tx, session_id, row["seq"], said["turn_id"])
+            ):
                 hidden = HiddenFeedback.of(json.loads(row["feedback"]))
                 self._listens.note_message(tx, entry_of(said).message, before, now_ms, hidden=hidden)
             tx.execute("set_heard", session_id=session_id, seq=row["seq"])

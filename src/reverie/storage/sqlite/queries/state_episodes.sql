@@ -158,6 +158,14 @@ DELETE FROM episodes WHERE id = :id AND NOT EXISTS (SELECT 1 FROM episode_spans 
 -- The newest stretch of a session, before a number.
 SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq ORDER BY first_seq DESC LIMIT 1;
 
+-- name: span_before
+-- The newest stretch of a session before a number; none when a message in between was not read. (Messages of one turn may
+-- be let pass.)
+SELECT * FROM (SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq
+               ORDER BY first_seq DESC LIMIT 1) AS span
+WHERE NOT EXISTS (SELECT 1 FROM messages WHERE session_id = :session_id AND kind = 'message' AND seq > span.last_seq
+                  AND seq < :before_seq AND turn_id IS NOT :but_turn);
+
 -- name: insert_span
 -- A stretch begins.
 INSERT INTO episode_spans (session_id, first_seq, last_seq, episode_id) VALUES (:session_id, :seq, :seq, :episode_id);

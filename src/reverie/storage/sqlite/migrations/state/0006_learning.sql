@@ -61,7 +61,8 @@ CREATE INDEX episodes_by_agent ON episodes (agent, opened_at);
 CREATE INDEX episodes_by_task ON episodes (task_id, opened_at);
 CREATE INDEX episodes_by_continued ON episodes (continues_id) WHERE continues_id IS NOT NULL;
 
--- Which messages of a transcript an episode holds: stretches, both ends included. One that was gone on with has several.
+-- Which messages of a transcript an episode holds: stretches, both ends included, of messages that were read. One that was
+-- gone on with has several.
 CREATE TABLE episode_spans (
   session_id TEXT NOT NULL,
   first_seq INTEGER NOT NULL,
