@@ -10,7 +10,9 @@ import pytest
 from reverie.learning.steps.capture import Capture
 from reverie.sessions.restore import restore
 from reverie.sessions.retention import archive, discard
+from reverie.types import Message
 from tests.integration.learning.episode_world import ASK, FOLLOW_UP, NEW_TASK, WEAK, Asks, Takes, learning, opened
+from tests.integration.learning.learning_world import learning_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -229,3 +231,70 @@ async def test_a_message_put_again_stays_beside_what_was_not_read(tmp_path: Path
         assert world.episodes_of() == [
             (1, 2, "first", "topic", 1, 2), (3, 4, "topic", None, 2, 4), (7, 8, "topic", None, 2, 4),
         ]  # fmt: skip
+
+
+async def test_history_that_a_request_brings_is_not_learned_from(tmp_path: Path) -> None:
+    """However long it is: it was said elsewhere. Only the question that it came with is put, and asked about."""
+    async with opened(tmp_path, asks=Asks({})) as world:
+        world.exchange(ASK)
+        await world.follow()
+        for number in range(40):
+            world.say(f"{WEAK}, the {number}th", turn="t1")
+            world.say("", "assistant", calls=[f"c{number}"], turn="t1")
+            world.say("result", "tool", call=f"c{number}", turn="t1")
+            world.say("The coffee report is written.", "assistant", turn="t1")
+        question = world.say(WEAK, turn="t1")
+        await world.follow()
+        world.say("Here it is.", "assistant", turn="t1")
+        await world.follow()
+
+        assert world.episodes_of() == [
+            (1, 2, "first", None, 1, 4), (question, question + 1, "first", None, 1, 4),
+        ]  # fmt: skip
+        assert world.jobs("classify") == [f"classify:s1:{question}"]
+        told = "SELECT outcome, reason, ref, detail FROM learning_trail WHERE stage = 'follow'"
+        assert world.rows(told) == [("skipped", "history", f"s1:{question}", '{"questions": 40}')]
+
+
+async def test_all_that_a_request_asks_is_put(tmp_path: Path) -> None:
+    """Questions in a row, and the results of tools that its client ran, are no history; the newest is asked about."""
+    async with opened(tmp_path, asks=Asks({})) as world:
+        world.say(ASK, turn="t1")
+        world.say("", "assistant", calls=["c1"], turn="t1")
+        world.say("result", "tool", call="c1", turn="t2")
+        for _ in range(12):
+            world.say(WEAK, turn="t2")
+        await world.follow()
+
+        assert world.episodes_of() == [(1, 15, "first", None, 1, 15)]
+        assert world.jobs("classify") == ["classify:s1:15"]
+
+
+async def test_a_reply_that_a_client_tells_in_other_words_is_kept_once(tmp_path: Path) -> None:
+    """The reply as it was given is a step; as its client tells it, it is history, and what is said of it is heard."""
+    async with opened(tmp_path, asks=Asks({})) as world:
+        world.exchange(ASK, "It is done.")
+        world.say("It is done, told otherwise.", "assistant", turn="t2")
+        said = world.say("No, that's wrong", turn="t2")
+        await world.follow()
+
+        assert world.episodes_of() == [(1, 2, "first", None, 1, 3), (said, said, "first", None, 1, 3)]
+        assert [text for text, _, _ in world.hears.heard] == ["No, that's wrong"]
+        assert world.rows("SELECT reason FROM learning_trail") == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_turn_with_a_long_history_costs_what_a_turn_costs(tmp_path: Path) -> None:
+    """Thirty exchanges that a client brings along are no steps, and no model is asked about any of them."""
+    async with learning_world(tmp_path) as here:
+        history = [
+            each
+            for number in range(30)
+            for each in (Message("user", f"{WEAK}, the {number}th"), Message("assistant", "The report is written."))
+        ]
+        await here.say(*history, Message("user", ASK))
+        await here.settled()
+
+        assert await here.rows("SELECT count(*), count(DISTINCT turn_id) FROM messages") == [(62, 1)]
+        assert await here.rows("SELECT user_text FROM traces") == [(ASK,)]
+        assert [op for op, _ in here.asked] == []

@@ -2,7 +2,7 @@
 
 The log of all messages is read after a durable position, a bounded page at a time. A page is one transaction together
 with the new position: whatever happens, each message is put at most once. Nobody waits for it. On the first start the
-position is the end of the log: the past is not learned from.
+position is the end of the log: the past is not learned from, nor is history that a request brings along.
 
 All sessions share the log, so what cannot be put, or learned from, is no reason to stop: a session that fails is undone
 alone and put aside with the reason, and the others go on. Only where the database itself fails a page is read again.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.learning.episodes.episodes import Episodes
+    from reverie.learning.episodes.placing import Place
     from reverie.storage import Database, Row, Transaction
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,18 @@ class _Passed:
     more: bool
     followed: frozenset[str] = frozenset()
     looked_after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a turn's request brought: its newest question, and the history before it, which was said elsewhere.
+
+    `history_seq` is the number of the last reply in that, 0 where there is none; `questions` is how many it holds.
+    """
+
+    newest_seq: int = 0
+    history_seq: int = 0
+    questions: int = 0
 
 
 class Follower:
@@ -159,23 +172,31 @@ class Follower:
         return put
 
     def _put_session(self, tx: Transaction, session_id: str, rows: Iterable[Row], now_ms: int) -> None:
-        """Put messages of a session, but for numbers that were put before, and replies to what was not read."""
+        """Put messages of a session.
+
+        Numbers that were put before are passed over, and so is what a request brought along as history, and a reply to
+        what was not read.
+        """
         put_before = last_put(tx, session_id)
         entries = [entry_of(row) for row in rows if row["seq"] > put_before]
         if not entries:
             return
-        newest = {entry.message.turn_id: entry.seq for entry in entries if entry.message.role == "user"}
         placing = self._episodes.placing
         place = placing.place(tx, session_id, entries[0].seq, followed=session_id in self._followed)
         assert place is not None, "a message has a session"
         heard = goes_on(tx, session_id, entries[0].seq) is not None
+        requests = {
+            turn_id: _request(tx, session_id, turn_id) for turn_id in {each.message.turn_id for each in entries}
+        }
         for entry in entries:
-            heard = heard or entry.message.role == "user"
-            if not heard:
-                continue
-            brought = entry.message.turn_id is not None and entry.seq < newest.get(entry.message.turn_id, 0)
-            brought = brought or entry.message.whose == "system"
-            placing.put(tx, place, entry, now_ms, brought=brought)
+            request = requests[entry.message.turn_id]
+            is_history = entry.seq <= request.history_seq
+            if entry.seq == request.history_seq and request.questions:
+                _note_history(tx, place, request, now_ms)
+            heard = not is_history and (heard or entry.message.role == "user")
+            if heard:
+                brought = entry.seq < request.newest_seq or entry.message.whose == "system"
+                placing.put(tx, place, entry, now_ms, brought=brought)
 
     @staticmethod
     def _end_sessions(tx: Transaction, now_ms: int) -> list[str]:
@@ -224,6 +245,25 @@ class Follower:
         owing = self._settle(tx, [*closed, *unsettled], now_ms)
         more = CLOSED_AT_ONCE in {len(closed), len(unsettled)} or bool(owing)
         return _Passed(owing, more, looked_after=unsettled[-1] if unsettled else self._looked_after)
+
+
+def _request(tx: Transaction, session_id: str, turn_id: str | None) -> _Request:
+    row = None if turn_id is None else tx.row("brought_by_turn", session_id=session_id, turn_id=turn_id)
+    return _Request() if row is None else _Request(**row)
+
+
+def _note_history(tx: Transaction, place: Place, request: _Request, now_ms: int) -> None:
+    """Say that what a request brought along is not learned from."""
+    note(
+        tx,
+        now_ms,
+        agent=place.session["agent"],
+        stage="follow",
+        outcome="skipped",
+        reason="history",
+        ref=f"{place.session['id']}:{request.newest_seq}",
+        detail={"questions": request.questions},
+    )
 
 
 def _put_aside(tx: Transaction, session_id: str, error: Exception, now_ms: int, **what: int) -> None:

@@ -25,6 +25,17 @@ SELECT id, session_id, seq, turn_id, role, whose, created_at,
 FROM said WHERE id > :position AND id <= :through AND kind = 'message' AND origin = 'live'
   AND seq > (SELECT restored_seq FROM sessions WHERE sessions.id = said.session_id) ORDER BY id LIMIT :limit;
 
+-- name: brought_by_turn
+-- What one request brought to a session: its newest question, the reply before that with which the history ends that it
+-- came with, and how many questions stand in that.
+WITH mine AS (SELECT seq, role FROM messages
+              WHERE turn_id = :turn_id AND +session_id = :session_id AND kind = 'message'),
+     newest AS (SELECT max(seq) AS seq FROM mine WHERE role = 'user'),
+     history AS (SELECT max(mine.seq) AS seq FROM mine JOIN newest ON mine.seq < newest.seq WHERE mine.role = 'assistant')
+SELECT coalesce(newest.seq, 0) AS newest_seq, coalesce(history.seq, 0) AS history_seq,
+       (SELECT count(*) FROM mine WHERE role = 'user' AND seq < history.seq) AS questions
+FROM newest, history;
+
 -- name: spanned_messages
 -- Messages of a session that belong to an episode, from a number on and before another, with that episode.
 SELECT said.id, said.session_id, said.seq, said.turn_id, said.role, said.whose, said.created_at,
