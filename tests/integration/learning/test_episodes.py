@@ -9,7 +9,7 @@ import pytest
 
 from reverie.errors import StorageFullError
 from reverie.learning.episodes.entries import entry_of
-from tests.integration.learning.episode_world import ASK, WEAK, Asks, Takes, learning, opened
+from tests.integration.learning.episode_world import ASK, NEW_TASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -428,3 +428,21 @@ async def test_many_sessions_that_end_at_once_are_ended_piece_by_piece(tmp_path:
             ("ended", "session_end", 40)
         ]
         assert len(world.jobs("reward")) == 40
+
+
+async def test_many_episodes_whose_end_is_decided_at_once_are_all_finished(tmp_path: Path) -> None:
+    """Eighty ends that waited for one decision are settled by the next look, in bounded transactions."""
+    async with opened(tmp_path, asks=Asks({"turn.classify": [NEW_TASK]})) as world:
+        world.exchange(ASK)
+        await world.follow()
+        world.exchange(WEAK)
+        for number in range(80):
+            world.exchange(f"New task: water plant {number}")
+        world.end_session()
+        await world.follow()
+        assert world.rows("SELECT provisional, count(*) FROM episodes GROUP BY 1") == [(1, 81)]
+        await world.run("classify")
+
+        assert world.rows("SELECT provisional, count(*) FROM episodes GROUP BY 1") == [(0, 82)]
+        assert world.rows("SELECT state, count(*) FROM tasks GROUP BY 1") == [("ended", 82)]
+        assert (len(world.jobs("reward")), len(world.takes.ended)) == (82, 82)
