@@ -108,6 +108,52 @@ async def test_a_task_that_goes_on_keeps_its_score(tmp_path: Path) -> None:
         assert world.rows("SELECT state, r_human, endings, ended_at FROM tasks") == [("open", 0.5, 1, None)]
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_task_of_no_worth_is_not_gone_on_with(tmp_path: Path, *, late: bool) -> None:
+    """A task that was skipped stays skipped, also when a reply comes late; what follows it up is a task of its own."""
+    async with opened(tmp_path) as world:
+        world.say("Hi")
+        world.say("Hello.", "assistant")
+        await world.follow()
+        world.clock.advance(ms=HOUR_MS)
+        await world.idle()
+        world.change("UPDATE tasks SET state = 'skipped', reward = '{\"skipped\": \"too_short\"}'")
+        if late:
+            world.say("Still there.", "assistant")
+            await world.follow()
+        seq = world.exchange(FOLLOWS)
+        world.end_session()
+        await world.follow()
+
+        site, action = ("open_episode", "close_open_and_start_new_task") if late else (
+            "closed_episode", "start_new_task_episode")  # fmt: skip
+        assert world.routing(seq)[0::4] == (site, action)
+        assert world.value("SELECT reason FROM routings WHERE seq = ?", seq) == "task_of_no_worth"
+        assert [row[2:5] for row in world.episodes_of()] == [
+            ("first", "topic" if late else "idle", 1), ("topic", "session_end", 2),
+        ]  # fmt: skip
+        assert world.rows("SELECT state, endings FROM tasks ORDER BY started_at") == [("skipped", 1), ("ended", 1)]
+        assert len(world.jobs("reward")) == 2
+
+
+async def test_a_task_that_a_person_put_aside_is_gone_on_with(tmp_path: Path) -> None:
+    """It is the person's to take back: what follows it up is part of it, and is put aside with it."""
+    async with opened(tmp_path) as world:
+        world.exchange(ASK)
+        await world.follow()
+        world.clock.advance(ms=HOUR_MS)
+        await world.idle()
+        aside = '{"skipped": true, "reason": "archived_by_person"}'
+        world.change("UPDATE tasks SET state = 'skipped', archived_at = 1, reward = ?", aside)
+        seq = world.exchange(FOLLOWS)
+        await world.follow()
+        assert world.routing(seq)[4] == "reopen_previous_episode"
+        world.end_session()
+        await world.follow()
+
+        assert world.rows("SELECT state, endings, reward FROM tasks") == [("skipped", 2, aside)]
+
+
 async def test_a_revision_opens_a_closed_episode_beyond_the_merge_window(tmp_path: Path) -> None:
     """A follow-up after the merge window is a task of its own, a revision is not."""
     async with opened(tmp_path, learning(merge_max_gap_ms=60_000, idle_minutes=1)) as world:

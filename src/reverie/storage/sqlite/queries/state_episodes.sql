@@ -100,8 +100,13 @@ INSERT INTO tasks (id, agent, session_id, session_key, state, started_at, proven
 VALUES (:id, :agent, :session_id, :session_key, 'open', :now, :provenance);
 
 -- name: reopen_task
--- A task goes on; its score stands until it is scored anew.
-UPDATE tasks SET state = 'open', ended_at = NULL, ended_for = NULL WHERE id = :id AND state <> 'open';
+-- A task goes on; its score stands until it is scored anew. One that was not worth a score never gets one.
+UPDATE tasks SET state = 'open', ended_at = NULL, ended_for = NULL
+WHERE id = :id AND state <> 'open' AND (state <> 'skipped' OR json_extract(reward, '$.reason') IS 'archived_by_person');
+
+-- name: is_of_no_worth
+-- Whether a task was not worth a score, which is for good, unlike a person's putting it aside.
+SELECT state = 'skipped' AND json_extract(reward, '$.reason') IS NOT 'archived_by_person' FROM tasks WHERE id = :id;
 
 -- name: end_task
 -- A task has ended, once more.
