@@ -9,6 +9,7 @@ import pytest
 
 from reverie.errors import StorageFullError
 from reverie.learning.episodes.entries import entry_of
+from reverie.learning.steps.capture import Capture
 from tests.integration.learning.episode_world import ASK, NEW_TASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:
@@ -492,3 +493,35 @@ async def test_many_episodes_whose_end_is_decided_at_once_are_all_finished(tmp_p
         assert world.rows("SELECT provisional, count(*) FROM episodes GROUP BY 1") == [(0, 82)]
         assert world.rows("SELECT state, count(*) FROM tasks GROUP BY 1") == [("ended", 82)]
         assert (len(world.jobs("reward")), len(world.takes.ended)) == (82, 82)
+
+
+@pytest.mark.parametrize("chars", [8_000, 3_900])
+async def test_a_question_that_fills_an_episode_keeps_its_reply(tmp_path: Path, chars: int) -> None:
+    """A message as large as an episode is one of its own; its reply, in the next one, is one step with it."""
+    async with opened(tmp_path, learning(max_tokens_per_episode=1000)) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        log = ("Read this log: " + "E: no module foo in bar. " * 400)[:chars]
+        world.exchange(log, "The package foo is not installed; install it with pip. " * 3)
+        world.end_session()
+        await world.follow()
+
+        assert [row[:4] for row in world.episodes_of()] == [
+            (1, 1, "first", "token_limit"), (2, 2, "token_limit", "session_end"),
+        ]  # fmt: skip
+        ((first_seq, user_text, agent_text),) = world.rows("SELECT first_seq, user_text, agent_text FROM traces")
+        assert (first_seq, user_text[:14], agent_text[:11]) == (1, "Read this log:", "The package")
+
+
+async def test_a_question_before_another_one_is_kept_where_nobody_replied(tmp_path: Path) -> None:
+    """A message that fills its episode, and is followed by another one, is a step of its own."""
+    async with opened(tmp_path, learning(max_tokens_per_episode=1000)) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        world.say("Read this log: " + "E: no module foo in bar. " * 400)
+        world.exchange(FOLLOWS)
+        world.end_session()
+        await world.follow()
+
+        steps = world.rows("SELECT first_seq, agent_text FROM traces ORDER BY at")
+        assert steps == [(1, ""), (2, "It is done.")]

@@ -18,6 +18,13 @@ WHERE session_id = :session_id AND role = 'user' AND seq < :seq
               ORDER BY first_seq DESC LIMIT 1)
 ORDER BY seq LIMIT :limit;
 
+-- name: is_answered_next
+-- Whether the episode that continues another one begins with what replies to it.
+SELECT EXISTS (
+  SELECT 1 FROM episodes JOIN episode_spans ON episode_spans.episode_id = episodes.id
+  JOIN messages ON messages.session_id = episode_spans.session_id AND messages.seq = episode_spans.first_seq
+  WHERE episodes.continues_id = :episode_id AND messages.role <> 'user');
+
 -- name: insert_trace
 -- Keep a step; nothing happens when the same one was kept before.
 INSERT INTO traces (id, task_id, episode_id, agent, session_id, first_seq, last_seq, turn_seq, step, at, window,
