@@ -86,6 +86,29 @@ async def test_a_failing_write_undoes_itself_alone(state: Database) -> None:
     assert await state.read(lambda tx: tx.value("count_sessions")) == 2
 
 
+async def test_a_failing_part_of_a_write_is_undone_alone(state: Database) -> None:
+    """What a part refuses is undone and told; the rest is written, and a failure of the disk is raised."""
+
+    def twice(tx: Transaction) -> None:
+        add_session(tx, "a")
+        add_session(tx, "a")
+
+    def full(tx: Transaction) -> None:
+        add_session(tx, "c")
+        raise apsw.FullError("no room")
+
+    def work(tx: Transaction) -> tuple[int | Exception, Exception | None]:
+        add_session(tx, "b")
+        return tx.attempt(lambda: 1), tx.attempt(lambda: twice(tx))
+
+    done, failed = await state.write(work)
+    assert (done, type(failed)) == (1, apsw.ConstraintError)
+    with pytest.raises(StorageFullError):
+        await state.write(lambda tx: tx.attempt(lambda: full(tx)))
+    found = await state.read(lambda tx: [tx.value("find_current_session", key=key) for key in "abc"])
+    assert found == [None, "id-b", None]
+
+
 async def test_writes_keep_their_order(state: Database) -> None:
     """What was asked first is done first."""
     seen: list[int] = []

@@ -410,7 +410,7 @@ def _stage(tx: Transaction, header: Header, now_ms: int) -> int | None:
             agent=header.agent,
             origin=header.origin,
             now=now_ms,
-            unvouched_seq=header.entries,
+            entries=header.entries,
         )
     return tx.value("next_seq", session_id=header.id) - 1
 

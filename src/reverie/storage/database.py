@@ -61,6 +61,20 @@ LOG_BUSY_MS = 10
 """So long other writes wait for one try."""
 OVERWRITE_IN_PAGES = 2
 """SQLite's `secure_delete` where it costs no further page."""
+_NOBODYS_FAULT = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.InterruptError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ReadOnlyError,
+    MemoryError,
+)
+"""Failures of the file, the disk or the machine: whatever is done next meets them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +147,24 @@ class Transaction:
         """Run an INSERT; returns the new row's id."""
         self._run(name, parameters)
         return self._connection.last_insert_rowid()
+
+    def attempt(self, work: Callable[[], T]) -> T | Exception:
+        """Do a part of the transaction. One that fails is undone alone, and its error is the answer.
+
+        What the file, the disk or the machine refuses is no part's fault: that is raised, and ends the transaction.
+        """
+        self._connection.execute("SAVEPOINT part")
+        try:
+            result = work()
+        except _NOBODYS_FAULT:
+            raise
+        except Exception as error:  # the caller gets it
+            if not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO part")
+            result = error
+        self._connection.execute("RELEASE part")
+        return result
 
     @property
     def changes_in_all(self) -> int:

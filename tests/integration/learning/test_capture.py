@@ -167,6 +167,7 @@ async def test_a_late_reply_keeps_its_question(home: Home) -> None:
     for each in [*CLEANING, user(5, "hm"), user(6, "and the grinder?"), agent(7, "Clean.")]:
         home.seed("messages", session_id="s1", seq=each.seq, role=each.role, text=each.text, fingerprint=b"",
                   created_at=each.at_ms)  # fmt: skip
+    home.seed("episode_spans", first_seq=1, last_seq=7, episode_id="ep_1")
     await home.take(CLEANING)
     assert (await home.take([user(5, "hm"), user(6, "and the grinder?")], final=True)).traces == ()
     (late,) = (await home.take([agent(7, "Clean.")])).traces

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 
-from reverie.errors import UpstreamClosedError
+from reverie.errors import StorageFullError
 from reverie.learning.episodes.entries import entry_of
-from tests.integration.learning.episode_world import ASK, WEAK, Asks, Takes, learning, opened
+from reverie.learning.steps.capture import Capture
+from tests.integration.learning.episode_world import ASK, NEW_TASK, WEAK, Asks, Takes, learning, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +107,52 @@ async def test_a_task_that_goes_on_keeps_its_score(tmp_path: Path) -> None:
         await world.follow()
 
         assert world.rows("SELECT state, r_human, endings, ended_at FROM tasks") == [("open", 0.5, 1, None)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_task_of_no_worth_is_not_gone_on_with(tmp_path: Path, *, late: bool) -> None:
+    """A task that was skipped stays skipped, also when a reply comes late; what follows it up is a task of its own."""
+    async with opened(tmp_path) as world:
+        world.say("Hi")
+        world.say("Hello.", "assistant")
+        await world.follow()
+        world.clock.advance(ms=HOUR_MS)
+        await world.idle()
+        world.change("UPDATE tasks SET state = 'skipped', reward = '{\"skipped\": \"too_short\"}'")
+        if late:
+            world.say("Still there.", "assistant")
+            await world.follow()
+        seq = world.exchange(FOLLOWS)
+        world.end_session()
+        await world.follow()
+
+        site, action = ("open_episode", "close_open_and_start_new_task") if late else (
+            "closed_episode", "start_new_task_episode")  # fmt: skip
+        assert world.routing(seq)[0::4] == (site, action)
+        assert world.value("SELECT reason FROM routings WHERE seq = ?", seq) == "task_of_no_worth"
+        assert [row[2:5] for row in world.episodes_of()] == [
+            ("first", "topic" if late else "idle", 1), ("topic", "session_end", 2),
+        ]  # fmt: skip
+        assert world.rows("SELECT state, endings FROM tasks ORDER BY started_at") == [("skipped", 1), ("ended", 1)]
+        assert len(world.jobs("reward")) == 2
+
+
+async def test_a_task_that_a_person_put_aside_is_gone_on_with(tmp_path: Path) -> None:
+    """It is the person's to take back: what follows it up is part of it, and is put aside with it."""
+    async with opened(tmp_path) as world:
+        world.exchange(ASK)
+        await world.follow()
+        world.clock.advance(ms=HOUR_MS)
+        await world.idle()
+        aside = '{"skipped": true, "reason": "archived_by_person"}'
+        world.change("UPDATE tasks SET state = 'skipped', archived_at = 1, reward = ?", aside)
+        seq = world.exchange(FOLLOWS)
+        await world.follow()
+        assert world.routing(seq)[4] == "reopen_previous_episode"
+        world.end_session()
+        await world.follow()
+
+        assert world.rows("SELECT state, endings, reward FROM tasks") == [("skipped", 2, aside)]
 
 
 async def test_a_revision_opens_a_closed_episode_beyond_the_merge_window(tmp_path: Path) -> None:
@@ -362,18 +410,18 @@ async def test_feedback_is_looked_for_in_the_reply_before(tmp_path: Path) -> Non
 
 
 async def test_a_page_that_fails_is_read_again(tmp_path: Path) -> None:
-    """A page and its position are one transaction: when a part of it fails nothing has happened."""
+    """A page and its position are one transaction: when the disk is full in the middle nothing has happened."""
 
     class Failing(Takes):
         def take(self, *_: Any, **__: Any) -> Any:
-            raise UpstreamClosedError("in the middle of it")
+            raise apsw.FullError("in the middle of it")
 
     async with opened(tmp_path) as world:
         world.exchange(ASK)
         before = world.dump()
         takes, world.takes = world.takes, Failing()
         world.restart()
-        with pytest.raises(UpstreamClosedError):
+        with pytest.raises(StorageFullError):
             await world.follow()
         assert world.dump() == before
 
@@ -427,3 +475,53 @@ async def test_many_sessions_that_end_at_once_are_ended_piece_by_piece(tmp_path:
             ("ended", "session_end", 40)
         ]
         assert len(world.jobs("reward")) == 40
+
+
+async def test_many_episodes_whose_end_is_decided_at_once_are_all_finished(tmp_path: Path) -> None:
+    """Eighty ends that waited for one decision are settled by the next look, in bounded transactions."""
+    async with opened(tmp_path, asks=Asks({"turn.classify": [NEW_TASK]})) as world:
+        world.exchange(ASK)
+        await world.follow()
+        world.exchange(WEAK)
+        for number in range(80):
+            world.exchange(f"New task: water plant {number}")
+        world.end_session()
+        await world.follow()
+        assert world.rows("SELECT provisional, count(*) FROM episodes GROUP BY 1") == [(1, 81)]
+        await world.run("classify")
+
+        assert world.rows("SELECT provisional, count(*) FROM episodes GROUP BY 1") == [(0, 82)]
+        assert world.rows("SELECT state, count(*) FROM tasks GROUP BY 1") == [("ended", 82)]
+        assert (len(world.jobs("reward")), len(world.takes.ended)) == (82, 82)
+
+
+@pytest.mark.parametrize("chars", [8_000, 3_900])
+async def test_a_question_that_fills_an_episode_keeps_its_reply(tmp_path: Path, chars: int) -> None:
+    """A message as large as an episode is one of its own; its reply, in the next one, is one step with it."""
+    async with opened(tmp_path, learning(max_tokens_per_episode=1000)) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        log = ("Read this log: " + "E: no module foo in bar. " * 400)[:chars]
+        world.exchange(log, "The package foo is not installed; install it with pip. " * 3)
+        world.end_session()
+        await world.follow()
+
+        assert [row[:4] for row in world.episodes_of()] == [
+            (1, 1, "first", "token_limit"), (2, 2, "token_limit", "session_end"),
+        ]  # fmt: skip
+        ((first_seq, user_text, agent_text),) = world.rows("SELECT first_seq, user_text, agent_text FROM traces")
+        assert (first_seq, user_text[:14], agent_text[:11]) == (1, "Read this log:", "The package")
+
+
+async def test_a_question_before_another_one_is_kept_where_nobody_replied(tmp_path: Path) -> None:
+    """A message that fills its episode, and is followed by another one, is a step of its own."""
+    async with opened(tmp_path, learning(max_tokens_per_episode=1000)) as world:
+        world.takes = Capture(world.config)  # pyright: ignore[reportAttributeAccessIssue] (the real one)
+        world.restart()
+        world.say("Read this log: " + "E: no module foo in bar. " * 400)
+        world.exchange(FOLLOWS)
+        world.end_session()
+        await world.follow()
+
+        steps = world.rows("SELECT first_seq, agent_text FROM traces ORDER BY at")
+        assert steps == [(1, ""), (2, "It is done.")]

@@ -1,20 +1,27 @@
 """Following what is said: new messages are put into episodes, and what is decided of them is learned from.
 
 The log of all messages is read after a durable position, a bounded page at a time. A page is one transaction together
-with the new position: whatever happens, each message is put exactly once. Nobody waits for it. On the first start the
-position is the end of the log: the past is not learned from.
+with the new position: whatever happens, each message is put at most once. Nobody waits for it. On the first start the
+position is the end of the log: the past is not learned from, nor is history that a request brings along.
+
+All sessions share the log, so what cannot be put, or learned from, is no reason to stop: a session that fails is undone
+alone and put aside with the reason, and the others go on. Only where the database itself fails a page is read again.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from reverie.learning.episodes.entries import Entry, entry_of
+import structlog
+
+from reverie.learning.episodes.entries import entry_of
 from reverie.learning.episodes.routing import Routing
-from reverie.learning.episodes.rows import close
+from reverie.learning.episodes.rows import close, goes_on, last_put, latest_episode
 from reverie.learning.records import episode_of
+from reverie.learning.trail import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from reverie.learning.episodes.episodes import Episodes
     from reverie.learning.episodes.placing import Place
     from reverie.storage import Database, Row, Transaction
+
+log = structlog.get_logger(__name__)
 
 LOG: Final = ""
 """The name of the log's position among those of the sessions."""
@@ -46,6 +55,18 @@ class _Passed:
     more: bool
     followed: frozenset[str] = frozenset()
     looked_after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a turn's request brought: its newest question, and the history before it, which was said elsewhere.
+
+    `history_seq` is the number of the last reply in that, 0 where there is none; `questions` is how many it holds.
+    """
+
+    newest_seq: int = 0
+    history_seq: int = 0
+    questions: int = 0
 
 
 class Follower:
@@ -136,23 +157,46 @@ class Follower:
     def _page(tx: Transaction, position: int, through: int) -> list[Row]:
         return tx.rows("followed_page", position=position, through=through, limit=PAGE_MESSAGES)
 
-    def _put(self, tx: Transaction, rows: Iterable[Row], now_ms: int) -> set[str]:
-        """Put messages; the sessions they are of."""
-        entries = [entry_of(row) for row in rows]
-        newest = {_turn(entry): entry.seq for entry in entries if entry.message.role == "user"}
-        places: dict[str, Place | None] = {}
+    def _put(self, tx: Transaction, rows: Iterable[Row], now_ms: int) -> list[str]:
+        """Put messages, session by session; the sessions they are of, but for those that were put aside."""
+        pages: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            pages[row["session_id"]].append(row)
+        put: list[str] = []
+        for session_id, page in pages.items():
+            failed = tx.attempt(partial(self._put_session, tx, session_id, page, now_ms))
+            if failed is None:
+                put.append(session_id)
+            else:
+                _put_aside(tx, session_id, failed, now_ms, seq=page[0]["seq"], messages=len(page))
+        return put
+
+    def _put_session(self, tx: Transaction, session_id: str, rows: Iterable[Row], now_ms: int) -> None:
+        """Put messages of a session.
+
+        Numbers that were put before are passed over, and so is what a request brought along as history, and a reply to
+        what was not read.
+        """
+        put_before = last_put(tx, session_id)
+        entries = [entry_of(row) for row in rows if row["seq"] > put_before]
+        if not entries:
+            return
         placing = self._episodes.placing
+        place = placing.place(tx, session_id, entries[0].seq, followed=session_id in self._followed)
+        assert place is not None, "a message has a session"
+        heard = goes_on(tx, session_id, entries[0].seq) is not None
+        requests = {
+            turn_id: _request(tx, session_id, turn_id) for turn_id in {each.message.turn_id for each in entries}
+        }
         for entry in entries:
-            session_id = entry.session_id
-            if session_id not in places:
-                followed = session_id in self._followed
-                places[session_id] = placing.place(tx, session_id, entry.seq, followed=followed)
-            place = places[session_id]
-            assert place is not None, "a message has a session"
-            brought = entry.message.turn_id is not None and entry.seq < newest.get(_turn(entry), 0)
-            brought = brought or entry.message.whose == "system"
-            placing.put(tx, place, entry, now_ms, brought=brought)
-        return set(places)
+            request = requests[entry.message.turn_id]
+            is_history = entry.seq <= request.history_seq
+            if entry.seq == request.history_seq and request.questions:
+                _note_history(tx, place, request, now_ms)
+            heard = not is_history and (heard or entry.message.role == "user")
+            if heard:
+                brought = entry.seq < request.newest_seq or entry.message.whose == "system"
+                placing.put(tx, place, entry, now_ms, brought=brought)
 
     @staticmethod
     def _end_sessions(tx: Transaction, now_ms: int) -> list[str]:
@@ -166,9 +210,16 @@ class Follower:
         """Learn from sessions, and from some that were left; those that have something left now."""
         owed = sorted(self._owing)
         turn = {*sessions, *owed[:OWED_AT_ONCE]}
-        settling = self._episodes.settling
-        left = {each for each in sorted(turn) if settling.settle(tx, each, now_ms)}
+        left = {each for each in sorted(turn) if self._settle_session(tx, each, now_ms)}
         return frozenset(left | (self._owing - turn))
+
+    def _settle_session(self, tx: Transaction, session_id: str, now_ms: int) -> bool:
+        """Learn from a session; True when something is left. One that fails is looked at when it goes on or ends."""
+        left = tx.attempt(partial(self._episodes.settling.settle, tx, session_id, now_ms))
+        if isinstance(left, bool):
+            return left
+        _put_aside(tx, session_id, left, now_ms)
+        return False
 
     def _close_quiet(self, tx: Transaction, quiet_ms: int, reason: str, now_ms: int) -> list[str]:
         position = tx.value("learning_position", session_id=LOG) or 0
@@ -196,5 +247,39 @@ class Follower:
         return _Passed(owing, more, looked_after=unsettled[-1] if unsettled else self._looked_after)
 
 
-def _turn(entry: Entry) -> tuple[str, str | None]:
-    return entry.session_id, entry.message.turn_id
+def _request(tx: Transaction, session_id: str, turn_id: str | None) -> _Request:
+    row = None if turn_id is None else tx.row("brought_by_turn", session_id=session_id, turn_id=turn_id)
+    return _Request() if row is None else _Request(**row)
+
+
+def _note_history(tx: Transaction, place: Place, request: _Request, now_ms: int) -> None:
+    """Say that what a request brought along is not learned from."""
+    note(
+        tx,
+        now_ms,
+        agent=place.session["agent"],
+        stage="follow",
+        outcome="skipped",
+        reason="history",
+        ref=f"{place.session['id']}:{request.newest_seq}",
+        detail={"questions": request.questions},
+    )
+
+
+def _put_aside(tx: Transaction, session_id: str, error: Exception, now_ms: int, **what: int) -> None:
+    """Say that something of a session is not learned from, and why."""
+    log.error(
+        "a session cannot be learned from", action="session_put_aside", session=session_id, exc_info=error, **what
+    )
+    session, episode = tx.row("session_of_episodes", id=session_id), latest_episode(tx, session_id)
+    note(
+        tx,
+        now_ms,
+        agent="" if session is None else session["agent"],
+        stage="follow",
+        outcome="failed",
+        reason="put_aside",
+        ref=session_id,
+        episode_id=None if episode is None else episode.id,
+        detail={"error": type(error).__name__, **what},
+    )

@@ -147,7 +147,8 @@ class Placing:
         site = _site(place, told.row)
         gap_ms = None if before is None else max(0, entry.message.at_ms - before.last_at_ms)
         relation = told.verdict.relation
-        chosen = route(site, relation, gap_ms, _load(before), entry.tokens, self._rules)
+        worth = before is None or not tx.value("is_of_no_worth", id=before.task_id)
+        chosen = route(site, relation, gap_ms, _load(before), entry.tokens, self._rules, worth=worth)
         if chosen.forced is not None and before is not None:
             self._tell_limit(tx, before, chosen.forced, site, relation, now_ms)
         place.episode = add_entry(tx, _perform(tx, place, chosen, entry, told, now_ms), entry)

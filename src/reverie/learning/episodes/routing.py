@@ -95,17 +95,20 @@ def limit_reached(held: Load, added: Load, limits: Limits) -> Limit | None:
     return None
 
 
-def route(site: Site, relation: Relation, gap_ms: int | None, held: Load, tokens: int, rules: Routing) -> Route:
+def route(
+    site: Site, relation: Relation, gap_ms: int | None, held: Load, tokens: int, rules: Routing, *, worth: bool = True
+) -> Route:
     """Where a user's message of so many tokens goes.
 
     `held` is what the episode before it holds. The reply it will have is a step, so an episode without room for one
-    more step is full.
+    more step is full. Without `worth` the task before it was not worth a score and never gets one, so nothing goes on
+    with it.
     """
     if site == "none":
         return Route("start_new_task_episode", "first")
     if site == "recovered_open_topic" and gap_ms is not None and gap_ms > rules.stale_ms:
         return Route("close_open_and_start_new_task", HARD_TIMEOUT)
-    why = _why_apart(relation, gap_ms, rules)
+    why = _why_apart(relation, gap_ms, rules) if worth else "task_of_no_worth"
     closed = site == "closed_episode"
     if why is not None:
         return Route("start_new_task_episode" if closed else "close_open_and_start_new_task", why)

@@ -50,6 +50,21 @@ def latest_episode(tx: Transaction, session_id: str, before_seq: int = END) -> E
     return None if row is None else episode_of(row)
 
 
+def last_put(tx: Transaction, session_id: str) -> int:
+    """The number of the newest message of a session that any episode holds; 0 when none does."""
+    span = tx.row("last_span", session_id=session_id, before_seq=END)
+    return 0 if span is None else span["last_seq"]
+
+
+def goes_on(tx: Transaction, session_id: str, seq: int, but_turn: str | None = None) -> Row | None:
+    """The stretch that a message of this number follows right upon.
+
+    None where there is none, or where something in between was not read: it was said while learning was off, for one.
+    What a turn brought along may be let pass.
+    """
+    return tx.row("span_before", session_id=session_id, before_seq=seq, but_turn=but_turn or "")
+
+
 def begin_task(tx: Transaction, session: Row, opening: Opening) -> Episode:
     """A new task with its first episode."""
     message = opening.entry.message
@@ -127,8 +142,8 @@ def one_line(text: str, chars_max: int) -> str:
 
 
 def add_entry(tx: Transaction, episode: Episode, entry: Entry) -> Episode:
-    """Put a message into an episode: counted, and within its span."""
-    last = tx.row("last_span", session_id=entry.session_id, before_seq=entry.seq)
+    """Put a message into an episode: counted, and within its span, which never takes in what was not read."""
+    last = goes_on(tx, entry.session_id, entry.seq)
     if last is not None and last["episode_id"] == episode.id:
         tx.execute("extend_span", session_id=entry.session_id, first_seq=last["first_seq"], last_seq=entry.seq)
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.episodes.decision import HiddenFeedback
 from reverie.learning.episodes.entries import entry_of
-from reverie.learning.episodes.rows import END, find_episode
+from reverie.learning.episodes.rows import END, find_episode, goes_on
 from reverie.learning.records import episode_of, task_of
 from reverie.learning.trail import note
 
@@ -52,10 +52,11 @@ class Settling:
         left = self._listen(tx, session_id, hold, now_ms) or left
         if left:
             return True
-        self._finish_episodes(tx, session_id, hold, now_ms)
-        for row in tx.rows("tasks_to_end", session_id=session_id, limit=ROWS_MAX):
+        left = self._finish_episodes(tx, session_id, hold, now_ms)
+        ended = tx.rows("tasks_to_end", session_id=session_id, limit=ROWS_MAX)
+        for row in ended:
             self._end_task(tx, row, now_ms)
-        return False
+        return left or len(ended) == ROWS_MAX
 
     def _take(self, tx: Transaction, session_id: str, hold: int, now_ms: int) -> bool:
         """Have the next messages taken; a look that completes no step is widened until one does, or all were seen."""
@@ -115,24 +116,32 @@ class Settling:
         return boundary is not None and boundary < hold
 
     def _listen(self, tx: Transaction, session_id: str, hold: int, now_ms: int) -> bool:
-        """Look at users' messages as feedback on the episode that held the reply before them."""
+        """Look at users' messages as feedback on the episode that held the reply before them, if that was read."""
         rows = tx.rows("unheard_routings", session_id=session_id, before_seq=hold, limit=ROWS_MAX)
         for row in rows:
             said = tx.row("message_at", session_id=session_id, seq=row["seq"])
             before = find_episode(tx, row["before_id"])
-            if self._full and said is not None and before is not None:
+            if (
+                self._full
+                and said is not None
+                and before is not None
+                and goes_on(tx, session_id, row["seq"], said["turn_id"])
+            ):
                 hidden = HiddenFeedback.of(json.loads(row["feedback"]))
                 self._listens.note_message(tx, entry_of(said).message, before, now_ms, hidden=hidden)
             tx.execute("set_heard", session_id=session_id, seq=row["seq"])
         return len(rows) == ROWS_MAX
 
-    def _finish_episodes(self, tx: Transaction, session_id: str, hold: int, now_ms: int) -> None:
-        for row in tx.rows("unsettled_episodes", session_id=session_id, limit=ROWS_MAX):
+    def _finish_episodes(self, tx: Transaction, session_id: str, hold: int, now_ms: int) -> bool:
+        """Finish the episodes whose end is decided; True when there may be more of them."""
+        rows = tx.rows("unsettled_episodes", session_id=session_id, limit=ROWS_MAX)
+        for row in rows:
             episode = episode_of(row)
             if not self._has_ended(tx, episode, hold):
-                return
+                return False
             self._captures.close_window(tx, episode.id, now_ms)
             tx.execute("settle_episode", id=episode.id)
+        return len(rows) == ROWS_MAX
 
     def _end_task(self, tx: Transaction, row: Row, now_ms: int) -> None:
         """A task has ended: it is scored when there was time for feedback."""

@@ -70,7 +70,7 @@ class Capture:
         merged = self._mode == "lightweight"
         row = tx.row("last_trace_of_session", session_id=episode.session_id)
         last = trace_of(row) if row else None
-        alone = final and not tx.value("has_traces", episode_id=episode.id)
+        alone = final and not _is_answered(tx, episode.id)
         asks = _asks_before(tx, episode.session_id, messages, last)
         extracted = extract([*asks, *messages], final=final, alone=alone, merged=merged)
         traces = self._keep(tx, episode, self._traces(episode, extracted.steps, last), now_ms)
@@ -160,6 +160,11 @@ class Capture:
     def _close(self, tx: Transaction, episode: Episode, number: int, steps: int, now_ms: int) -> None:
         tx.execute("keep_window", episode_id=episode.id, number=number, steps=steps, state="closed", closed_at=now_ms)
         ask_for(tx, _window_request(episode, number), now_ms)
+
+
+def _is_answered(tx: Transaction, episode_id: str) -> bool:
+    """Whether anything came of what an episode asks: steps of its own, or a reply that a limit put into the next."""
+    return bool(tx.value("has_traces", episode_id=episode_id) or tx.value("is_answered_next", episode_id=episode_id))
 
 
 def _asks_before(

@@ -49,6 +49,16 @@ def test_a_closed_episode_is_opened_within_the_merge_window(relation: Relation, 
     assert route("closed_episode", relation, gap_ms, SOME, 10, RULES) == expected
 
 
+@pytest.mark.parametrize("relation", ["revision", "follow_up", "unknown"])
+@pytest.mark.parametrize(
+    ("site", "action"),
+    [("open_episode", "close_open_and_start_new_task"), ("closed_episode", "start_new_task_episode")],
+)
+def test_nothing_goes_on_with_a_task_of_no_worth(site: Site, action: str, relation: Relation) -> None:
+    """What was not worth a score never gets one, so what follows it is a task of its own."""
+    assert route(site, relation, 0, SOME, 10, RULES, worth=False) == Route(action, "task_of_no_worth")  # type: ignore[arg-type]
+
+
 def test_without_a_cap_any_pause_is_merged() -> None:
     """A merge window of 0 is none."""
     rules = replace(RULES, merge_max_gap_ms=0)

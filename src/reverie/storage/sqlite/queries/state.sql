@@ -559,8 +559,9 @@ GROUP BY sessions.key ORDER BY oldest_at IS NULL, oldest_at LIMIT :limit;
 
 -- name: stage_session
 -- A session whose import begins: its key leads nowhere, it is not current, and nobody vouches for it yet.
-INSERT INTO sessions (id, key, agent, origin, started_at, last_interaction_at, updated_at, ended_at, unvouched_seq)
-VALUES (:id, :key, :agent, :origin, :now, :now, :now, :now, :unvouched_seq);
+INSERT INTO sessions (id, key, agent, origin, started_at, last_interaction_at, updated_at, ended_at, unvouched_seq,
+                      restored_seq)
+VALUES (:id, :key, :agent, :origin, :now, :now, :now, :now, :entries, :entries);
 
 -- name: restore_turn
 -- A turn as it was exported; one that is there stays as it is.

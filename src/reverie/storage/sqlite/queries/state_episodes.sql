@@ -19,10 +19,22 @@ DELETE FROM learning_cursors WHERE session_id = :session_id;
 SELECT max(id) FROM (SELECT id FROM messages WHERE id > :position ORDER BY id LIMIT :limit);
 
 -- name: followed_page
--- New messages of conversations that are led here, in the order of the log.
+-- New messages of conversations that are led here, in the order of the log; none that came out of a file.
 SELECT id, session_id, seq, turn_id, role, whose, created_at,
        CASE WHEN remember = 1 THEN text ELSE '' END AS text, extra
-FROM said WHERE id > :position AND id <= :through AND kind = 'message' AND origin = 'live' ORDER BY id LIMIT :limit;
+FROM said WHERE id > :position AND id <= :through AND kind = 'message' AND origin = 'live'
+  AND seq > (SELECT restored_seq FROM sessions WHERE sessions.id = said.session_id) ORDER BY id LIMIT :limit;
+
+-- name: brought_by_turn
+-- What one request brought to a session: its newest question, the reply before that with which the history ends that it
+-- came with, and how many questions stand in that.
+WITH mine AS (SELECT seq, role FROM messages
+              WHERE turn_id = :turn_id AND +session_id = :session_id AND kind = 'message'),
+     newest AS (SELECT max(seq) AS seq FROM mine WHERE role = 'user'),
+     history AS (SELECT max(mine.seq) AS seq FROM mine JOIN newest ON mine.seq < newest.seq WHERE mine.role = 'assistant')
+SELECT coalesce(newest.seq, 0) AS newest_seq, coalesce(history.seq, 0) AS history_seq,
+       (SELECT count(*) FROM mine WHERE role = 'user' AND seq < history.seq) AS questions
+FROM newest, history;
 
 -- name: spanned_messages
 -- Messages of a session that belong to an episode, from a number on and before another, with that episode.
@@ -88,8 +100,13 @@ INSERT INTO tasks (id, agent, session_id, session_key, state, started_at, proven
 VALUES (:id, :agent, :session_id, :session_key, 'open', :now, :provenance);
 
 -- name: reopen_task
--- A task goes on; its score stands until it is scored anew.
-UPDATE tasks SET state = 'open', ended_at = NULL, ended_for = NULL WHERE id = :id AND state <> 'open';
+-- A task goes on; its score stands until it is scored anew. One that was not worth a score never gets one.
+UPDATE tasks SET state = 'open', ended_at = NULL, ended_for = NULL
+WHERE id = :id AND state <> 'open' AND (state <> 'skipped' OR json_extract(reward, '$.reason') IS 'archived_by_person');
+
+-- name: is_of_no_worth
+-- Whether a task was not worth a score, which is for good, unlike a person's putting it aside.
+SELECT state = 'skipped' AND json_extract(reward, '$.reason') IS NOT 'archived_by_person' FROM tasks WHERE id = :id;
 
 -- name: end_task
 -- A task has ended, once more.
@@ -156,6 +173,14 @@ DELETE FROM episodes WHERE id = :id AND NOT EXISTS (SELECT 1 FROM episode_spans 
 -- name: last_span
 -- The newest stretch of a session, before a number.
 SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq ORDER BY first_seq DESC LIMIT 1;
+
+-- name: span_before
+-- The newest stretch of a session before a number; none when a message in between was not read. (Messages of one turn may
+-- be let pass.)
+SELECT * FROM (SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq
+               ORDER BY first_seq DESC LIMIT 1) AS span
+WHERE NOT EXISTS (SELECT 1 FROM messages WHERE session_id = :session_id AND kind = 'message' AND seq > span.last_seq
+                  AND seq < :before_seq AND turn_id IS NOT :but_turn);
 
 -- name: insert_span
 -- A stretch begins.

@@ -9,12 +9,21 @@ SELECT * FROM traces WHERE session_id = :session_id ORDER BY at DESC LIMIT 1;
 SELECT EXISTS (SELECT 1 FROM traces WHERE episode_id = :episode_id);
 
 -- name: asks_before
--- The messages of a user right before another message, none of them part of a step yet.
+-- The messages of a user right before another message, none of them part of a step yet, all of them read.
 SELECT seq, text, created_at, whose FROM said
 WHERE session_id = :session_id AND role = 'user' AND seq < :seq
   AND seq > max(:after_seq, coalesce((SELECT max(seq) FROM messages
                                       WHERE session_id = :session_id AND seq < :seq AND role <> 'user'), 0))
+  AND seq <= (SELECT last_seq FROM episode_spans WHERE session_id = :session_id AND first_seq <= said.seq
+              ORDER BY first_seq DESC LIMIT 1)
 ORDER BY seq LIMIT :limit;
+
+-- name: is_answered_next
+-- Whether the episode that continues another one begins with what replies to it.
+SELECT EXISTS (
+  SELECT 1 FROM episodes JOIN episode_spans ON episode_spans.episode_id = episodes.id
+  JOIN messages ON messages.session_id = episode_spans.session_id AND messages.seq = episode_spans.first_seq
+  WHERE episodes.continues_id = :episode_id AND messages.role <> 'user');
 
 -- name: insert_trace
 -- Keep a step; nothing happens when the same one was kept before.

@@ -61,7 +61,8 @@ CREATE INDEX episodes_by_agent ON episodes (agent, opened_at);
 CREATE INDEX episodes_by_task ON episodes (task_id, opened_at);
 CREATE INDEX episodes_by_continued ON episodes (continues_id) WHERE continues_id IS NOT NULL;
 
--- Which messages of a transcript an episode holds: stretches, both ends included. One that was gone on with has several.
+-- Which messages of a transcript an episode holds: stretches, both ends included, of messages that were read. One that was
+-- gone on with has several.
 CREATE TABLE episode_spans (
   session_id TEXT NOT NULL,
   first_seq INTEGER NOT NULL,
@@ -106,6 +107,9 @@ CREATE INDEX routings_unheard ON routings (session_id, seq) WHERE heard = 0;
 CREATE TRIGGER routings_are_bounded AFTER INSERT ON routings WHEN NEW.id % 1000 = 0 BEGIN
   DELETE FROM routings WHERE id <= NEW.id - 50000;
 END;
+
+-- The messages of a session up to this number came out of a file: they are the past, which is not learned from.
+ALTER TABLE sessions ADD COLUMN restored_seq INTEGER NOT NULL DEFAULT 0;
 
 -- How far learning has read: the log of all messages (session_id ''), and each session's transcript.
 CREATE TABLE learning_cursors (
@@ -395,7 +399,7 @@ CREATE TABLE learning_trail (
   agent TEXT NOT NULL,
   task_id TEXT,
   episode_id TEXT,
-  stage TEXT NOT NULL,                    -- the kind of the job, or `limit`
+  stage TEXT NOT NULL,                    -- the kind of the job, `limit`, or `follow`
   ref TEXT NOT NULL DEFAULT '',           -- what it was about: an id
   outcome TEXT NOT NULL,                  -- learned, changed, skipped, deferred, failed
   reason TEXT NOT NULL,
