@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reverie.importers.conversations import session_key
 from reverie.importers.memos import rows as convert
 from reverie.importers.memos.report import TableReport, Tally
-from reverie.importers.memos.source import TABLES, MemosDatabase, key_of
+from reverie.importers.memos.source import TABLES, MemosDatabase
 from reverie.importers.memos.transcripts import FORGOTTEN, take_traces
 from reverie.learning.ids import content_id
 from reverie.learning.skills.document import NAME_CHARS_MAX
@@ -50,7 +50,7 @@ class Mark:
     """How far a table was read of a source in one state: the key of the last row, and whether it was the last."""
 
     source: str
-    after: list[str | int]
+    after: list[str | int | float]
     done: bool
     tally: Tally
 
@@ -94,9 +94,10 @@ async def _move_table(
     name = f"import:{HISTORY}:{terms.agent}:{table.name}"
     mark = await state.read(lambda tx: _read_mark(tx, name, fingerprint))
     was_finished = mark.done
+    if not mark.done and not mark.after:
+        mark.tally.skip(convert.NO_ID, await asyncio.to_thread(source.count_without_key, table))
     while not mark.done:
-        page = await asyncio.to_thread(_next_page, source, table, mark.after, terms)
-        after = key_of(table, page[-1][0]) if page else mark.after
+        page, after = await asyncio.to_thread(_next_page, source, table, mark.after, terms)
         mark = await state.write(_taking(table, page, mark, after, terms, name))
         if progress is not None:
             progress(len(page))
@@ -105,15 +106,21 @@ async def _move_table(
 
 
 def _next_page(
-    source: MemosDatabase, table: SourceTable, after: Sequence[str | int], terms: Terms
-) -> list[tuple[JsonObject, Any]]:
+    source: MemosDatabase, table: SourceTable, after: Sequence[str | int | float], terms: Terms
+) -> tuple[list[Converted], list[str | int | float]]:
+    page = source.page(table, after)
+    return [(row, _converted(table, row, terms)) for row in page.rows], page.after
+
+
+def _converted(table: SourceTable, row: JsonObject, terms: Terms) -> Any:
+    if any(row[name] is None for name in table.keys):
+        return convert.NO_ID
     converter = _CONVERTERS.get(table.name)
-    rows = source.page(table, after)
-    return [(row, converter(row, terms) if converter is not None else row) for row in rows]
+    return row if converter is None else converter(row, terms)
 
 
 def _taking(
-    table: SourceTable, page: list[Converted], mark: Mark, after: list[str | int], terms: Terms, name: str
+    table: SourceTable, page: list[Converted], mark: Mark, after: list[str | int | float], terms: Terms, name: str
 ) -> Callable[[Transaction], Mark]:
     """Write a page, and in the same commit how far that is."""
 
@@ -234,7 +241,7 @@ def _take_skill(tx: Transaction, row: JsonObject, columns: JsonObject, tally: Ta
     tally.skip(NAME_TAKEN)
 
 
-def _episode(row: JsonObject, _: Terms) -> JsonObject:
+def _episode(row: JsonObject, _: Terms) -> JsonObject | str:
     return convert.episode(row)
 
 

@@ -19,9 +19,10 @@ class Tally:
     vectors_dropped: int = 0
     skipped: dict[str, int] = field(default_factory=dict[str, int])
 
-    def skip(self, reason: str) -> None:
-        """Count a row that was left out."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+    def skip(self, reason: str, rows: int = 1) -> None:
+        """Count rows that were left out."""
+        if rows:
+            self.skipped[reason] = self.skipped.get(reason, 0) + rows
 
     def add(self, columns: JsonObject, source: JsonObject, *vectors: str) -> None:
         """Count a row that was added, and what became of its vectors."""
