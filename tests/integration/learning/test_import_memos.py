@@ -6,7 +6,7 @@ import asyncio
 import json
 import tracemalloc
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from reverie.cli.main import app
 from reverie.errors import ImportFileError
 from reverie.importers.memos.moving import move, survey
+from reverie.importers.memos.report import Tally
 from reverie.importers.memos.rows import Terms
 from reverie.importers.memos.source import ROWS_AT_ONCE
 from reverie.storage import STATE, Database
@@ -196,6 +197,51 @@ async def test_interrupted_and_gone_on_with(target: Target, tmp_path: Path) -> N
     spans = "SELECT count(*), min(first_seq), max(last_seq) FROM episode_spans GROUP BY session_id"
     assert set(rows_of(target.state.path, spans)) == {(1, 1, 200)}
     assert set(rows_of(target.state.path, "SELECT entries, exchanges, steps FROM episodes")) == {(200, 100, 200)}
+
+
+async def test_what_another_agent_has_stays_with_it(target: Target, source: Path) -> None:
+    """Imported for a second agent, every row is left out and says whose it is; no empty session is made."""
+    await target.take(source)
+    with closing(apsw.Connection(str(source))) as connection:
+        connection.execute("INSERT INTO traces (id, episode_id, session_id, ts, turn_id) "
+                           "VALUES ('tr_new', 'ep_1', 'se_1', ?, 1)", (T0 + 10**6,))  # fmt: skip
+    counts = target.counts()
+
+    reports = await target.take(source, agent="helper")
+
+    left_out = {name: report.tally.skipped for name, report in reports.items()}
+    of_main = "belongs to agent main"
+    assert left_out == {
+        "sessions": {of_main: 1}, "episodes": {of_main: 1}, "traces": {of_main: 5}, "policies": {of_main: 1},
+        "trace_policy_links": {of_main: 1}, "l2_candidate_pool": {of_main: 1}, "world_model": {of_main: 1},
+        "skills": {of_main: 1}, "feedback": {of_main: 1}, "decision_repairs": {of_main: 1},
+    }  # fmt: skip
+    assert [report.tally.present for report in reports.values()] == [0] * len(reports)
+    assert target.counts() == counts
+
+
+async def test_two_sources_of_two_agents(target: Target, source: Path, tmp_path: Path) -> None:
+    """Sessions that only share an id are two; what names a step of another agent is not joined to it."""
+    await target.take(source)
+    other = tmp_path / "other.db"
+    builder = MemosBuilder(other)
+    builder.put("sessions", id="se_1", agent="openclaw", started_at=T0 + 1, last_seen_at=T0 + 1)
+    builder.put("episodes", id="ep_2", session_id="se_1", started_at=T0 + 1, status="closed")
+    first = "tr_se_1_00000a"
+    builder.put("policies", id="po_2", title="t", status="active", created_at=T0, updated_at=T0)
+    builder.put("trace_policy_links", trace_id=first, policy_id="po_2", episode_id="ep_1", created_at=T0)
+    builder.put("l2_candidate_pool", id="c_2", evidence_trace_ids_json=[first], signature="s", similarity=0.3,
+                expires_at=T0 + 10**12)  # fmt: skip
+    builder.put("feedback", id="fb_2", ts=T0, trace_id=first, episode_id="ep_1", channel="explicit",
+                polarity="positive", magnitude=1)  # fmt: skip
+    builder.close()
+
+    reports = await target.take(other, agent="helper")
+
+    assert {name: report.tally.added for name, report in reports.items() if report.tally.added} == {
+        "sessions": 1, "episodes": 1, "policies": 1, "feedback": 1,
+    }  # fmt: skip
+    assert target.one("SELECT session_id, task_id, trace_id FROM feedback WHERE id = 'fb_2'") == (None, None, None)
 
 
 async def test_a_source_that_grew(target: Target, source: Path) -> None:
@@ -517,6 +563,9 @@ def test_the_command_again_for_programs(home: Path, source: Path) -> None:
         "tally": {"added": 4, "present": 0, "vectors_kept": 0, "vectors_dropped": 8, "skipped": {}},
     }  # fmt: skip
     assert {table["was_finished"] for table in second["tables"]} == {True}
+    nothing = asdict(Tally())
+    assert [table["tally"] for table in second["tables"]] == [nothing] * len(second["tables"])
+    assert [table["rows"] for table in second["tables"]][:3] == [1, 1, 4]
     assert (first["settings"], first["indexed_by_server"]) == (None, False)
 
 
