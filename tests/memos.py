@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -74,10 +74,11 @@ class MemosBuilder:
     """A database in the making; each method writes rows of one kind and gives their number so far."""
 
     path: Path
-    made: dict[str, int] = field(default_factory=dict[str, int])
+    encoding: str = "UTF-8"
 
     def __post_init__(self) -> None:
         self._connection = apsw.Connection(str(self.path))
+        self._connection.pragma("encoding", self.encoding)
         self._connection.pragma("journal_mode", "wal")
         self._connection.execute(SCHEMA)
 
@@ -86,6 +87,10 @@ class MemosBuilder:
         names, marks = ", ".join(columns), ", ".join("?" for _ in columns)
         values = tuple(json.dumps(v) if isinstance(v, list | dict) else v for v in columns.values())
         self._connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)  # noqa: S608 (our own words)
+
+    def execute(self, sql: str) -> None:
+        """Change what no version of the plugin writes by itself."""
+        self._connection.execute(sql)
 
     def exchanges(self, session: str, episode: str, count: int, *, start: int = 0, dims: int = 4) -> None:
         """So many exchanges of an episode: a question with a call of a tool, and the answer to it. Two traces each."""
@@ -105,9 +110,9 @@ class MemosBuilder:
     def session(self, session: str, episode: str, **columns: Any) -> None:
         """A session with one episode."""
         self.put("sessions", id=session, agent="openclaw", started_at=T0, last_seen_at=T0)
-        scored = {"r_task": 0.75, "status": "closed", "ended_at": T0 + 90_000}
+        scored = {"r_task": 0.75, "status": "closed", "started_at": T0, "ended_at": T0 + 90_000}
         meta = {"initialUserText": "Question 0?", "intent": {"kind": "task"}, "reward": {"axes": {"goal": 0.8}}}
-        self.put("episodes", id=episode, session_id=session, started_at=T0, **{"meta_json": meta, **scored, **columns})
+        self.put("episodes", id=episode, session_id=session, **{"meta_json": meta, **scored, **columns})
 
     def close(self) -> None:
         """Fold the WAL into the file, as the plugin does when it stops."""

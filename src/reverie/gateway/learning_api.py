@@ -24,6 +24,7 @@ from reverie.errors import RequestError
 from reverie.gateway.body import decode_object, read_body
 from reverie.gateway.feedback_body import read_feedback
 from reverie.gateway.memory_api import agent_of
+from reverie.gateway.queue_api import whole_number
 from reverie.gateway.replies import render
 from reverie.gateway.routing import known_agent, routing_headers
 from reverie.learning.surfaces.edits import DELETABLE, EDITABLE, VERBS
@@ -77,7 +78,7 @@ class LearningApi:
             status=given.get("status", ""),
             q=given.get("q", "").strip(),
             after=given.get("after", ""),
-            limit=_limit(request),
+            limit=whole_number(request, "limit", 1, LISTED_MAX, default=LISTED),
         )
         return _json(await self._app.learning.page(asked))
 
@@ -180,15 +181,6 @@ def _id(request: Request) -> str:
     if not 0 < len(name) <= ID_CHARACTERS_MAX:
         raise RequestError(f"An id has 1 to {ID_CHARACTERS_MAX} characters.", param="id")
     return name
-
-
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit")
-    if text is None:
-        return LISTED
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= LISTED_MAX):
-        raise RequestError(f"`limit` is a number from 1 to {LISTED_MAX}.", param="limit")
-    return int(text)
 
 
 def _check_parameters(request: Request, known: Collection[str]) -> None:

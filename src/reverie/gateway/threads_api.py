@@ -78,7 +78,7 @@ def _limit(request: Request, default: int) -> int:
     text = request.query_params.get("limit")
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= LISTED_MAX):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LISTED_MAX)) and 1 <= int(text) <= LISTED_MAX):
         raise RequestError(f"`limit` is a number from 1 to {LISTED_MAX}.", param="limit")
     return int(text)
 

@@ -104,6 +104,8 @@ async def test_an_unknown_id_is_refused_before_anything_is_written(tmp_path: Pat
         Submission(Target("turn", "t1"), "positive", key=""),
         Submission(Target("turn", "t1"), "positive", key="k" * 201),
         Submission(Target("turn", "t1"), verdict=Verdict(5, 4)),
+        Submission(Target("turn", "t1"), verdict=Verdict(0, 0)),
+        Submission(Target("turn", "t1"), "negative", verdict=Verdict(0, 0)),
         Submission(Target("turn", "t1"), verdict=Verdict(1, 1, float("inf"))),
     ],
 )

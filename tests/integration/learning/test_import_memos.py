@@ -6,7 +6,7 @@ import asyncio
 import json
 import tracemalloc
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from reverie.cli.main import app
 from reverie.errors import ImportFileError
 from reverie.importers.memos.moving import move, survey
+from reverie.importers.memos.report import Tally
 from reverie.importers.memos.rows import Terms
+from reverie.importers.memos.source import ROWS_AT_ONCE
 from reverie.storage import STATE, Database
 from tests.memos import T0, MemosBuilder, large, rows_of, small
 
@@ -197,6 +199,51 @@ async def test_interrupted_and_gone_on_with(target: Target, tmp_path: Path) -> N
     assert set(rows_of(target.state.path, "SELECT entries, exchanges, steps FROM episodes")) == {(200, 100, 200)}
 
 
+async def test_what_another_agent_has_stays_with_it(target: Target, source: Path) -> None:
+    """Imported for a second agent, every row is left out and says whose it is; no empty session is made."""
+    await target.take(source)
+    with closing(apsw.Connection(str(source))) as connection:
+        connection.execute("INSERT INTO traces (id, episode_id, session_id, ts, turn_id) "
+                           "VALUES ('tr_new', 'ep_1', 'se_1', ?, 1)", (T0 + 10**6,))  # fmt: skip
+    counts = target.counts()
+
+    reports = await target.take(source, agent="helper")
+
+    left_out = {name: report.tally.skipped for name, report in reports.items()}
+    of_main = "belongs to agent main"
+    assert left_out == {
+        "sessions": {of_main: 1}, "episodes": {of_main: 1}, "traces": {of_main: 5}, "policies": {of_main: 1},
+        "trace_policy_links": {of_main: 1}, "l2_candidate_pool": {of_main: 1}, "world_model": {of_main: 1},
+        "skills": {of_main: 1}, "feedback": {of_main: 1}, "decision_repairs": {of_main: 1},
+    }  # fmt: skip
+    assert [report.tally.present for report in reports.values()] == [0] * len(reports)
+    assert target.counts() == counts
+
+
+async def test_two_sources_of_two_agents(target: Target, source: Path, tmp_path: Path) -> None:
+    """Sessions that only share an id are two; what names a step of another agent is not joined to it."""
+    await target.take(source)
+    other = tmp_path / "other.db"
+    builder = MemosBuilder(other)
+    builder.put("sessions", id="se_1", agent="openclaw", started_at=T0 + 1, last_seen_at=T0 + 1)
+    builder.put("episodes", id="ep_2", session_id="se_1", started_at=T0 + 1, status="closed")
+    first = "tr_se_1_00000a"
+    builder.put("policies", id="po_2", title="t", status="active", created_at=T0, updated_at=T0)
+    builder.put("trace_policy_links", trace_id=first, policy_id="po_2", episode_id="ep_1", created_at=T0)
+    builder.put("l2_candidate_pool", id="c_2", evidence_trace_ids_json=[first], signature="s", similarity=0.3,
+                expires_at=T0 + 10**12)  # fmt: skip
+    builder.put("feedback", id="fb_2", ts=T0, trace_id=first, episode_id="ep_1", channel="explicit",
+                polarity="positive", magnitude=1)  # fmt: skip
+    builder.close()
+
+    reports = await target.take(other, agent="helper")
+
+    assert {name: report.tally.added for name, report in reports.items() if report.tally.added} == {
+        "sessions": 1, "episodes": 1, "policies": 1, "feedback": 1,
+    }  # fmt: skip
+    assert target.one("SELECT session_id, task_id, trace_id FROM feedback WHERE id = 'fb_2'") == (None, None, None)
+
+
 async def test_a_source_that_grew(target: Target, source: Path) -> None:
     """What is new is added after what is there; nothing is added twice."""
     await target.take(source)
@@ -244,10 +291,10 @@ async def test_what_makes_no_sense_is_left_out(target: Target, tmp_path: Path) -
         "l2_candidate_pool", id="c1", evidence_trace_ids_json=["tr_1"], signature="s", similarity=0, expires_at=5
     )
     builder.put(
-        "l2_candidate_pool", id="c2", evidence_trace_ids_json=[], signature="s", similarity=0, expires_at=10**15
+        "l2_candidate_pool", id="c2", evidence_trace_ids_json=[], signature="s", similarity=0, expires_at=T0 + 10**12
     )
     builder.put("l2_candidate_pool", id="c3", evidence_trace_ids_json=["tr_2"], signature="s", similarity=0,
-                expires_at=10**15)  # fmt: skip
+                expires_at=T0 + 10**12)  # fmt: skip
     for number, name in enumerate(("brew", "Brew", "brew!", "???")):
         builder.put("skills", id=f"sk_{number}", name=name, status="candidate", eta=2.0, trials_attempted=1,
                     trials_passed=9, created_at=T0, updated_at=T0)  # fmt: skip
@@ -273,11 +320,131 @@ async def test_what_makes_no_sense_is_left_out(target: Target, tmp_path: Path) -
         1, 1, 1, 1, T0 + 1,
     )  # fmt: skip
     assert target.one("SELECT title, status, type, gain, confidence, created_at, updated_at FROM policies") == (
-        "untitled", "candidate", "procedural", 2.0, 0.0, 0, 0,
+        "untitled", "candidate", "procedural", 2.0, 0.0, NOW, NOW,
     )  # fmt: skip
     assert list(rows_of(target.state.path, "SELECT name, eta, trials, passes FROM skills ORDER BY id")) == [
         ("brew", 1.0, 1, 1), ("brew-2", 1.0, 1, 1), ("brew-3", 1.0, 1, 1),
     ]  # fmt: skip
+
+
+async def test_texts_that_cannot_be_stored(target: Target, tmp_path: Path) -> None:
+    """Half an emoji, a NUL or bytes that are no text become the replacement character; the rest comes over."""
+    path = tmp_path / "memos.db"
+    half = '{"a": ["cut \\ud83d"], "b\\u0000": 1e999}'
+    builder = MemosBuilder(path)
+    builder.session("se_1", "ep_1", meta_json='{"intent": {"why": "\\ud83d"}, "reward": {"reason": "\\ud83d"}}')
+    where = {"episode_id": "ep_1", "session_id": "se_1", "turn_id": 1, "ts": T0}
+    builder.put("traces", id="tr_1", user_text="one\0two", tags_json='["\\ud83d"]',
+                tool_calls_json='[{"name": "\\ud83d", "input": {"x": "\\ud83d"}}]', **where)  # fmt: skip
+    dated = {"created_at": T0, "updated_at": T0}
+    builder.put("policies", id="po_1", title="t", status="active", verifier_meta_json=half, **dated)
+    builder.put("skills", id="sk_1", name="brew", status="active", eta=0.5, procedure_json=half, **dated)
+    builder.put("feedback", id="fb_1", ts=T0, channel="explicit", polarity="positive", magnitude=1, raw_json=half)
+    builder.execute("UPDATE traces SET agent_text = CAST(x'6f6bff21' AS TEXT), summary = CAST(x'ff' AS TEXT)")
+    builder.close()
+
+    reports = await target.take(path)
+
+    assert [report.tally.added for report in reports.values()] == [1, 1, 1, 1, 0, 0, 0, 1, 1, 0]
+    kept = {"a": ["cut ?"], "b\ufffd": None}
+    assert [json.loads(row[0]) for row in rows_of(
+        target.state.path,
+        "SELECT raw FROM feedback UNION ALL SELECT verifier FROM policies UNION ALL SELECT draft FROM skills",
+    )] == [kept, kept, kept]  # fmt: skip
+    assert target.one("SELECT user_text, agent_text, summary, tags FROM traces") == (
+        "one\ufffdtwo", "ok\ufffd!", "\ufffd", '["?"]',
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("instant", "unit"), [(T0 // 1_000, 1_000), (T0, 1), (T0 * 1_000 + 7, 0.001), (T0 * 1_000_000 + 7, 0.000_001)]
+)
+async def test_instants_in_any_unit(target: Target, tmp_path: Path, instant: int, unit: float) -> None:
+    """Seconds, milliseconds, micro- and nanoseconds are told apart by their range."""
+    path = tmp_path / "memos.db"
+    builder = MemosBuilder(path)
+    builder.session("se_1", "ep_1", started_at=instant, ended_at=instant + int(2_000 / unit))
+    builder.put("traces", id="tr_1", episode_id="ep_1", session_id="se_1", ts=instant, user_text="Now?", turn_id=1)
+    builder.put("policies", id="po_1", title="t", status="active", created_at=instant, updated_at=instant)
+    builder.close()
+
+    await target.take(path)
+
+    times = "e.opened_at, e.last_at, t.at, p.created_at, p.updated_at"
+    assert target.one(f"SELECT {times} FROM episodes AS e, traces AS t, policies AS p") == (T0, T0 + 2_000, T0, T0, T0)  # noqa: S608 (our own words)
+
+
+async def test_what_has_no_time_is_left_out(target: Target, tmp_path: Path) -> None:
+    """A step or an episode of no time of this century is counted; one that only lacks its beginning has its end."""
+    path = tmp_path / "memos.db"
+    builder = MemosBuilder(path)
+    builder.session("se_1", "ep_1", started_at=0)
+    builder.put("episodes", id="ep_2", session_id="se_1", started_at=10**13, status="closed")
+    for number, ts in enumerate((0, -T0, 10**13, 2**63 - 1, T0)):
+        builder.put("traces", id=f"tr_{number}", episode_id="ep_1", session_id="se_1", ts=ts, turn_id=1)
+    builder.close()
+
+    reports = await target.take(path)
+
+    assert reports["episodes"].tally.skipped == {"no time of this century": 1}
+    assert reports["traces"].tally.skipped == {"no time of this century": 4}
+    assert target.one("SELECT started_at, ended_at FROM tasks") == (T0 + 90_000, T0 + 90_000)
+
+
+async def test_rows_without_a_usable_id_are_left_out(target: Target, tmp_path: Path) -> None:
+    """No id, one that is no text, one with a NUL or too long: each is counted, none stops the import or repeats."""
+    path = tmp_path / "memos.db"
+    builder = MemosBuilder(path)
+    builder.session("se_1", "ep_1")
+    builder.exchanges("se_1", "ep_1", 1)
+    columns = "id, ts, channel, polarity, magnitude, rationale, trace_id, episode_id"
+    builder.execute(f"DROP TABLE feedback; CREATE TABLE feedback ({columns})")
+    ids = (None, "", 7, 0.5, b"bytes", "x" * 17_000, "a\0b", "a\0c", "fb_1")
+    for id_ in ids:
+        builder.put("feedback", id=id_, ts=T0, channel="explicit", polarity="positive", magnitude=1)
+    builder.execute("INSERT INTO feedback (id) VALUES (CAST(x'ff' AS TEXT)), (CAST(x'ff41' AS TEXT))")
+    where = {"episode_id": "ep_1", "ts": T0 + 10**6, "turn_id": 1}
+    for id_, session in (("zz\0", "se_1"), ("z" * 17_000, "se_1"), ("tr_9", "se_1\0"), ("tr_8", "")):
+        builder.put("traces", id=id_, session_id=session, **where)
+    builder.close()
+
+    async with asyncio.timeout(20):
+        reports = await target.take(path)
+
+    assert (reports["feedback"].rows, reports["feedback"].tally.added) == (11, 1)
+    assert reports["feedback"].tally.skipped == {"no usable id": 10}
+    assert (reports["traces"].rows, reports["traces"].tally.added) == (6, 2)
+    assert reports["traces"].tally.skipped == {"no usable id": 4}
+
+
+async def test_a_page_that_does_not_go_on_ends_the_import(target: Target, tmp_path: Path) -> None:
+    """A table whose rows come again after their own key is refused instead of being read for ever."""
+    path = tmp_path / "memos.db"
+    builder = MemosBuilder(path)
+    builder.session("12", "ep_1")
+    builder.execute("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(replace(sql, 'id TEXT PRIMARY "
+                    "KEY, agent', 'id NUMERIC PRIMARY KEY, agent'), 'STRICT', '') WHERE name = 'sessions'")  # fmt: skip
+    builder.close()
+
+    async with asyncio.timeout(20):
+        with pytest.raises(ImportFileError, match="sessions.*out of order"):
+            await target.take(path)
+
+
+async def test_a_database_in_another_encoding(target: Target, tmp_path: Path) -> None:
+    """Texts and ids are read in the encoding that the database is written in."""
+    path = tmp_path / "memos.db"
+    builder = MemosBuilder(path, encoding="UTF-16le")
+    builder.session("se_ü", "ep_1")
+    for number in range(ROWS_AT_ONCE + 1):
+        builder.put("traces", id=f"tr_{number:04}é", episode_id="ep_1", session_id="se_ü", ts=T0, turn_id=1,
+                    user_text=f"Grüße {number} 😀")  # fmt: skip
+    builder.close()
+
+    reports = await target.take(path)
+
+    assert reports["traces"].tally.added == ROWS_AT_ONCE + 1
+    assert target.one("SELECT user_text FROM traces WHERE id = 'tr_0100é'") == ("Grüße 100 😀",)
 
 
 async def test_what_was_forgotten_stays_so(target: Target, source: Path) -> None:
@@ -396,6 +563,9 @@ def test_the_command_again_for_programs(home: Path, source: Path) -> None:
         "tally": {"added": 4, "present": 0, "vectors_kept": 0, "vectors_dropped": 8, "skipped": {}},
     }  # fmt: skip
     assert {table["was_finished"] for table in second["tables"]} == {True}
+    nothing = asdict(Tally())
+    assert [table["tally"] for table in second["tables"]] == [nothing] * len(second["tables"])
+    assert [table["rows"] for table in second["tables"]][:3] == [1, 1, 4]
     assert (first["settings"], first["indexed_by_server"]) == (None, False)
 
 

@@ -163,11 +163,15 @@ def test_switched_archived_deleted(home: Home) -> None:
         ("learning traces edit tr_1 --set summary=@nowhere.txt", 2, "a text file that can be read"),
         ("learning traces show tr_9", 1, "There is no trace 'tr_9'."),
         ("learning jobs cancel reward:ta_1:1", 1, "The job is dead: `cancel` is for one"),
-        ("learning feedback give --thumb up", 2, "says what the feedback is about"),
-        ("learning feedback give --task ta_1", 2, "says how it was"),
+        ("learning feedback give --thumb up", 2,
+         "exactly one of --session, --turn, --skill, --episode, --task, --trace says what the feedback is about"),
+        ("learning feedback give --thumb up --turn t1 --skill kiln", 2, "give = '--turn --skill' is not valid"),
+        ("learning feedback give --task ta_1", 2, "one of --thumb, --score, --text says how it was"),
+        ("learning feedback give --task ta_1 --thumb up --score 1", 2, "not together with --thumb"),
+        ("learning feedback give --task ta_1 --score 2", 2, "--score = 2.0 is not valid: --score must be a number"),
         ("learning feedback give --task ta_9 --thumb up", 1, "there is no task 'ta_9'"),
     ],
-)
+)  # fmt: skip
 def test_refused(home: Home, words: str, code: int, message: str) -> None:
     """One line says why; the exit code tells wrong use from what could not be done."""
     result = run(home, *words.split())

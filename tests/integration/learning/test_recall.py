@@ -13,7 +13,10 @@ import pytest
 
 from reverie.config import LearnedRecallConfig, LearningConfig
 from reverie.errors import EmbedderError
+from reverie.learning.recall.channels import LearnedQuery, by_words
+from reverie.learning.recall.learned_vectors import KINDS, Eligible
 from reverie.learning.recall.recall import LearnedRecall
+from reverie.learning.surfaces.edits import archive
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock, FakeEmbedder
 from tests.learning_rows import T0, seed
@@ -182,6 +185,32 @@ async def test_what_is_disabled_or_archived_later_is_not_found_any_more(tmp_path
         change(home.path, "UPDATE skills SET disabled = 0")
 
         assert await home.paths("repair the kiln") == ["skills/kiln/SKILL.md"]
+
+
+async def test_steps_of_an_episode_that_was_put_aside_are_not_found(tmp_path: Path) -> None:
+    """By no lookup, alone or as their episode, and no place in memory is kept for them; taken back, they are again."""
+    said = "repair the kiln build-2026-11-03-x77 窯を直す"
+    asked = LearnedQuery(said, ("kiln",), ("窯を", "直す"), ("build-2026-11-03-x77",), ("coldkilnerror",))
+    async with world(tmp_path) as home:
+        seed(home.path, "tasks", id="ta_1", state="scored")
+        seed(home.path, "episodes", id="ep_1", task_id="ta_1", state="closed", title="kiln")
+        for number in (1, 2):
+            home.trace(f"tr_{number}", said, episode_id="ep_1", session_id="s1", first_seq=number, last_seq=number,
+                       signatures=["ColdKilnError"], agent_text=f"way {number}")  # fmt: skip
+
+        async def found() -> tuple[list[str], int, int]:
+            paths = await home.paths(said)
+            words = await home.database.read(lambda tx: by_words(tx, "main", asked, KINDS, Eligible(), None))
+            return paths, len(words), home.recall.statistics().vectors
+
+        async def put(*, aside: bool) -> None:
+            await home.database.write(lambda tx: archive(tx, "episodes", "ep_1", T0, aside=aside))
+
+        assert await found() == (["learned/ep_1"], 8, 2)
+        await put(aside=True)
+        assert await found() == ([], 0, 0)
+        await put(aside=False)
+        assert await found() == (["learned/ep_1"], 8, 2)
 
 
 async def test_of_the_same_session_only_what_the_prompt_shows_is_left_out(tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ async def test_a_filter_looks_on_after_a_stretch(home: Home, monkeypatch: pytest
         ("traces", {"q": "2"}, ["tr_2"]),
         ("traces", {"q": "%"}, []),
         ("traces", {"q": 'a "quote'}, []),
+        ("traces", {"q": "a\0bcd"}, []),
+        ("episodes", {"q": "a\ud83dbcd"}, []),
         ("traces", {"status": "unreflected"}, ["tr_3", "tr_2", "tr_1"]),
         ("traces", {"status": "archived"}, []),
         ("episodes", {"status": "scored", "q": "squeaks"}, ["ep_1"]),

@@ -89,11 +89,11 @@ async def test_one_thing_byte_for_byte(
          '`world-models`, `skills`, `feedback`, `jobs`.","type":"invalid_request_error","param":null,'
          '"code":"unknown_url"}}')),
         ("GET", "policies?limit=0", 400,
-         ('{"error":{"message":"`limit` is a number from 1 to 200.","type":"invalid_request_error","param":"limit",'
-         '"code":null}}')),
+         ('{"error":{"message":"`limit`: 0 is not valid: a whole number from 1 to 200.",'
+         '"type":"invalid_request_error","param":"limit","code":null}}')),
         ("GET", "policies?limit=201", 400,
-         ('{"error":{"message":"`limit` is a number from 1 to 200.","type":"invalid_request_error","param":"limit",'
-         '"code":null}}')),
+         ('{"error":{"message":"`limit`: 201 is not valid: a whole number from 1 to 200.",'
+         '"type":"invalid_request_error","param":"limit","code":null}}')),
         ("GET", "policies?status=dead", 400,
          ('{"error":{"message":"`status` is one of `candidate`, `active`, `archived`.",'
          '"type":"invalid_request_error","param":"status","code":null}}')),
@@ -113,6 +113,13 @@ async def test_what_is_refused(method: str, path: str, status: int, error: str) 
     answer = await sent(ScriptedApp(), method, f"/v1/learning/{path}")
 
     assert (answer.status_code, answer.content.decode()) == (status, error)
+
+
+async def test_a_limit_without_end() -> None:
+    """Digits that no number is made of are refused like any other limit."""
+    answer = await sent(ScriptedApp(), "GET", f"/v1/learning/episodes?limit={'0' * 19}5{'0' * 5_000}")
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "limit")
 
 
 async def test_a_body_where_none_belongs() -> None:

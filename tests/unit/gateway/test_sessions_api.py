@@ -78,6 +78,7 @@ async def test_an_export_comes_as_it_is_read(form: str, kind: str) -> None:
     [
         ("/v1/sessions/none", 404, None),
         ("/v1/sessions?limit=0", 400, "limit"),
+        ("/v1/sessions?limit=" + "0" * 19 + "5" + "0" * 5_000, 400, "limit"),
         ("/v1/sessions?limit=201", 400, "limit"),
         ("/v1/sessions/main/messages?before=x", 400, "before"),
         ("/v1/sessions/main/export?format=pdf", 400, "format"),

@@ -63,6 +63,7 @@ async def test_asking_for_another_thread() -> None:
         ("GET", "/v1/threads/nobody", 404, "session_not_found"),
         ("POST", "/v1/threads/other/rotate", 409, "no_thread"),
         ("GET", "/v1/threads?limit=0", 400, None),
+        ("GET", "/v1/threads?limit=" + "0" * 19 + "5" + "0" * 5_000, 400, None),
         ("GET", "/v1/threads/main?limit=many", 400, None),
         ("GET", f"/v1/threads/{'x' * 600}", 400, None),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,7 +68,8 @@ def test_translated() -> None:
         ("session", "followUpMode", "never", "Input should be 'merge_follow_ups' or 'episode_per_turn'"),
         ("skill", "cooldownMs", 10**12, "0 ≤ learning.skills.cooldown_hours ≤ 720"),
         ("skill", "cooldownMs", "soon", "0 ≤ learning.skills.cooldown_hours ≤ 720"),
-        ("lightweightMemory", "enabled", 1, ""),
+        ("lightweightMemory", "enabled", 1, "true or false"),
+        ("lightweightMemory", "enabled", "yes", "true or false"),
         ("capture", "alphaScoring", "perhaps", "Input should be a valid boolean"),
     ],
 )
@@ -81,7 +83,18 @@ def test_out_of_range(section: str, name: str, value: Any, allowed: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("a: [", "is no YAML"), ("- a", "holds no settings"), ("!!python/none x: 1", "is no YAML")]
+    ("content", "message"),
+    [
+        ("a: [", "is no YAML: see line 1, column 5"),
+        ("- a", "holds no settings"),
+        ("!!python/none x: 1", "is no YAML: see line 1, column 1"),
+        ("a: 2001-99-99", "is no YAML"),
+        ("a: !!timestamp soon", "is no YAML"),
+        ("a: !!bool perhaps", "is no YAML"),
+        ("a: !!int ''", "is no YAML"),
+        ("a: \x07", "is no YAML"),
+        ("a: " + "[" * 5_000, "is no YAML"),
+    ],
 )
 def test_not_settings(tmp_path: Path, content: str, message: str) -> None:
     """It is said what it is; nothing in it is executed."""
@@ -90,3 +103,17 @@ def test_not_settings(tmp_path: Path, content: str, message: str) -> None:
 
     with pytest.raises(ImportFileError, match=message):
         read_settings(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["a: 1\nllm: {apiKey: sk-secret, ..", "a: *sk-secret", "a: !sk-secret 1", "sk-secret: 'a"]
+)
+def test_a_broken_file_is_not_quoted(tmp_path: Path, content: str) -> None:
+    """A line that is no YAML may hold a secret: it is said where it stands, and nothing of it."""
+    path = tmp_path / "config.yaml"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(ImportFileError) as caught:
+        read_settings(path)
+
+    assert "sk-secret" not in "".join(traceback.format_exception(caught.value))

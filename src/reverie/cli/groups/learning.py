@@ -73,7 +73,7 @@ def learned_episodes(
 ) -> None:
     """Show episodes: what conversations were about, why each began and ended, what its steps were worth.
 
-    An archived one is never scored. Works beside a running server.
+    An archived one is never scored, and never recalled. Works beside a running server.
     """
     _learned(home, "episodes", action, name=id_, agent=agent, status=status, q=q, after=after, limit=limit,
              as_json=as_json)  # fmt: skip

@@ -1,20 +1,21 @@
 """Taking over a MemOS plugin's database: table by table, page by page, each page one commit with how far it got.
 
 An import that was interrupted goes on after its last page. A source that has changed since is read again from its
-beginning, which adds what is new and nothing twice, because every row keeps its id.
+beginning, which adds what is new and nothing twice, because every row keeps its id. What one agent has of it is not
+given to a second one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reverie.importers.conversations import session_key
 from reverie.importers.memos import rows as convert
 from reverie.importers.memos.report import TableReport, Tally
-from reverie.importers.memos.source import TABLES, MemosDatabase, key_of
+from reverie.importers.memos.source import TABLES, MemosDatabase
 from reverie.importers.memos.transcripts import FORGOTTEN, take_traces
 from reverie.learning.ids import content_id
 from reverie.learning.skills.document import NAME_CHARS_MAX
@@ -50,7 +51,7 @@ class Mark:
     """How far a table was read of a source in one state: the key of the last row, and whether it was the last."""
 
     source: str
-    after: list[str | int]
+    after: list[str | int | float]
     done: bool
     tally: Tally
 
@@ -70,6 +71,8 @@ async def move(
 ) -> list[TableReport]:
     """Take over a database; `progress` is told of the rows of each page.
 
+    The reports count what came of it since this state of the source was first read; nothing, where all was read before.
+
     Raises:
         ImportFileError: it is none, or cannot be read. What was taken over before stays, and the import goes on there.
         StorageError: something could not be written; the same holds.
@@ -77,9 +80,12 @@ async def move(
     source = await asyncio.to_thread(MemosDatabase, path)
     try:
         fingerprint = await asyncio.to_thread(source.fingerprint)
-        return [await _move_table(source, table, state, terms, fingerprint, progress) for table in TABLES]
+        reports = [await _move_table(source, table, state, terms, fingerprint, progress) for table in TABLES]
     finally:
         await asyncio.to_thread(source.close)
+    if all(report.was_finished for report in reports):
+        return [replace(report, tally=Tally()) for report in reports]
+    return reports
 
 
 async def _move_table(
@@ -94,9 +100,10 @@ async def _move_table(
     name = f"import:{HISTORY}:{terms.agent}:{table.name}"
     mark = await state.read(lambda tx: _read_mark(tx, name, fingerprint))
     was_finished = mark.done
+    if not mark.done and not mark.after:
+        mark.tally.skip(convert.NO_ID, await asyncio.to_thread(source.count_without_key, table))
     while not mark.done:
-        page = await asyncio.to_thread(_next_page, source, table, mark.after, terms)
-        after = key_of(table, page[-1][0]) if page else mark.after
+        page, after = await asyncio.to_thread(_next_page, source, table, mark.after, terms)
         mark = await state.write(_taking(table, page, mark, after, terms, name))
         if progress is not None:
             progress(len(page))
@@ -105,15 +112,21 @@ async def _move_table(
 
 
 def _next_page(
-    source: MemosDatabase, table: SourceTable, after: Sequence[str | int], terms: Terms
-) -> list[tuple[JsonObject, Any]]:
+    source: MemosDatabase, table: SourceTable, after: Sequence[str | int | float], terms: Terms
+) -> tuple[list[Converted], list[str | int | float]]:
+    page = source.page(table, after)
+    return [(row, _converted(table, row, terms)) for row in page.rows], page.after
+
+
+def _converted(table: SourceTable, row: JsonObject, terms: Terms) -> Any:
+    if any(row[name] is None for name in table.keys):
+        return convert.NO_ID
     converter = _CONVERTERS.get(table.name)
-    rows = source.page(table, after)
-    return [(row, converter(row, terms) if converter is not None else row) for row in rows]
+    return row if converter is None else converter(row, terms)
 
 
 def _taking(
-    table: SourceTable, page: list[Converted], mark: Mark, after: list[str | int], terms: Terms, name: str
+    table: SourceTable, page: list[Converted], mark: Mark, after: list[str | int | float], terms: Terms, name: str
 ) -> Callable[[Transaction], Mark]:
     """Write a page, and in the same commit how far that is."""
 
@@ -143,21 +156,21 @@ def _take_page(tx: Transaction, name: TableName, page: list[Converted], terms: T
             case "episodes":
                 _take_episode(tx, row, columns, terms, tally)
             case "trace_policy_links":
-                _take_link(tx, row, columns, tally)
+                _take_link(tx, row, columns, terms, tally)
             case "l2_candidate_pool":
-                _take_candidate(tx, row, columns, tally)
+                _take_candidate(tx, row, columns, terms, tally)
             case "skills":
                 _take_skill(tx, row, columns, tally)
             case _:
                 added = tx.execute(_INSERTS[name], id=row["id"], **columns)
-                _count(tally, row, columns, added=added, vectors=("vec",) if "vec" in columns else ())
+                _count(tx, name, row, columns, tally, added=added)
 
 
-def _count(tally: Tally, row: JsonObject, columns: JsonObject, *, added: int, vectors: Sequence[str] = ()) -> None:
+def _count(tx: Transaction, name: TableName, row: JsonObject, columns: JsonObject, tally: Tally, *, added: int) -> None:
     if added:
-        tally.add(columns, row, *vectors)
+        tally.add(columns, row, *(("vec",) if "vec" in columns else ()))
     else:
-        tally.present += 1
+        tally.there(tx.value("memos_owner", table=name, id=row["id"]), columns["agent"])
 
 
 def _read_mark(tx: Transaction, name: str, fingerprint: str) -> Mark:
@@ -184,12 +197,28 @@ def _take_session(tx: Transaction, row: JsonObject, terms: Terms, tally: Tally) 
         tally.skip(FORGOTTEN)
     elif tx.row("find_current_session", key=key.value) is not None:
         tally.present += 1
+    elif (owner := _session_owner(tx, row)) is not None:
+        tally.there(owner, terms.agent)
     else:
         open_session(tx, key, "import", convert.instant(row["started_at"], terms.now_ms), f"{HISTORY}: {row['id']}")
         tally.added += 1
 
 
+def _session_owner(tx: Transaction, row: JsonObject) -> str | None:
+    """Which agent a session was imported for: one of the same id that began at the same time."""
+    for (name,) in tx.tuples("memos_imports"):
+        agent = name.removeprefix(f"import:{HISTORY}:").removesuffix(":sessions")
+        session = tx.row("find_current_session", key=session_key(agent, HISTORY, row["id"]).value)
+        if session is not None and session["started_at"] == convert.in_century(row["started_at"]):
+            return agent
+    return None
+
+
 def _take_episode(tx: Transaction, row: JsonObject, columns: JsonObject, terms: Terms, tally: Tally) -> None:
+    owner = tx.value("memos_owner", table="episodes", id=row["id"])
+    if owner is not None:
+        tally.there(owner, terms.agent)
+        return
     key = _key(terms, str(row["session_id"]))
     session = tx.row("find_current_session", key=key.value)
     if session is None:
@@ -200,24 +229,25 @@ def _take_episode(tx: Transaction, row: JsonObject, columns: JsonObject, terms: 
     task = {name: columns[name] for name in ("state", "started_at", "ended_at", "r_human", "reward")}
     tx.execute("memos_task", **where, **task, provenance=terms.learned)
     shown = {name: columns[name] for name in ("started_at", "ended_at", "closed_for", "intent", "title")}
-    _count(tally, row, columns, added=tx.execute("memos_episode", id=row["id"], **where, **shown))
+    tx.execute("memos_episode", id=row["id"], **where, **shown)
+    tally.added += 1
 
 
-def _take_link(tx: Transaction, row: JsonObject, columns: JsonObject, tally: Tally) -> None:
+def _take_link(tx: Transaction, row: JsonObject, columns: JsonObject, terms: Terms, tally: Tally) -> None:
     pair = {"trace_id": row["trace_id"], "policy_id": row["policy_id"]}
-    if tx.execute("memos_link", **pair, **columns):
+    if tx.execute("memos_link", **pair, **columns, agent=terms.agent):
         tally.added += 1
-    elif tx.value("memos_known_link", **pair):
-        tally.present += 1
+    elif owner := tx.value("memos_known_link", **pair):
+        tally.there(owner, terms.agent)
     else:
         tally.skip(NOT_THERE)
 
 
-def _take_candidate(tx: Transaction, row: JsonObject, columns: JsonObject, tally: Tally) -> None:
+def _take_candidate(tx: Transaction, row: JsonObject, columns: JsonObject, terms: Terms, tally: Tally) -> None:
     if tx.execute("memos_candidate", id=row["id"], **columns):
         tally.added += 1
-    elif tx.value("memos_known_candidate", id=row["id"]):
-        tally.present += 1
+    elif owner := tx.value("memos_known_candidate", id=row["id"]):
+        tally.there(owner, terms.agent)
     else:
         tally.skip(NOT_THERE)
 
@@ -229,12 +259,12 @@ def _take_skill(tx: Transaction, row: JsonObject, columns: JsonObject, tally: Ta
         tried = name if number == 1 else f"{name[: NAME_CHARS_MAX - ENDING_CHARS_MAX]}-{number}"
         if tx.value("memos_name_taken", agent=columns["agent"], name=tried, id=row["id"]) is None:
             added = tx.execute("memos_skill", **{**columns, "name": tried}, id=row["id"])
-            _count(tally, row, columns, added=added, vectors=("vec",))
+            _count(tx, "skills", row, columns, tally, added=added)
             return
     tally.skip(NAME_TAKEN)
 
 
-def _episode(row: JsonObject, _: Terms) -> JsonObject:
+def _episode(row: JsonObject, _: Terms) -> JsonObject | str:
     return convert.episode(row)
 
 

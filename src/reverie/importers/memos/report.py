@@ -19,9 +19,17 @@ class Tally:
     vectors_dropped: int = 0
     skipped: dict[str, int] = field(default_factory=dict[str, int])
 
-    def skip(self, reason: str) -> None:
-        """Count a row that was left out."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+    def skip(self, reason: str, rows: int = 1) -> None:
+        """Count rows that were left out."""
+        if rows:
+            self.skipped[reason] = self.skipped.get(reason, 0) + rows
+
+    def there(self, owner: str, agent: str) -> None:
+        """Count a row that is there already: as one of the agent's, or as left out because it is another's."""
+        if owner == agent:
+            self.present += 1
+        else:
+            self.skip(f"belongs to agent {owner}")
 
     def add(self, columns: JsonObject, source: JsonObject, *vectors: str) -> None:
         """Count a row that was added, and what became of its vectors."""

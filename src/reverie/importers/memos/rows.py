@@ -1,7 +1,8 @@
 """Rows of a MemOS plugin as rows of ours: pure functions that give the columns, or a reason why there is no row.
 
-Figures are clamped to their ranges, statuses and types to the known ones, JSON to what it should be. A vector of
-another length than our embedder's is left out, so that it is made anew; any other becomes one of length 1.
+Figures are clamped to their ranges, statuses and types to the known ones, JSON to what it should be. An instant is read
+in the unit in which it lies in this century. A vector of another length than our embedder's is left out, so that it is
+made anew; any other becomes one of length 1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
-from reverie.clock import INSTANT_MS_END
 from reverie.learning.ids import digest_of
 from reverie.learning.records import Polarity, PolicyStatus, PolicyType
 from reverie.learning.skills.document import NAME_CHARS_MAX
@@ -34,8 +34,13 @@ CALL_CHARS_MAX = 4_000
 ENTRIES_MAX = 24
 ENTRY_CHARS_MAX = 1_000
 TITLE_CHARS_MAX = 300
-NO_ID = "no id"
+NO_ID = "no usable id"
 NO_TRACE = "no trace"
+NO_TIME = "no time of this century"
+FIRST_MS, END_MS = 946_684_800_000, 4_102_444_800_000
+"""2000-01-01 and 2100-01-01."""
+_UNITS = ((1, 1), (1_000, 1), (1, 1_000), (1, 1_000_000))
+"""How milliseconds are made of milliseconds, seconds, micro- and nanoseconds; no number lies in the century in two."""
 _NOT_IN_NAME = re.compile(r"[^a-z0-9]+")
 _HASH = re.compile(r"[0-9a-f]{16}")
 
@@ -86,16 +91,40 @@ def whole(value: Any, low: int, high: int, default: int) -> int:
 
 def instant(value: Any, default: int) -> int:
     """An instant in milliseconds; the default for what is none."""
-    return whole(value, 0, INSTANT_MS_END, default)
+    found = in_century(value)
+    return default if found is None else found
+
+
+def in_century(value: Any) -> int | None:
+    """An instant from 2000 up to 2100 in milliseconds, in whichever unit it is one; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    in_ms = (value * times // by for times, by in _UNITS)
+    return next((int(at) for at in in_ms if FIRST_MS <= at < END_MS), None)
 
 
 def parsed(value: Any, kind: type[Any]) -> Any:
-    """JSON of a kind, `list` or `dict`; an empty one for what is broken or something else."""
+    """JSON of a kind, `list` or `dict`, that can be stored; an empty one for what is broken or something else."""
     try:
-        found = json.loads(value) if isinstance(value, str) else None
+        found = _storable(json.loads(value)) if isinstance(value, str) else None
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, kind) else kind()
+
+
+def _storable(value: Any) -> Any:
+    """JSON without what cannot be stored: texts are cleaned, a number that is none becomes null."""
+    match value:
+        case str():
+            return clean(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case list():
+            return [_storable(each) for each in cast("list[Any]", value)]
+        case dict():
+            return {clean(name): _storable(each) for name, each in cast("JsonObject", value).items()}
+        case _:
+            return value
 
 
 def texts(value: Any, most: int = IDS_MAX, chars_max: int = TAG_CHARS_MAX) -> list[str]:
@@ -131,10 +160,12 @@ def skill_name(name: str) -> str:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def episode(row: JsonObject) -> JsonObject:
+def episode(row: JsonObject) -> JsonObject | str:
     """An episode and the task that is made of it. One that was open is closed: it goes on in nobody's hands."""
     meta: JsonObject = parsed(row["meta_json"], dict)
-    started = instant(row["started_at"], 0)
+    started = in_century(row["started_at"]) or in_century(row["ended_at"])
+    if started is None:
+        return NO_TIME
     scored = isinstance(row["r_task"], int | float)
     reward: JsonObject = parsed(as_json(meta.get("reward")), dict)
     kept = {name: reward[name] for name in ("axes", "reason", "source") if name in reward}
@@ -171,12 +202,15 @@ def _shown(value: Any) -> str:
     return text(value if isinstance(value, str) else "" if value is None else as_json(value), CALL_CHARS_MAX)
 
 
-def trace(row: JsonObject, terms: Terms) -> JsonObject:
+def trace(row: JsonObject, terms: Terms) -> JsonObject | str:
     """The columns of a trace that do not depend on its place in the transcript."""
+    at = in_century(row["ts"])
+    if at is None:
+        return NO_TIME
     uses = calls(row["tool_calls_json"])
     value, alpha = number(row["value"], -1, 1, 0.0), number(row["alpha"], 0, 1, 0.0)
     return {
-        "at": instant(row["ts"], 0),
+        "at": at,
         "user_text": text(row["user_text"]),
         "agent_text": text(row["agent_text"]),
         "thinking": text(row["agent_thinking"]),

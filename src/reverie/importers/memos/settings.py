@@ -25,6 +25,9 @@ DEPTH_MAX = 8
 MS_PER_S, MS_PER_HOUR = 1_000, 3_600_000
 ROOT = "algorithm."
 
+_CONSTRUCTOR_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What PyYAML raises besides its own, for a value that is not what its form or its tag says."""
+
 _SECTIONS: dict[str, tuple[str, str]] = {
     "capture": ("capture", ("maxTextChars=max_text_chars maxToolOutputChars=max_tool_output_chars "
                 "alphaScoring=alpha_scoring synthReflections=synth_reflections batchThreshold=window_steps")),
@@ -90,11 +93,19 @@ def read_settings(path: Path) -> Translated:
         found: Any = yaml.safe_load(raw.decode("utf-8"))
     except OSError as error:
         raise ImportFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ImportFileError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, *_CONSTRUCTOR_ERRORS) as error:
+        raise ImportFileError(
+            f"{path} is no YAML{_place(error)}"
+        ) from None  # its text quotes the file, secrets and all
     if not isinstance(found, dict):
         raise ImportFileError(f"{path} holds no settings")
     return translate(cast("JsonObject", found))
+
+
+def _place(error: Exception) -> str:
+    """Where it is none, as far as that is known."""
+    mark = getattr(error, "problem_mark", None)
+    return "" if mark is None else f": see line {mark.line + 1}, column {mark.column + 1}"
 
 
 def translate(settings: JsonObject) -> Translated:
@@ -132,8 +143,8 @@ def _leaves(settings: JsonObject, before: str = "", depth: int = 0) -> Iterator[
 def _converted(name: str, value: Any, setting: Setting) -> Any:
     try:
         return setting.convert(value)
-    except TypeError:
-        raise ConfigError(name, value, _range(setting.key)) from None
+    except TypeError as error:
+        raise ConfigError(name, value, _range(setting.key) or str(error)) from None
 
 
 def _check(name: str, value: Any, key: str, converted: Any) -> None:
@@ -153,7 +164,7 @@ def _range(key: str) -> str:
 
 def _mode(value: Any) -> Literal["lightweight", "full"]:
     if not isinstance(value, bool):
-        raise TypeError
+        raise TypeError("true or false")
     return "lightweight" if value else "full"
 
 
@@ -162,7 +173,7 @@ def _divided(by: int) -> Callable[[Any], Any]:
 
     def divide(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError
+            raise TypeError("a number")
         return value / by
 
     return divide

@@ -46,16 +46,18 @@ class Place:
 
 def take_traces(tx: Transaction, rows: Sequence[tuple[JsonObject, JsonObject]], terms: Terms, tally: Tally) -> None:
     """Write a page of traces with their messages: each as it stands in the source, and its columns."""
-    known = {row[0] for row in tx.tuples("memos_known_traces", ids=json.dumps([source["id"] for source, _ in rows]))}
+    known = dict(tx.tuples("memos_known_traces", ids=json.dumps([source["id"] for source, _ in rows])))
     ids = json.dumps(sorted({str(source["episode_id"]) for source, _ in rows}))
     episodes = {row["id"]: row for row in tx.rows("memos_known_episodes", ids=ids)}
     places: dict[str, Place] = {}
     for source, columns in rows:
         episode = episodes.get(source["episode_id"])
         if source["id"] in known:
-            tally.present += 1
-        elif episode is None or episode["agent"] != terms.agent:
+            tally.there(known[source["id"]], terms.agent)
+        elif episode is None:
             tally.skip(NO_EPISODE)
+        elif episode["agent"] != terms.agent:
+            tally.there(episode["agent"], terms.agent)
         elif _is_forgotten(tx, episode, columns):
             tally.skip(FORGOTTEN)
         else:

@@ -42,7 +42,10 @@ TEXT_MAGNITUDE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a program found that checked an answer: so many checks passed of so many; a `reward` of 1 is all of it."""
+    """What a program found that checked an answer: so many checks passed of so many; a `reward` of 1 is all of it.
+
+    One without a check has a reward.
+    """
 
     passed: int
     total: int
@@ -302,6 +305,8 @@ def _refuse_nonsense(submission: Submission) -> None:
         raise RequestError(f"a key for feedback has 1 to {KEY_CHARS_MAX} characters", param="key")
     if verdict is not None and not 0 <= verdict.passed <= verdict.total:
         raise RequestError(f"{verdict.passed} of {verdict.total} checks cannot have passed", param="verdict")
+    if verdict is not None and verdict.total == 0 and verdict.reward is None:
+        raise RequestError("a verdict says nothing without a check or a reward", param="verdict")
     if verdict is not None and verdict.reward is not None and not math.isfinite(verdict.reward):
         raise RequestError("the reward of a verdict is a number", param="verdict")
     words = submission.text.strip() or submission.prefer.strip() or submission.avoid.strip()

@@ -1,5 +1,6 @@
-"""What a model is shown of what was learned: short, without figures and ids, and harmless as a text.
+"""What a model is shown of what was learned: short, without our ids, and harmless as a text.
 
+No figure of ours (value, gain, η) is ever written into one, so none is looked for: `priority=10` is what somebody said.
 Pure. The fence around it (`context/fence.py`) says that it is data, and whose words it holds.
 """
 
@@ -26,18 +27,14 @@ GUIDANCE_MAX: Final = 3
 GUIDANCE_CHARS_MAX: Final = 100
 
 _IDS = re.compile(r"\b(?:tr|ep|ta|po|wm|sk|fb|dr|cand)_[0-9a-hjkmnp-tv-z]{12}\b")
-_FIGURES = re.compile(
-    r"[(\[]?\b(?:alpha|α|V|value|gain|eta|η|priority|support|confidence|salience|score)\s?=\s?-?\d+(?:\.\d+)?[)\]]?,?"
-)
 _LINKS = re.compile(r"!?\[([^\]\n]{0,200})\]\(\s*([^)\s]{1,2000})[^)\n]{0,200}\)")
 _SAFE = re.compile(r"https?://", re.IGNORECASE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def harmless(text: str) -> str:
-    """The text without our ids and figures; images, and links that do not lead to the web, are their words alone."""
-    without = _FIGURES.sub("", _IDS.sub("", text))
-    return _BLANK_LINES.sub("\n\n", _LINKS.sub(_downgraded, without)).strip()
+    """The text without our ids; images, and links that do not lead to the web, are their words alone."""
+    return _BLANK_LINES.sub("\n\n", _LINKS.sub(_downgraded, _IDS.sub("", text))).strip()
 
 
 def shortened(text: str, chars_max: int) -> str:

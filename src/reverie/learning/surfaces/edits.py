@@ -164,7 +164,8 @@ def _guide(tx: Transaction, row: Row, changes: JsonObject, now_ms: int) -> None:
 def archive(tx: Transaction, kind: Kind, id_: str, now_ms: int, *, aside: bool) -> None:
     """Put something but a skill aside, or take it back; what is so already stays so. An episode stands for its task.
 
-    A task that was put aside is never scored. A policy or world model that is taken back is active.
+    A task that was put aside is never scored, and none of its steps is recalled. A policy or world model that is taken
+    back is active.
 
     Raises:
         UnknownLearnedError: there is no such thing.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reverie.errors import RequestError, UnknownLearnedError
 from reverie.learning.surfaces.items import FORMS, item
+from reverie.memory.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,10 +105,11 @@ def _page(asked: PageRequest, rows: list[Row], next_after: str | None) -> Page:
 
 def _filters(asked: PageRequest) -> dict[str, str | None]:
     """What rows must be like. Words are looked up in their index; what it does not have, or is too short, in titles."""
-    by_words = FORMS[asked.kind].has_words and len(asked.q) >= TRIGRAM_CHARS
-    match = '"' + asked.q.replace('"', '""') + '"' if by_words else None
-    escaped = asked.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    pattern = f"%{escaped}%" if asked.q and not by_words else None
+    q = clean(asked.q)
+    by_words = FORMS[asked.kind].has_words and len(q) >= TRIGRAM_CHARS
+    match = '"' + q.replace('"', '""') + '"' if by_words else None
+    escaped = q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    pattern = f"%{escaped}%" if q and not by_words else None
     agent = asked.agent if asked.kind == "jobs" else ""
     return {"status": asked.status, "match": match, "pattern": pattern, "of_agent": agent}
 

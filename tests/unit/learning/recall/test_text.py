@@ -50,7 +50,7 @@ def test_a_skill_in_full_is_its_guide() -> None:
 
 
 def test_a_step_says_what_was_asked_and_done_and_learned() -> None:
-    """With the error where it failed; without figures and ids."""
+    """With the error where it failed; without our figures and ids."""
     call = ToolUse("bash", "pip install lxml", "", "EXIT_1")
     trace = made(Trace, user_text="Install lxml", tool_calls=(call,), reflection="It needs tr_0123456789ab libxml2",
                  alpha=0.9, value=0.5)  # fmt: skip
@@ -103,6 +103,16 @@ def test_images_and_links_to_elsewhere_are_their_words_alone() -> None:
     assert harmless(text) == "[a](https://x.org/a) b) c d"
 
 
-def test_our_figures_and_ids_are_left_out() -> None:
+def test_our_ids_are_left_out() -> None:
     """They mean nothing to a model, and invite it to make some up."""
-    assert harmless("Do it (V=0.82) as in po_0123456789ab, gain = 0.4") == "Do it  as in ,"
+    assert harmless("Do it as in po_0123456789ab, twice") == "Do it as in , twice"
+
+
+def test_figures_that_somebody_said_are_facts() -> None:
+    """Whatever they are called: in a guide, in what a tool was given, in a policy."""
+    said = "Set priority=10, train with alpha=0.05 and eta = 0.3 (score=0.9), awk -v V=3"
+    call = ToolUse("bash", "awk -v V=3", "gain = 0.4", "")
+
+    assert harmless(said) == said
+    assert trace_text(made(Trace, tool_calls=(call,))) == "Done: bash awk -v V=3 → gain = 0.4"
+    assert policy_text(made(Policy, title="t", procedure=said)) == f"t\nDo: {said}"

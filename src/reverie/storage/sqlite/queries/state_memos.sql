@@ -55,12 +55,27 @@ SELECT turn_seq, step, at FROM traces WHERE session_id = :session_id ORDER BY at
 SELECT coalesce(max(tool_calls <> '[]'), 0) FROM traces WHERE session_id = :session_id AND first_seq >= :turn_seq;
 
 -- name: memos_known_traces
--- Those of some traces that are there.
-SELECT id FROM traces WHERE id IN (SELECT value FROM json_each(:ids));
+-- Those of some traces that are there, with whose they are.
+SELECT id, agent FROM traces WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: memos_known_episodes
 -- Those of some episodes that are there, with where they stand.
 SELECT id, task_id, agent, session_id, session_key FROM episodes WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: memos_owner
+-- Whose a row of a table is: an id has one row, whoever imports it.
+SELECT CASE :table
+  WHEN 'episodes' THEN (SELECT agent FROM episodes WHERE id = :id)
+  WHEN 'policies' THEN (SELECT agent FROM policies WHERE id = :id)
+  WHEN 'world_model' THEN (SELECT agent FROM world_models WHERE id = :id)
+  WHEN 'skills' THEN (SELECT agent FROM skills WHERE id = :id)
+  WHEN 'feedback' THEN (SELECT agent FROM feedback WHERE id = :id)
+  WHEN 'decision_repairs' THEN (SELECT agent FROM decision_repairs WHERE id = :id)
+END;
+
+-- name: memos_imports
+-- The marks of how far sessions were imported, one an agent.
+SELECT name FROM learning_marks WHERE name GLOB 'import:memos:*:sessions' LIMIT 1000;
 
 -- name: memos_policy
 -- An imported policy.
@@ -75,27 +90,29 @@ VALUES (:id, :agent, :title, :trigger, :procedure, :verification, :boundary, :su
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_link
--- That an imported trace follows a policy, where both are there.
+-- That an imported trace follows a policy, where the agent has both.
 INSERT INTO trace_policy_links (trace_id, policy_id, episode_id, task_id, at)
-SELECT t.id, p.id, t.episode_id, t.task_id, :at FROM traces AS t JOIN policies AS p ON p.id = :policy_id
-WHERE t.id = :trace_id
+SELECT t.id, p.id, t.episode_id, t.task_id, :at FROM traces AS t
+JOIN policies AS p ON p.id = :policy_id AND p.agent = :agent
+WHERE t.id = :trace_id AND t.agent = :agent
 ON CONFLICT (trace_id, policy_id) DO NOTHING;
 
 -- name: memos_known_link
--- Whether a trace is known to follow a policy.
-SELECT 1 FROM trace_policy_links WHERE trace_id = :trace_id AND policy_id = :policy_id;
+-- Whose trace is known to follow a policy.
+SELECT t.agent FROM trace_policy_links AS l JOIN traces AS t ON t.id = l.trace_id
+WHERE l.trace_id = :trace_id AND l.policy_id = :policy_id;
 
 -- name: memos_candidate
--- An imported candidate, where its trace is there; the policy it became part of, where that is.
+-- An imported candidate, where the agent has its trace; the policy it became part of, where it has that.
 INSERT INTO l2_candidates (id, agent, signature, trace_id, episode_id, task_id, similarity, policy_id, at, expires_at)
 SELECT :id, :agent, :signature, t.id, t.episode_id, t.task_id, :similarity,
-       (SELECT id FROM policies WHERE id = :policy_id), :at, :expires_at
-FROM traces AS t WHERE t.id = :trace_id
+       (SELECT id FROM policies WHERE id = :policy_id AND agent = :agent), :at, :expires_at
+FROM traces AS t WHERE t.id = :trace_id AND t.agent = :agent
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_known_candidate
--- Whether a candidate is there.
-SELECT 1 FROM l2_candidates WHERE id = :id;
+-- Whose candidate is there.
+SELECT agent FROM l2_candidates WHERE id = :id;
 
 -- name: memos_world_model
 -- An imported world model.
@@ -120,12 +137,13 @@ ON CONFLICT (id) DO NOTHING;
 SELECT 1 FROM skills WHERE agent = :agent AND name = :name AND id <> :id;
 
 -- name: memos_feedback
--- Imported feedback, and around it what is there of what it names.
+-- Imported feedback, and around it what the agent has of what it names.
 INSERT INTO feedback (id, agent, at, session_id, task_id, episode_id, trace_id, channel, polarity, magnitude, text, raw,
                       classified_by, provenance)
 SELECT :id, :agent, :at, coalesce(t.session_id, e.session_id), coalesce(t.task_id, e.task_id),
        coalesce(t.episode_id, e.id), t.id, :channel, :polarity, :magnitude, :text, :raw, 'import', :provenance
-FROM (SELECT 1) LEFT JOIN traces AS t ON t.id = :trace_id LEFT JOIN episodes AS e ON e.id = :episode_id
+FROM (SELECT 1) LEFT JOIN traces AS t ON t.id = :trace_id AND t.agent = :agent
+LEFT JOIN episodes AS e ON e.id = :episode_id AND e.agent = :agent
 WHERE true ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_decision_repair

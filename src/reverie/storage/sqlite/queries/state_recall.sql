@@ -1,5 +1,6 @@
 -- Learning: recall. What may be recalled of a thing is said in each query that finds it: of the same agent, neither
--- archived nor disabled, not of too little worth, and not what stands in the prompt anyway.
+-- archived nor disabled, not of too little worth, and not what stands in the prompt anyway. A step is archived with its
+-- task, too.
 
 -- name: oldest_change_held
 -- After which change the newest ones of a kind begin, when only so many are held.
@@ -11,6 +12,7 @@ ORDER BY revision DESC LIMIT 1 OFFSET :held;
 SELECT c.revision, c.ref, t.session_id, t.last_seq, t.vec_summary, t.vec_action
 FROM learned_changes AS c
 LEFT JOIN traces AS t ON t.id = c.ref AND t.archived_at IS NULL AND (t.value > 0 OR :low)
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = t.task_id AND archived_at IS NOT NULL)
 WHERE c.agent = :agent AND c.kind = 'trace' AND c.revision > :after
 ORDER BY c.revision LIMIT :limit;
 
@@ -57,7 +59,8 @@ SELECT history_start FROM sessions WHERE id = :session_id;
 -- Steps by id.
 SELECT t.* FROM traces AS t
 WHERE t.id IN (SELECT value FROM json_each(:ids)) AND t.agent = :agent AND t.archived_at IS NULL
-  AND (t.value > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from);
+  AND (t.value > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = t.task_id AND archived_at IS NOT NULL);
 
 -- name: recalled_policies
 -- Policies by id.
@@ -87,6 +90,7 @@ WHERE e.id IN (SELECT value FROM json_each(:ids)) AND e.agent = :agent;
 SELECT t.id FROM learned_words AS w JOIN traces AS t ON t.id = w.ref
 WHERE w.learned_words MATCH :words AND w.kind = 'trace' AND w.agent = :agent AND t.archived_at IS NULL
   AND (t.value > 0 OR :low) AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = t.task_id AND archived_at IS NOT NULL)
 ORDER BY w.rank LIMIT :limit;
 
 -- name: policies_with_words
@@ -118,6 +122,7 @@ SELECT id, held FROM (
   FROM (SELECT * FROM traces WHERE agent = :agent ORDER BY at DESC LIMIT :looked_at) AS t
   WHERE t.archived_at IS NULL AND (t.value > 0 OR :low)
     AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
+    AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = t.task_id AND archived_at IS NOT NULL)
 ) WHERE held >= :held_min ORDER BY held DESC, at DESC LIMIT :limit;
 
 -- name: policies_with_terms
@@ -154,6 +159,7 @@ SELECT t.id FROM (
   SELECT * FROM traces WHERE agent = :agent AND signatures <> '[]' ORDER BY at DESC LIMIT :looked_at) AS t
 WHERE t.archived_at IS NULL AND (t.value > 0 OR :low)
   AND NOT (t.session_id = :session_id AND t.last_seq >= :visible_from)
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = t.task_id AND archived_at IS NOT NULL)
   AND EXISTS (SELECT 1 FROM json_each(t.signatures) AS held JOIN json_each(:signatures) AS asked
     ON instr(lower(held.value), lower(asked.value)) OR instr(lower(asked.value), lower(held.value)))
 ORDER BY t.at DESC LIMIT :limit;

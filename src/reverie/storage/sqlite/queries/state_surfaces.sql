@@ -423,7 +423,7 @@ UPDATE policies SET skill_eligible = coalesce(:skill_eligible, skill_eligible), 
 UPDATE world_models SET domain_tags = :domain_tags, edited_at = :now, updated_at = :now WHERE id = :id;
 
 -- name: archive_task
--- Put a task aside: it is never scored. What was scored keeps its score.
+-- Put a task aside: it is never scored, its steps are not recalled. What was scored keeps its score.
 UPDATE tasks SET archived_at = :now, state = iif(state = 'ended', 'skipped', state),
   reward = iif(state = 'ended', :reward, reward) WHERE id = :id;
 

@@ -17,7 +17,7 @@ CREATE TABLE tasks (
   r_human REAL,                           -- -1 to 1; NULL: not scored
   reward TEXT NOT NULL DEFAULT '{}',      -- JSON: axes, label, reason, source, scored_at, traces; or skipped and why
   trace_set TEXT,                         -- digest of the traces that were scored
-  archived_at INTEGER,                    -- a person put it aside: it is never scored
+  archived_at INTEGER,                    -- a person put it aside: it is never scored, and none of its steps recalled
   provenance TEXT NOT NULL DEFAULT 'owner'
 ) STRICT;
 CREATE TRIGGER tasks_put_aside_are_skipped AFTER UPDATE OF state ON tasks
@@ -508,6 +508,13 @@ WHEN NEW.vec_summary IS NOT OLD.vec_summary OR NEW.vec_action IS NOT OLD.vec_act
   OR NEW.archived_at IS NOT OLD.archived_at OR (NEW.value > 0) <> (OLD.value > 0) BEGIN
   DELETE FROM learned_changes WHERE ref = NEW.id;
   INSERT INTO learned_changes (ref, kind, agent, gone) VALUES (NEW.id, 'trace', NEW.agent, 0);
+END;
+CREATE TRIGGER task_is_put_aside AFTER UPDATE OF archived_at ON tasks
+WHEN (NEW.archived_at IS NULL) <> (OLD.archived_at IS NULL) BEGIN
+  DELETE FROM learned_changes WHERE ref IN (SELECT id FROM traces WHERE task_id = NEW.id);
+  INSERT INTO learned_changes (ref, kind, agent, gone)
+  SELECT id, 'trace', agent, 0 FROM traces
+  WHERE task_id = NEW.id AND (vec_summary IS NOT NULL OR vec_action IS NOT NULL) ORDER BY at;
 END;
 CREATE TRIGGER trace_is_gone AFTER DELETE ON traces BEGIN
   DELETE FROM learned_changes WHERE ref = OLD.id;
