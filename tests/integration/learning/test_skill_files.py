@@ -137,6 +137,24 @@ async def test_switching_off_in_the_file_is_no_edit_of_the_text(world: SkillWorl
     ]
 
 
+async def test_lines_that_a_person_adds_to_a_head_stay(world: SkillWorld) -> None:
+    """A licence, tools, a remark: neither a new status nor a rebuild takes them away, and the text stays ours."""
+    lines = "allowed-tools: Bash(git:*)\n# looked over by Ana\nlicense: MIT\n"
+    world.path().write_text(world.path().read_text().replace("status: active\n", "status: active\n" + lines))
+    assert await world.files.sync("main") == SkillSync(edited=1)
+
+    for _ in range(6):
+        await world.skills.thumb((await world.skill()).id, up=False)
+    assert f"status: archived\n{lines}" in world.path().read_text()
+
+    changed_policy(world)
+    world.asks.add(OP, {**DRAFT, "display_title": "Announce it"})
+    assert await world.build(key="skill:po_1:b") == {"build": "release-notes"}
+    text = world.path().read_text()
+    assert f"version: 2\nstatus: candidate\n{lines}disabled: false\n---\n\n# Announce it" in text
+    assert (await world.skill()).file_state == "ours"
+
+
 async def test_a_deleted_file_is_never_written_again(world: SkillWorld) -> None:
     """The skill is given up, and no rebuild of its policy brings it back."""
     world.path().unlink()

@@ -30,8 +30,8 @@ from reverie.learning.skills.document import (
     judge,
     parse,
     render,
+    revised,
     text_digest,
-    with_head,
 )
 from reverie.learning.skills.events import note_event
 from reverie.learning.trail import note
@@ -372,8 +372,7 @@ def _folder_names(workspace: Path) -> frozenset[str]:
 
 def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:
     """What the file is to say; the row knows its digest before it is written."""
-    held = found.content
-    text = with_head(held.text, skill) if held is not None and skill.file_state == "edited" else render(skill)
+    text = render(skill) if found.content is None else revised(found.content.text, skill)
     tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
     return _Step("written", skill.id, text)
 

@@ -18,7 +18,7 @@ from reverie.learning.skills.document import (
     numbered_name,
     parse,
     render,
-    with_head,
+    revised,
 )
 from reverie.memory.text import collapse
 
@@ -29,6 +29,25 @@ SKILL = Skill(
     refused="", built_gain=0.1, built_support=1, built_at_ms=None, file_digest="", file_state="none", induced_by="",
     vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None,
 )  # fmt: skip
+
+
+FOREIGN = """\
+---
+# looked over on 2 November
+allowed-tools:
+- git
+Description: >-
+  Use it
+  sometimes.
+Status: draft
+  of mine
+disabled: no   # never
+license: MIT
+---
+
+# Mine
+"""
+"""A head as a person has it: keys, remarks and folded lines that are not ours."""
 
 
 def test_a_skill_as_a_file() -> None:
@@ -52,7 +71,23 @@ def test_what_was_rendered_is_parsed_to_the_same(description: str, guide: str, d
     assert isinstance(parsed, SkillDocument)
     assert (parsed.description, parsed.guide, parsed.disabled) == (skill.description, skill.guide, disabled)
     assert (parsed.id, parsed.name) == ("sk_1", "deploy")
-    assert parse(with_head(render(skill), skill)) == parsed
+    assert revised(render(skill), skill) == render(skill)
+    changed = parse(revised(FOREIGN, skill))
+    assert isinstance(changed, SkillDocument)
+    assert (changed.description, changed.guide, changed.disabled) == (skill.description, skill.guide, disabled)
+
+
+def test_a_file_that_is_there_keeps_the_lines_of_others() -> None:
+    """Only what the row says otherwise is changed, where it stands; what a head lacks is added at its end."""
+    assert revised(FOREIGN, SKILL) == (
+        "---\n# looked over on 2 November\nallowed-tools:\n- git\ndescription: Use when a release is due.\n"
+        "status: active\ndisabled: no   # never\nlicense: MIT\nreverie: sk_1\nversion: 3\n---\n\n"
+        "# Deploy\n\n1. Go.\n"
+    )
+    own = replace(SKILL, description="Use it sometimes.", guide="# Mine", status="candidate", disabled=True)
+    assert revised(FOREIGN, own) == FOREIGN.replace("Status: draft\n  of mine", "status: candidate").replace(
+        "disabled: no   # never", "disabled: true"
+    ).replace("license: MIT\n", "license: MIT\nreverie: sk_1\nversion: 3\n")
 
 
 def test_a_head_as_people_write_it() -> None:
