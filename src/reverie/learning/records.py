@@ -217,6 +217,7 @@ class Skill:
     created_at_ms: int
     updated_at_ms: int
     edited_at_ms: int | None
+    given_up: bool
 
 
 def task_of(row: Row) -> Task:
@@ -395,6 +396,7 @@ def skill_of(row: Row) -> Skill:
         created_at_ms=row["created_at"],
         updated_at_ms=row["updated_at"],
         edited_at_ms=row["edited_at"],
+        given_up=bool(row["given_up"]),
     )
 
 

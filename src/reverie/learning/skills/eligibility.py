@@ -107,10 +107,8 @@ def decide(
 
 def _about(policy: Policy, skill: Skill, evidence: str, config: SkillsConfig, now_ms: int) -> Eligibility:
     """What is to be done about a skill that was made before."""
-    if skill.edited_at_ms is not None or skill.file_state == "edited":
-        return Eligibility("no", "edited_by_a_person")
-    if skill.disabled:
-        return Eligibility("no", "disabled")
+    if word := _word_of_a_person(skill):
+        return Eligibility("no", word)
     if skill.evidence == evidence:
         return Eligibility("no", "same_evidence")
     archived = skill.status == "archived"
@@ -121,6 +119,15 @@ def _about(policy: Policy, skill: Skill, evidence: str, config: SkillsConfig, no
     if now_ms < until_ms:
         return Eligibility("wait", "cooldown", until_ms)
     return Eligibility("build" if archived else "rebuild", reason)
+
+
+def _word_of_a_person(skill: Skill) -> str:
+    """What a person said that holds against a rebuild; '' for nothing."""
+    if skill.edited_at_ms is not None or skill.file_state == "edited":
+        return "edited_by_a_person"
+    if skill.given_up:
+        return "archived_by_a_person"
+    return "disabled" if skill.disabled else ""
 
 
 def _material_change(policy: Policy, skill: Skill, config: SkillsConfig) -> str:

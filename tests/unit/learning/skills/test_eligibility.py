@@ -34,7 +34,7 @@ SKILL = Skill(
     draft={"policy": digest_of(policy_text(POLICY))}, tools=(), eta=0.5, support=1, gain=0.3, exposures=0, uses=0,
     trials=0, passes=0, version=1, policies=("po_1",), worlds=(), anchors=(), evidence="old", refused="",
     built_gain=0.3, built_support=1, built_at_ms=NOW - 6 * HOUR, file_digest="f", file_state="ours", induced_by="",
-    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None,
+    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None, given_up=False,
 )  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def test_which_policies_make_one(changes: dict[str, Any]) -> None:
         ({"support": 2}, {"built_at_ms": NOW - HOUR}, Eligibility("wait", "cooldown", NOW + 5 * HOUR)),
         ({"support": 2}, {"edited_at_ms": 1}, Eligibility("no", "edited_by_a_person")),
         ({"support": 2}, {"file_state": "edited"}, Eligibility("no", "edited_by_a_person")),
+        ({"support": 2}, {"given_up": True, "status": "archived"}, Eligibility("no", "archived_by_a_person")),
         ({"support": 2}, {"file_state": "deleted", "status": "archived"}, Eligibility("no", "deleted_by_a_person")),
         ({"support": 2}, {"disabled": True}, Eligibility("no", "disabled")),
         ({}, {"status": "archived"}, Eligibility("build", "skill_archived")),

@@ -55,7 +55,7 @@ UPDATE skills SET title = :title, status = :status, description = :description, 
   policies = :policies, worlds = :worlds, anchors = :anchors, evidence = :evidence, refused = '',
   built_gain = :gain, built_support = :support, built_at = :now, version = version + 1, file_planned = 'due',
   induced_by = :induced_by, vec = :vec, provenance = :provenance, updated_at = :now, archived_at = NULL
-WHERE id = :id AND edited_at IS NULL AND file_state IN ('none', 'ours');
+WHERE id = :id AND edited_at IS NULL AND NOT given_up AND file_state IN ('none', 'ours');
 
 -- name: refuse_skill_evidence
 -- Remember the evidence of which nothing could be made.
@@ -81,7 +81,7 @@ UPDATE skills SET file_planned = :planned WHERE id = :id;
 
 -- name: settle_skill_file
 -- The file has been written. Where the row has changed meanwhile, it stays to be written again.
-UPDATE skills SET file_digest = :digest, file_state = CASE file_state WHEN 'edited' THEN 'edited' ELSE 'ours' END,
+UPDATE skills SET file_digest = :digest, file_state = iif(edited_at IS NULL, 'ours', 'edited'),
   file_planned = CASE file_planned WHEN :digest THEN '' ELSE file_planned END
 WHERE id = :id;
 
@@ -89,8 +89,9 @@ WHERE id = :id;
 -- A person changed the file: the row says what it says.
 UPDATE skills SET title = :title, description = :description, guide = :guide, disabled = :disabled,
   status = CASE file_state WHEN 'deleted' THEN 'active' ELSE status END,
-  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END,
-  file_digest = :digest, file_planned = '', file_state = 'edited', edited_at = :now, updated_at = :now, vec = NULL
+  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END, given_up = given_up AND file_state <> 'deleted',
+  file_digest = :digest, file_planned = '', file_state = 'edited', provenance = 'owner', edited_at = :now,
+  updated_at = :now, vec = NULL
 WHERE id = :id;
 
 -- name: take_over_skill_switch
@@ -203,12 +204,11 @@ WHERE id = :id;
 
 -- name: archive_skill_for_good
 -- A person gave a skill up: it is not made anew.
-UPDATE skills SET status = 'archived', archived_at = :now, edited_at = :now, updated_at = :now WHERE id = :id;
+UPDATE skills SET status = 'archived', given_up = 1, archived_at = :now, updated_at = :now WHERE id = :id;
 
 -- name: take_skill_up_again
--- A person takes a skill up again; a file that was deleted is written again.
-UPDATE skills SET status = 'active', archived_at = NULL, updated_at = :now,
-  edited_at = CASE file_state WHEN 'edited' THEN edited_at END,
+-- A person takes a skill up again; a file that was deleted is written again. Words of a person stay theirs.
+UPDATE skills SET status = 'active', given_up = 0, archived_at = NULL, updated_at = :now,
   file_digest = CASE file_state WHEN 'deleted' THEN '' ELSE file_digest END,
   file_state = CASE file_state WHEN 'deleted' THEN 'none' ELSE file_state END
 WHERE id = :id;
@@ -219,8 +219,8 @@ UPDATE skills SET disabled = :disabled, updated_at = :now WHERE id = :id;
 
 -- name: edit_skill
 -- A person's words for a skill.
-UPDATE skills SET title = :title, description = :description, guide = :guide, edited_at = :now, updated_at = :now,
-  vec = NULL
+UPDATE skills SET title = :title, description = :description, guide = :guide, provenance = 'owner', edited_at = :now,
+  file_state = CASE file_state WHEN 'ours' THEN 'edited' ELSE file_state END, updated_at = :now, vec = NULL
 WHERE id = :id;
 
 -- name: delete_skill

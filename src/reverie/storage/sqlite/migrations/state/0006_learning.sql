@@ -280,6 +280,7 @@ CREATE TABLE skills (
   title TEXT NOT NULL DEFAULT '',
   status TEXT NOT NULL CHECK (status IN ('candidate', 'active', 'archived')),
   disabled INTEGER NOT NULL DEFAULT 0,    -- 1: a person switched it off
+  given_up INTEGER NOT NULL DEFAULT 0,    -- 1: a person archived it, and it is not made anew
   description TEXT NOT NULL DEFAULT '',   -- when to use it, in one or two sentences
   guide TEXT NOT NULL DEFAULT '',         -- Markdown, without the head of the file
   draft TEXT NOT NULL DEFAULT '{}',       -- JSON: as it was crystallised
@@ -308,7 +309,7 @@ CREATE TABLE skills (
   provenance TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
-  edited_at INTEGER,
+  edited_at INTEGER,                      -- from then on its text is a person's
   archived_at INTEGER,
   last_used_at INTEGER,
   UNIQUE (agent, name)
