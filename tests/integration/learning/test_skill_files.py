@@ -10,7 +10,8 @@ import pytest
 
 from reverie.errors import StorageError
 from reverie.learning.skills.document import text_digest
-from reverie.learning.skills.files import FILE_BYTES_MAX, SkillFiles, SkillSync
+from reverie.learning.skills.files import SkillFiles, SkillSync
+from reverie.learning.skills.folder import FILE_BYTES_MAX
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
 
 if TYPE_CHECKING:
@@ -353,6 +354,22 @@ async def test_a_file_that_cannot_be_written_is_made_good_later(tmp_path: Path) 
     assert world.path().exists()
     assert len(world.asks.asked) == 1
     await world.database.aclose()
+
+
+async def test_a_file_that_cannot_be_written_holds_up_no_other(world: SkillWorld) -> None:
+    """What a person did to the others is heeded, other skills are made, and the trail says once which file it is."""
+    world.seed("skills", id="sk_blocked", name="aaa", file_planned="due")
+    (world.workspace / "skills" / "aaa").write_text("in the way")
+    world.path().write_text(world.path().read_text().replace("disabled: false", "disabled: true"))
+
+    assert await world.files.sync("main") == SkillSync(edited=1, unwritten=1)
+    assert (await world.skill()).disabled
+    world.seed_policy(id="po_2")
+    world.seed_steps("ta_2", policy="po_2")
+    world.asks.add(OP, {**DRAFT, "name": "roast"})
+    assert await world.build("po_2", "skill:po_2:a") == {"build": "roast"}
+    notes = world.rows("SELECT detail FROM learning_trail WHERE reason = 'not_written'")
+    assert ["skills/aaa" in detail for (detail,) in notes] == [True]
 
 
 async def test_an_unknown_agent_has_no_skills(world: SkillWorld) -> None:

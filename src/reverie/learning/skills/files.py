@@ -5,8 +5,8 @@ what is about to be written (its digest); then the file takes its name in one st
 point, `sync` finds either the old file or the new one, knows both, and goes on. Whatever else stands there is a
 person's, and the row takes it over.
 
-Invariants: a person's text is never overwritten by ours; no symbolic link is followed; no more than
-`FILE_BYTES_MAX` of a file and `SKILLS_MAX` skills of an agent are ever looked at.
+Invariants: a person's text is never overwritten by ours; a file that cannot be written holds up no other; no more than
+`SKILLS_MAX` skills of an agent are ever looked at.
 """
 
 from __future__ import annotations
@@ -15,48 +15,49 @@ import asyncio
 import json
 import os
 from collections import Counter, defaultdict
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from reverie.errors import EmbedderError, MemoryPathError, TextRefusedError
+from reverie.errors import EmbedderError, HomeReadOnlyError, MemoryPathError, StorageError, TextRefusedError
 from reverie.learning.ids import content_id
 from reverie.learning.records import Skill, skill_of
 from reverie.learning.skills.document import (
-    FOLDER_NAME,
     BrokenDocument,
     SkillDocument,
     judge,
-    parse,
     render,
     revised,
     text_digest,
 )
 from reverie.learning.skills.events import note_event
+from reverie.learning.skills.folder import (
+    SKILLS_MAX,
+    Folder,
+    Found,
+    Glimpse,
+    folder_names,
+    glimpses,
+    read_skill,
+    remove_skill,
+    survey,
+    write_skill,
+)
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
-from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, crosses_link, read_file, skill_path
-from reverie.memory.workspace import write_atomic, write_error
+from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, skill_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from reverie.clock import Clock
+    from reverie.errors import ReverieError
     from reverie.learning.trail import Outcome
     from reverie.llm.embeddings import Embedder
-    from reverie.memory.documents import FileContent
     from reverie.storage import Database, Row, Transaction
     from reverie.types import JsonObject, Provenance
 
 STAGE = "skill_files"
-FILE_BYTES_MAX = 64 * 1024
-SKILLS_MAX = 1_000
-"""Skills of one agent whose files are looked at; a trail note says that there are more."""
-FOLDERS_MAX = 10_000
-"""Names of folders that a new skill keeps clear of."""
-
 ETA_WRITTEN = 0.5
 """The success rate of a skill that a person wrote, before it was used: nobody knows."""
 VECTORS_PER_SYNC = 32
@@ -73,34 +74,7 @@ class SkillSync:
     renamed: int = 0
     deleted: int = 0
     broken: int = 0
-
-
-class Glimpse(NamedTuple):
-    """A skill file as its folder tells of it: the skill, when it was changed (ns), its bytes and its number."""
-
-    name: str
-    changed_ns: int
-    size: int
-    number: int
-
-
-class _Folder(NamedTuple):
-    """The folder of skills as it is: the digest of each file by its folder's name, '' where it cannot be read."""
-
-    usable: bool
-    files: dict[str, str]
-    more: bool = False
-
-
-class _Found(NamedTuple):
-    """A file as it was read just now; None when there is none."""
-
-    content: FileContent | None
-
-    @property
-    def digest(self) -> str | None:
-        """Of its bytes; None when there is none."""
-        return None if self.content is None else text_digest(self.content.data)
+    unwritten: int = 0
 
 
 class _Step(NamedTuple):
@@ -109,6 +83,13 @@ class _Step(NamedTuple):
     did: str = ""
     skill_id: str = ""
     text: str | None = None
+
+
+class _Done(NamedTuple):
+    """What became of one file, '' for nothing, and what the system said that kept it from being written."""
+
+    did: str = ""
+    error: ReverieError | None = None
 
 
 class SkillFiles:
@@ -129,22 +110,23 @@ class SkillFiles:
     async def sync(self, agent: str) -> SkillSync:
         """Bring an agent's skills in step with their files.
 
-        People's edits, deletions and new skills are taken over, and what was not written yet is.
+        People's edits, deletions and new skills are taken over, and what was not written yet is. A file that cannot be
+        written is noted in the trail, counted, and tried again by the next comparison.
 
         Raises:
-            HomeReadOnlyError, StorageFullError, StorageError: a file could not be written; the next one tries again.
+            StorageError: the database did not do what was asked.
         """
         workspace = self._workspaces.get(agent)
         if workspace is None:
             return SkillSync()
         async with self._locks[agent]:
-            folder = await asyncio.to_thread(_survey, workspace)
+            folder = await asyncio.to_thread(survey, workspace)
             if not folder.usable:
                 return SkillSync()
             rows = await self._database.read(lambda tx: tx.rows("skill_files_of_agent", agent=agent, limit=SKILLS_MAX))
             if folder.more or len(rows) == SKILLS_MAX:
                 await self._note_once(agent, SKILLS_FOLDER, "", "too_many_skills", {"looked_at": SKILLS_MAX})
-            done = Counter([await self._reconcile(agent, workspace, name) for name in _unsettled(folder, rows)])
+            done = Counter([(await self._reconcile(agent, workspace, name)).did for name in _unsettled(folder, rows)])
         await self._embed_missing(agent)
         del done[""]
         return SkillSync(**done)
@@ -152,24 +134,26 @@ class SkillFiles:
     async def look(self, agent: str) -> frozenset[Glimpse]:
         """An agent's skill files by name, time and size: cheap, and no longer the same when somebody changed one."""
         workspace = self._workspaces.get(agent)
-        return frozenset() if workspace is None else await asyncio.to_thread(_glimpses, workspace)
+        return frozenset() if workspace is None else await asyncio.to_thread(glimpses, workspace)
 
-    async def settle(self, agent: str, name: str) -> str:
-        """Bring one skill in step with its file; what was done, '' for nothing.
+    async def settle(self, agent: str, name: str) -> None:
+        """Bring one skill in step with its file.
 
         Raises:
             HomeReadOnlyError, StorageFullError, StorageError: the file could not be written.
         """
         workspace = self._workspaces.get(agent)
         if workspace is None:
-            return ""
+            return
         async with self._locks[agent]:
-            return await self._reconcile(agent, workspace, name)
+            done = await self._reconcile(agent, workspace, name)
+        if done.error is not None:
+            raise done.error
 
     async def folders(self, agent: str) -> frozenset[str]:
         """The names of all folders of skills that are there, whatever stands in them, in lower case."""
         workspace = self._workspaces.get(agent)
-        return frozenset() if workspace is None else await asyncio.to_thread(_folder_names, workspace)
+        return frozenset() if workspace is None else await asyncio.to_thread(folder_names, workspace)
 
     async def whose(self, agent: str, name: str, text: str) -> Provenance:
         """Whose words the text of a skill's file is; a stranger's as long as nobody has looked at it."""
@@ -185,30 +169,29 @@ class SkillFiles:
         workspace = self._workspaces.get(agent)
         if workspace is not None:
             async with self._locks[agent]:
-                await asyncio.to_thread(_remove, workspace, name)
+                await asyncio.to_thread(remove_skill, workspace, name)
 
-    async def _reconcile(self, agent: str, workspace: Path, name: str) -> str:
-        content = await asyncio.to_thread(read_file, workspace, skill_path(name), FILE_BYTES_MAX)
-        if isinstance(content, SkippedFile):
-            await self._note_once(agent, name, content.reason, "unreadable", {"reason": content.reason})
-            return "broken"
-        found = _Found(content)
+    async def _reconcile(self, agent: str, workspace: Path, name: str) -> _Done:
+        found = await asyncio.to_thread(read_skill, workspace, name)
+        if isinstance(found, SkippedFile):
+            await self._note_once(agent, name, found.reason, "unreadable", {"reason": found.reason})
+            return _Done("broken")
         step = await self._database.write(lambda tx: self._compare(tx, agent, name, found))
         if step.text is None:
-            return step.did
+            return _Done(step.did)
         text = step.text
         try:
-            written = await asyncio.to_thread(_write, workspace, name, text, found.digest)
-        except MemoryPathError as error:
+            written = await asyncio.to_thread(write_skill, workspace, name, text, found.digest)
+        except (MemoryPathError, HomeReadOnlyError, StorageError) as error:
             await self._note_once(agent, name, str(error), "not_written", {"reason": str(error)})
-            return "broken"
+            return _Done("unwritten", None if isinstance(error, MemoryPathError) else error)
         if not written:
-            return ""  # somebody saved it in that moment: what they wrote is looked at the next time
+            return _Done()  # somebody saved it in that moment: what they wrote is looked at the next time
         digest = text_digest(text)
         await self._database.write(lambda tx: tx.execute("settle_skill_file", id=step.skill_id, digest=digest))
-        return step.did
+        return _Done(step.did)
 
-    def _compare(self, tx: Transaction, agent: str, name: str, found: _Found) -> _Step:
+    def _compare(self, tx: Transaction, agent: str, name: str, found: Found) -> _Step:
         """Decide on one file, and write down what follows for its row."""
         now_ms = self._clock.now_ms()
         row = tx.row("find_skill_named", agent=agent, name=name)
@@ -233,9 +216,9 @@ class SkillFiles:
             case "same" | "nothing":
                 return _Step()
 
-    def _take_over(self, tx: Transaction, skill: Skill, found: _Found, now_ms: int) -> _Step:
+    def _take_over(self, tx: Transaction, skill: Skill, found: Found, now_ms: int) -> _Step:
         """The row says what a person's file says; one that is broken is left alone."""
-        document = _document(found)
+        document = found.document()
         if isinstance(document, BrokenDocument):
             tx.execute("hold_broken_skill_file", id=skill.id, now=now_ms)
             return self._broken(tx, skill.agent, skill.name, skill.id, found, document, now_ms)
@@ -253,11 +236,11 @@ class SkillFiles:
         _note(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
         return _Step("edited")
 
-    def _take_in(self, tx: Transaction, agent: str, name: str, found: _Found, now_ms: int) -> _Step:
+    def _take_in(self, tx: Transaction, agent: str, name: str, found: Found, now_ms: int) -> _Step:
         """A file without a row: a skill that a person wrote, or whose folder a person renamed."""
         if found.digest is None:
             return _Step()
-        document = _document(found)
+        document = found.document()
         if isinstance(document, BrokenDocument):
             return self._broken(tx, agent, name, "", found, document, now_ms)
         if self._renamed(tx, agent, name, document):
@@ -282,7 +265,7 @@ class SkillFiles:
         return not os.path.lexists(self._workspaces[agent] / skill_path(row["name"]))
 
     def _broken(
-        self, tx: Transaction, agent: str, name: str, ref: str, found: _Found, document: BrokenDocument, now_ms: int
+        self, tx: Transaction, agent: str, name: str, ref: str, found: Found, document: BrokenDocument, now_ms: int
     ) -> _Step:
         """Say once for each version of a file what is wrong with it."""
         detail = {"path": skill_path(name), "reason": document.reason}
@@ -312,7 +295,7 @@ class SkillFiles:
             await self._database.write(lambda tx, values=values: tx.execute("set_skill_vector", **values))
 
 
-def _unsettled(folder: _Folder, rows: list[Row]) -> list[str]:
+def _unsettled(folder: Folder, rows: list[Row]) -> list[str]:
     """The skills whose files are not as their rows know them, by name. Unreadable ones count.
 
     Those without a row come first: a folder that was renamed is not taken for one that was deleted.
@@ -326,99 +309,15 @@ def _unsettled(folder: _Folder, rows: list[Row]) -> list[str]:
     ]
 
 
-def _survey(workspace: Path) -> _Folder:
-    """Look at every skill file of a workspace; nothing but digests is held."""
-    if not workspace.is_dir() or crosses_link(workspace, SKILLS_FOLDER):
-        return _Folder(usable=False, files={})
-    names: list[str] = []
-    try:
-        with os.scandir(workspace / SKILLS_FOLDER) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return _Folder(usable=False, files={})
-    fitting = [name for name in names if FOLDER_NAME.fullmatch(name)]
-    files: dict[str, str] = {}
-    for name in fitting[:SKILLS_MAX]:
-        content = read_file(workspace, skill_path(name), FILE_BYTES_MAX)
-        if content is not None:
-            files[name] = "" if isinstance(content, SkippedFile) else text_digest(content.data)
-    return _Folder(usable=True, files=files, more=len(fitting) > SKILLS_MAX)
-
-
-def _glimpses(workspace: Path) -> frozenset[Glimpse]:
-    if crosses_link(workspace, SKILLS_FOLDER):
-        return frozenset()
-    found: list[Glimpse] = []
-    for name in sorted(filter(FOLDER_NAME.fullmatch, _names(workspace)))[:SKILLS_MAX]:
-        with suppress(OSError):  # a folder without a skill, or one that goes just now
-            info = (workspace / skill_path(name)).lstat()
-            found.append(Glimpse(name, info.st_mtime_ns, info.st_size, info.st_ino))
-    return frozenset(found)
-
-
-def _names(workspace: Path) -> list[str]:
-    try:
-        with os.scandir(workspace / SKILLS_FOLDER) as entries:
-            return [entry.name for entry in islice(entries, FOLDERS_MAX)]
-    except OSError:
-        return []
-
-
-def _folder_names(workspace: Path) -> frozenset[str]:
-    return frozenset(name.lower() for name in _names(workspace))
-
-
-def _planned(tx: Transaction, skill: Skill, found: _Found) -> _Step:
+def _planned(tx: Transaction, skill: Skill, found: Found) -> _Step:
     """What the file is to say; the row knows its digest before it is written."""
     text = render(skill) if found.content is None else revised(found.content.text, skill)
     tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
     return _Step("written", skill.id, text)
 
 
-def _write(workspace: Path, name: str, text: str, expected: str | None) -> bool:
-    """Write a file that still is as it was read; False when it is not.
-
-    Raises:
-        MemoryPathError: it is a link, or below one.
-        HomeReadOnlyError, StorageFullError, StorageError: it could not be written.
-    """
-    path = workspace / skill_path(name)
-    if crosses_link(workspace, skill_path(name)):
-        raise MemoryPathError(f"{path} is a symbolic link, or below one: not written, it may point anywhere")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, path) from error
-
-    def still() -> bool:
-        held = read_file(workspace, skill_path(name), FILE_BYTES_MAX)
-        return not isinstance(held, SkippedFile) and _Found(held).digest == expected
-
-    return write_atomic(path, text, still=still)
-
-
-def _remove(workspace: Path, name: str) -> None:
-    path = workspace / skill_path(name)
-    if crosses_link(workspace, skill_path(name)):
-        return
-    try:
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
-    except OSError as error:
-        raise write_error(error, path) from error
-
-
-def _document(found: _Found) -> SkillDocument | BrokenDocument:
-    content = found.content
-    assert content is not None
-    return BrokenDocument("it is not UTF-8 text") if content.broken else parse(content.text)
-
-
 def _written_row(
-    agent: str, name: str, skill_id: str, document: SkillDocument, found: _Found, now_ms: int
+    agent: str, name: str, skill_id: str, document: SkillDocument, found: Found, now_ms: int
 ) -> JsonObject:
     """A person's own skill as a row: in use at once, and never made anew, because no policy stands behind it."""
     return {

@@ -14,7 +14,7 @@ from reverie.learning.records import Skill, skill_of
 from reverie.learning.skills.document import DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX
 from reverie.learning.skills.eligibility import DELETED, refusal_mark
 from reverie.learning.skills.events import note_event
-from reverie.learning.skills.files import FILE_BYTES_MAX
+from reverie.learning.skills.folder import FILE_BYTES_MAX
 from reverie.learning.skills.scores import score_of, status_after, with_thumb
 from reverie.learning.trail import note
 from reverie.memory.text import clean, collapse
