@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.errors import StorageError
-from reverie.learning.skills.document import text_digest
+from reverie.learning.skills.document import text_digest, words_digest
 from reverie.learning.skills.files import SkillFiles, SkillSync
 from reverie.learning.skills.folder import FILE_BYTES_MAX
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
@@ -154,6 +154,40 @@ async def test_lines_that_a_person_adds_to_a_head_stay(world: SkillWorld) -> Non
     text = world.path().read_text()
     assert f"version: 2\nstatus: candidate\n{lines}disabled: false\n---\n\n# Announce it" in text
     assert (await world.skill()).file_state == "ours"
+
+
+async def test_switching_off_during_a_rebuild_keeps_the_rebuild(world: SkillWorld) -> None:
+    """The file says the old text and `disabled: true`: the new text is written into it, and it stays ours."""
+    old = world.path().read_text()
+    changed_policy(world)
+    world.asks.add(OP, {**DRAFT, "display_title": "Announce it"})
+    await world.build(key="skill:po_1:b")
+    new = world.path().read_text()
+    row = text_digest(old), words_digest((await world.skill()).description, old.split("---\n")[-1])
+    world.change("UPDATE skills SET file_digest = ?, file_words = ?, file_planned = 'due'", *row)
+    world.path().write_text(old.replace("disabled: false", "disabled: true"))
+
+    assert await world.files.sync("main") == SkillSync(edited=1)
+    assert world.path().read_text() == new.replace("disabled: false", "disabled: true")
+    skill = await world.skill()
+    assert (skill.disabled, skill.file_state, skill.title) == (True, "ours", "Announce it")
+    assert await world.files.sync("main") == SkillSync()
+
+
+async def test_a_name_in_the_head_that_is_a_title_is_taken_over(world: SkillWorld) -> None:
+    """A person may call it otherwise; the name of a folder is no title."""
+    text = world.path().read_text()
+    world.path().write_text(text.replace("name: release-notes", "name: notes"))
+    await world.files.sync("main")
+    plain = await world.skill()
+    world.path().write_text(text.replace("name: release-notes", "name: What is new"))
+    await world.files.sync("main")
+    titled = await world.skill()
+
+    assert [(each.title, each.file_state) for each in (plain, titled)] == [
+        ("Release notes", "ours"),
+        ("What is new", "edited"),
+    ]
 
 
 async def test_a_deleted_file_is_never_written_again(world: SkillWorld) -> None:
@@ -327,6 +361,23 @@ async def test_a_crash_within_a_rebuild_leaves_the_old_file_or_the_new(world: Sk
     assert await world.files.sync("main") == SkillSync(written=1)
     assert world.path().read_text() == new
     assert (await world.skill()).file_state == "ours"
+
+
+async def test_an_edit_by_command_while_the_file_is_written_outlasts_a_crash(world: SkillWorld) -> None:
+    """The file was written with what the row said before: that is known as ours, and the edit is written over it."""
+    skill = await world.skill()
+    before = world.path().read_text().replace("status: active", "status: candidate")
+    world.change("UPDATE skills SET status = 'candidate', file_planned = 'due'")
+    plan = {"id": skill.id, "planned": text_digest(before)}
+    await world.database.write(lambda tx: tx.execute("plan_skill_file", **plan))
+    words = {"id": skill.id, "title": "Mine", "description": "My own words.", "guide": "# Mine", "now": 5}
+    await world.database.write(lambda tx: tx.execute("edit_skill", **words))
+    await world.database.write(lambda tx: tx.execute("mark_skill_file_due", id=skill.id, asked=True))
+    world.path().write_text(before)
+
+    assert await world.files.sync("main") == SkillSync(written=1)
+    assert ((await world.skill()).guide, "# Mine" in world.path().read_text()) == ("# Mine", True)
+    assert await world.files.sync("main") == SkillSync()
 
 
 async def test_a_deletion_within_a_rebuild_stays_a_deletion(world: SkillWorld) -> None:

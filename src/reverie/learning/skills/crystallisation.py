@@ -320,8 +320,8 @@ def _insert(tx: Transaction, policy: Policy, built: _Built, eta: float, values: 
     )
     tx.execute(
         "insert_skill", id=skill_id, agent=policy.agent, name=name, status="candidate", disabled=0, eta=eta,
-        built_gain=policy.gain, built_support=policy.support, built_at=values["now"], file_digest="", file_planned=DUE,
-        file_state="none", edited_at=None, **values,
+        built_gain=policy.gain, built_support=policy.support, built_at=values["now"], file_digest="", file_words="",
+        file_planned=DUE, file_state="none", edited_at=None, **values,
     )  # fmt: skip
     return name
 

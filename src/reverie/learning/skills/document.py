@@ -62,6 +62,16 @@ class SkillDocument:
     id: str = ""
     disabled: bool = False
 
+    @property
+    def given_title(self) -> str:
+        """The name in its head where that is a title; '' where it is the name of a folder."""
+        return "" if FOLDER_NAME.fullmatch(self.name) else self.name[:TITLE_CHARS_MAX]
+
+    @property
+    def words(self) -> str:
+        """A digest of what it says, whatever else stands in its head."""
+        return words_digest(self.description, self.guide)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenDocument:
@@ -73,6 +83,11 @@ class BrokenDocument:
 def text_digest(text: str | bytes) -> str:
     """A digest by which the text of a file is known again."""
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def words_digest(description: str, guide: str) -> str:
+    """A digest of what a file says, whatever else stands in its head."""
+    return text_digest(f"{collapse(description)[:DESCRIPTION_CHARS_MAX]}\n\n{guide.strip()}")
 
 
 def folder_name(wanted: str, title: str, skill_id: str) -> str:
@@ -141,12 +156,13 @@ def parse(text: str) -> SkillDocument | BrokenDocument:
     )
 
 
-def judge(file_state: str, status: str, known: str, planned: str, found: str | None) -> Verdict:
+def judge(file_state: str, status: str, known: str, planned: str, found: str | None, before: str = "") -> Verdict:
     """What is to be done about a skill whose file has the digest `found`; None: there is no file.
 
     `known` is the digest of the file as it was written or read last. `planned` is '' when the file is as it should be,
-    `DUE` when the row has changed since, else the digest of what was about to be written. Whatever was neither written
-    nor planned by us is a person's. A file that was never there is written; one that is gone was deleted.
+    `DUE` when the row has changed since, else the digest of what was about to be written; `before` is the one before
+    that, which may have been written although the row changed meanwhile. Whatever was neither written nor planned by us
+    is a person's. A file that was never there is written; one that is gone was deleted.
     """
     if found is None:
         if file_state == "deleted" or (status == "archived" and not planned and not known):
@@ -154,7 +170,7 @@ def judge(file_state: str, status: str, known: str, planned: str, found: str | N
         return "deleted" if known else "write"
     if planned and found == planned:
         return "written"
-    if found == known:
+    if found in {known, before}:
         return "write" if planned else "same"
     return "edited"
 

@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import EmbedderError, HomeReadOnlyError, MemoryPathError, StorageError, TextRefusedError
@@ -25,9 +25,11 @@ from reverie.learning.skills.document import (
     BrokenDocument,
     SkillDocument,
     judge,
+    parse,
     render,
     revised,
     text_digest,
+    words_digest,
 )
 from reverie.learning.skills.events import note_event
 from reverie.learning.skills.folder import (
@@ -187,8 +189,7 @@ class SkillFiles:
             return _Done("unwritten", None if isinstance(error, MemoryPathError) else error)
         if not written:
             return _Done()  # somebody saved it in that moment: what they wrote is looked at the next time
-        digest = text_digest(text)
-        await self._database.write(lambda tx: tx.execute("settle_skill_file", id=step.skill_id, digest=digest))
+        await self._database.write(lambda tx: _settle(tx, step.skill_id, text))
         return _Done(step.did)
 
     def _compare(self, tx: Transaction, agent: str, name: str, found: Found) -> _Step:
@@ -197,16 +198,17 @@ class SkillFiles:
         row = tx.row("find_skill_named", agent=agent, name=name)
         if row is None:
             return self._take_in(tx, agent, name, found, now_ms)
-        skill, file = skill_of(row), tx.row("skill_file", id=row["id"])
-        assert file is not None
-        match judge(file["file_state"], skill.status, file["file_digest"], file["file_planned"], found.digest):
+        skill = skill_of(row)
+        known, planned, before = row["file_digest"], row["file_planned"], row["file_planned_before"]
+        match judge(skill.file_state, skill.status, known, planned, found.digest, before):
             case "written":
-                tx.execute("settle_skill_file", id=skill.id, digest=found.digest)
+                assert found.content is not None
+                _settle(tx, skill.id, found.content.text)
                 return _Step("written")
             case "write":
                 return _planned(tx, skill, found)
             case "edited":
-                return self._take_over(tx, skill, found, now_ms)
+                return self._take_over(tx, row, found, now_ms)
             case "deleted":
                 tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
                 change = {"from": skill.status, "to": "archived", "why": "file_deleted"}
@@ -216,24 +218,30 @@ class SkillFiles:
             case "same" | "nothing":
                 return _Step()
 
-    def _take_over(self, tx: Transaction, skill: Skill, found: Found, now_ms: int) -> _Step:
-        """The row says what a person's file says; one that is broken is left alone."""
-        document = found.document()
+    def _take_over(self, tx: Transaction, row: Row, found: Found, now_ms: int) -> _Step:
+        """The row says what a person's file says; one that is broken is left alone.
+
+        Where the text is the one that was there before, it was not edited: what was made meanwhile goes into the file.
+        """
+        skill, document = skill_of(row), found.document()
         if isinstance(document, BrokenDocument):
             tx.execute("hold_broken_skill_file", id=skill.id, now=now_ms)
             return self._broken(tx, skill.agent, skill.name, skill.id, found, document, now_ms)
-        same = document.guide == skill.guide.strip() and document.description == skill.description
-        if same and document.name in {"", skill.name}:
-            tx.execute(
-                "take_over_skill_switch", id=skill.id, disabled=document.disabled, digest=found.digest, now=now_ms
-            )
+        same = document.words == (row["file_words"] or words_digest(skill.description, skill.guide))
+        same = same and document.given_title in {"", skill.title}
+        values: JsonObject = {
+            "id": skill.id, "disabled": document.disabled, "digest": found.digest, "words": document.words,
+        }  # fmt: skip
+        if same:
+            tx.execute("take_over_skill_switch", now=now_ms, **values)
         else:
-            title = document.title if document.name in {"", skill.name} else document.name
-            tx.execute("take_over_skill_text", id=skill.id, title=title, description=document.description,
-                       guide=document.guide, disabled=document.disabled, digest=found.digest, now=now_ms)  # fmt: skip
+            tx.execute("take_over_skill_text", title=document.given_title or document.title,
+                       description=document.description, guide=document.guide, now=now_ms, **values)  # fmt: skip
         detail = {"disabled": document.disabled, "text": not same}
         note_event(tx, skill.id, "edit", now_ms, detail)
         _note(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
+        if same and row["file_planned"]:
+            return _planned(tx, replace(skill, disabled=document.disabled), found)._replace(did="edited")
         return _Step("edited")
 
     def _take_in(self, tx: Transaction, agent: str, name: str, found: Found, now_ms: int) -> _Step:
@@ -316,6 +324,13 @@ def _planned(tx: Transaction, skill: Skill, found: Found) -> _Step:
     return _Step("written", skill.id, text)
 
 
+def _settle(tx: Transaction, skill_id: str, text: str) -> None:
+    """The row knows what was written into its file."""
+    document = parse(text)
+    words = "" if isinstance(document, BrokenDocument) else document.words
+    tx.execute("settle_skill_file", id=skill_id, digest=text_digest(text), words=words)
+
+
 def _written_row(
     agent: str, name: str, skill_id: str, document: SkillDocument, found: Found, now_ms: int
 ) -> JsonObject:
@@ -325,8 +340,8 @@ def _written_row(
         "disabled": document.disabled, "description": document.description, "guide": document.guide, "draft": "{}",
         "tools": "[]", "eta": ETA_WRITTEN, "support": 0, "gain": 0.0, "policies": "[]", "worlds": "[]",
         "anchors": "[]", "evidence": "", "built_gain": 0.0, "built_support": 0, "built_at": None,
-        "file_digest": found.digest, "file_planned": "", "file_state": "edited", "induced_by": "", "vec": None,
-        "provenance": "owner", "now": now_ms, "edited_at": now_ms,
+        "file_digest": found.digest, "file_words": document.words, "file_planned": "", "file_state": "edited",
+        "induced_by": "", "vec": None, "provenance": "owner", "now": now_ms, "edited_at": now_ms,
     }  # fmt: skip
 
 

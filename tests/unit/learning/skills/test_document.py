@@ -150,6 +150,13 @@ def test_whose_word_counts(
     assert judge(state, status, known, planned, found) == verdict
 
 
+@pytest.mark.parametrize(("planned", "verdict"), [("due", "write"), ("c", "write")])
+def test_what_was_planned_before_is_ours_too(planned: str, verdict: Verdict) -> None:
+    """The row changed while the file was being written: what was written is no person's."""
+    assert judge("ours", "active", "a", planned, "b", "b") == verdict
+    assert judge("ours", "active", "a", planned, "x", "b") == "edited"
+
+
 @pytest.mark.parametrize(
     ("wanted", "title", "name"),
     [

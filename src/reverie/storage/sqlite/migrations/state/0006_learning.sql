@@ -302,7 +302,9 @@ CREATE TABLE skills (
   built_support INTEGER NOT NULL DEFAULT 0,
   built_at INTEGER,
   file_digest TEXT NOT NULL DEFAULT '',   -- of the file as we know it; another one is a person's
+  file_words TEXT NOT NULL DEFAULT '',    -- digest of the description and the text in it, without its other lines
   file_planned TEXT NOT NULL DEFAULT '',  -- '': as it should be; `due`: to be written; a digest: being written
+  file_planned_before TEXT NOT NULL DEFAULT '',  -- the digest planned before: it may be what was written last
   file_state TEXT NOT NULL DEFAULT 'none' CHECK (file_state IN ('none', 'ours', 'edited', 'deleted')),
   induced_by TEXT NOT NULL DEFAULT '',
   vec BLOB,
