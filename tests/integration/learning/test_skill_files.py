@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reverie.errors import StorageError
+from reverie.learning.records import skill_of
 from reverie.learning.skills.document import text_digest, words_digest
 from reverie.learning.skills.files import SkillFiles, SkillSync
 from reverie.learning.skills.folder import FILE_BYTES_MAX
@@ -17,6 +19,8 @@ from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_w
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
+
+    from reverie.learning.records import Skill
 
 pytestmark = pytest.mark.anyio
 
@@ -282,6 +286,102 @@ async def test_a_renamed_folder_keeps_its_skill(world: SkillWorld) -> None:
     after = await world.skill("zz-notes")
     assert (after.id, after.status, after.file_state) == (before.id, "active", "ours")
     assert world.rows("SELECT count(*) FROM skills") == [(1,)]
+
+
+async def two_skills(world: SkillWorld) -> tuple[Skill, Skill]:
+    """Beside the skill of the policy a second one, of another policy, that has earned much."""
+    world.seed_policy(id="po_2")
+    world.seed_steps("ta_2", policy="po_2")
+    world.asks.add(OP, {**DRAFT, "display_title": "Second"})
+    assert await world.build("po_2", "skill:po_2:a") == {"build": "release-notes-2"}
+    world.change("UPDATE skills SET eta = 0.95, trials = 5, passes = 5, status = 'active', file_planned = 'due' "
+                 "WHERE name = 'release-notes-2'")  # fmt: skip
+    await world.files.sync("main")
+    return await world.skill("release-notes"), await world.skill("release-notes-2")
+
+
+async def by_id(world: SkillWorld, skill_id: str) -> Skill:
+    """A skill by its id."""
+    row = await world.database.read(lambda tx: tx.row("find_skill", id=skill_id))
+    assert row is not None
+    return skill_of(row)
+
+
+@pytest.mark.parametrize("between", [False, True])
+async def test_a_folder_that_takes_the_name_of_a_deleted_one_keeps_its_skill(
+    world: SkillWorld, *, between: bool
+) -> None:
+    """Its text, its rate, its trials and its policy go along; the other skill was deleted, and frees the name."""
+    first, second = await two_skills(world)
+    shutil.rmtree(world.path().parent)
+    done = [await world.files.sync("main")] if between else []
+    world.path("release-notes-2").parent.rename(world.path().parent)
+    done.append(await world.files.sync("main"))
+
+    after = await by_id(world, second.id), await by_id(world, first.id)
+    assert [(each.name, each.title, each.eta, each.trials, each.status, each.file_state) for each in after] == [
+        ("release-notes", "Second", 0.95, 5, "active", "ours"),
+        ("release-notes-2", "Release notes", first.eta, 0, "archived", "deleted"),
+    ]
+    assert (sum(each.renamed for each in done), sum(each.deleted for each in done)) == (1, 1)
+    assert ("changed", "renamed_by_a_person") in world.trail()
+    world.clock.advance(days=1)
+    world.seed_steps("ta_3", policy="po_2")
+    world.change("UPDATE policies SET support = 2, gain = 0.6 WHERE id = 'po_2'")
+    world.asks.add(OP, DRAFT)
+    assert await world.build("po_2", "skill:po_2:b") == {"rebuild": "release-notes"}
+
+
+async def test_two_folders_that_trade_their_names_trade_their_skills(world: SkillWorld) -> None:
+    """What each has earned stays with its text."""
+    first, second = await two_skills(world)
+    folders = world.workspace / "skills"
+    (folders / "release-notes").rename(folders / "x")
+    (folders / "release-notes-2").rename(folders / "release-notes")
+    (folders / "x").rename(folders / "release-notes-2")
+
+    assert await world.files.sync("main") == SkillSync(renamed=2)
+    after = await world.skill("release-notes"), await world.skill("release-notes-2")
+    assert [(each.id, each.title, each.eta) for each in after] == [
+        (second.id, "Second", 0.95),
+        (first.id, "Release notes", first.eta),
+    ]
+    assert await world.files.sync("main") == SkillSync()
+
+
+async def test_a_command_finds_the_file_that_was_moved_just_before(world: SkillWorld) -> None:
+    """A folder that was renamed a moment ago is not taken for one that was deleted."""
+    skill = await world.skill()
+    world.path().parent.rename(world.path("zz-notes").parent)
+    skill = await world.skills.disable(skill.id)
+
+    assert (skill.name, skill.status, skill.file_state) == ("zz-notes", "active", "ours")
+    assert "disabled: true" in world.path("zz-notes").read_text()
+
+
+async def test_a_copy_of_a_skill_is_a_skill_of_its_own(world: SkillWorld) -> None:
+    """Although it holds the other's id: as long as that one's file is there, and when it is edited later."""
+    first = await world.skill()
+    shutil.copytree(world.path().parent, world.path("mine").parent)
+    assert await world.files.sync("main") == SkillSync(added=1)
+    world.path().unlink()
+    assert await world.files.sync("main") == SkillSync(deleted=1)
+    world.path("mine").write_text(world.path("mine").read_text().replace("Collect", "Gather"))
+    assert await world.files.sync("main") == SkillSync(edited=1)
+
+    copy = await world.skill("mine")
+    assert (copy.id != first.id, copy.status, "Gather" in copy.guide) == (True, "active", True)
+    assert (await by_id(world, first.id)).file_state == "deleted"
+
+
+async def test_a_file_that_is_copied_over_another_is_an_edit_of_that(world: SkillWorld) -> None:
+    """Both skills have a file: each row says what its file says."""
+    first, second = await two_skills(world)
+    shutil.copy(world.path("release-notes-2"), world.path())
+
+    assert await world.files.sync("main") == SkillSync(edited=1)
+    after = await world.skill("release-notes"), await world.skill("release-notes-2")
+    assert [(each.id, each.title) for each in after] == [(first.id, "Second"), (second.id, "Second")]
 
 
 async def test_links_are_not_followed(world: SkillWorld, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +30,7 @@ from reverie.learning.skills.document import (
     text_digest,
     words_digest,
 )
-from reverie.learning.skills.events import note_event
+from reverie.learning.skills.events import FILES_STAGE, note_event, note_file
 from reverie.learning.skills.folder import (
     SKILLS_MAX,
     Folder,
@@ -44,6 +43,7 @@ from reverie.learning.skills.folder import (
     survey,
     write_skill,
 )
+from reverie.learning.skills.moves import file_deleted, follow_moves, known_digests
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
 from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, skill_path
@@ -54,12 +54,10 @@ if TYPE_CHECKING:
 
     from reverie.clock import Clock
     from reverie.errors import ReverieError
-    from reverie.learning.trail import Outcome
     from reverie.llm.embeddings import Embedder
     from reverie.storage import Database, Row, Transaction
     from reverie.types import JsonObject, Provenance
 
-STAGE = "skill_files"
 ETA_WRITTEN = 0.5
 """The success rate of a skill that a person wrote, before it was used: nobody knows."""
 VECTORS_PER_SYNC = 32
@@ -94,6 +92,13 @@ class _Done(NamedTuple):
     error: ReverieError | None = None
 
 
+class _Compared(NamedTuple):
+    """What was done, by kind, and which files could not be written, by name."""
+
+    done: Counter[str]
+    errors: dict[str, ReverieError]
+
+
 class SkillFiles:
     """The skill files of all agents of one home. One comparison of an agent's files runs at a time.
 
@@ -122,16 +127,9 @@ class SkillFiles:
         if workspace is None:
             return SkillSync()
         async with self._locks[agent]:
-            folder = await asyncio.to_thread(survey, workspace)
-            if not folder.usable:
-                return SkillSync()
-            rows = await self._database.read(lambda tx: tx.rows("skill_files_of_agent", agent=agent, limit=SKILLS_MAX))
-            if folder.more or len(rows) == SKILLS_MAX:
-                await self._note_once(agent, SKILLS_FOLDER, "", "too_many_skills", {"looked_at": SKILLS_MAX})
-            done = Counter([(await self._reconcile(agent, workspace, name)).did for name in _unsettled(folder, rows)])
+            compared = await self._compare_all(agent, workspace)
         await self._embed_missing(agent)
-        del done[""]
-        return SkillSync(**done)
+        return SkillSync(**compared.done)
 
     async def look(self, agent: str) -> frozenset[Glimpse]:
         """An agent's skill files by name, time and size: cheap, and no longer the same when somebody changed one."""
@@ -139,7 +137,7 @@ class SkillFiles:
         return frozenset() if workspace is None else await asyncio.to_thread(glimpses, workspace)
 
     async def settle(self, agent: str, name: str) -> None:
-        """Bring one skill in step with its file.
+        """Bring one skill in step with its file; all of the agent's, where somebody touched it: it may have been moved.
 
         Raises:
             HomeReadOnlyError, StorageFullError, StorageError: the file could not be written.
@@ -148,9 +146,14 @@ class SkillFiles:
         if workspace is None:
             return
         async with self._locks[agent]:
-            done = await self._reconcile(agent, workspace, name)
-        if done.error is not None:
-            raise done.error
+            found = await asyncio.to_thread(read_skill, workspace, name)
+            row = await self._database.read(lambda tx: tx.row("find_skill_named", agent=agent, name=name))
+            if row is not None and isinstance(found, Found) and found.digest in known_digests(row):
+                error = (await self._reconcile(agent, workspace, name, found.digest)).error
+            else:
+                error = (await self._compare_all(agent, workspace)).errors.get(name)
+        if error is not None:
+            raise error
 
     async def folders(self, agent: str) -> frozenset[str]:
         """The names of all folders of skills that are there, whatever stands in them, in lower case."""
@@ -173,11 +176,41 @@ class SkillFiles:
             async with self._locks[agent]:
                 await asyncio.to_thread(remove_skill, workspace, name)
 
-    async def _reconcile(self, agent: str, workspace: Path, name: str) -> _Done:
+    async def _compare_all(self, agent: str, workspace: Path) -> _Compared:
+        folder = await asyncio.to_thread(survey, workspace)
+        if not folder.usable:
+            return _Compared(Counter(), {})
+        rows = await self._rows(agent)
+        if folder.more or len(rows) == SKILLS_MAX:
+            await self._note_once(agent, SKILLS_FOLDER, "", "too_many_skills", {"looked_at": SKILLS_MAX})
+        done = await self._follow_moves(agent, folder, _unsettled(folder, rows))
+        errors: dict[str, ReverieError] = {}
+        for name in _unsettled(folder, await self._rows(agent) if done else rows):
+            seen = folder.files.get(name)
+            one = await self._reconcile(agent, workspace, name, None if seen is None else seen.digest)
+            done[one.did] += 1
+            if one.error is not None:
+                errors[name] = one.error
+        del done[""]
+        return _Compared(done, errors)
+
+    async def _rows(self, agent: str) -> list[Row]:
+        return await self._database.read(lambda tx: tx.rows("skill_files_of_agent", agent=agent, limit=SKILLS_MAX))
+
+    async def _follow_moves(self, agent: str, folder: Folder, changed: list[str]) -> Counter[str]:
+        if not any(folder.files[name].id for name in changed if name in folder.files):
+            return Counter()
+        now_ms = self._clock.now_ms()
+        return Counter(await self._database.write(lambda tx: follow_moves(tx, agent, changed, folder, now_ms)))
+
+    async def _reconcile(self, agent: str, workspace: Path, name: str, seen: str | None) -> _Done:
+        """Bring one skill in step with its file, unless that is no longer as it was `seen` (None: it was not there)."""
         found = await asyncio.to_thread(read_skill, workspace, name)
         if isinstance(found, SkippedFile):
             await self._note_once(agent, name, found.reason, "unreadable", {"reason": found.reason})
             return _Done("broken")
+        if found.digest != seen:
+            return _Done()  # somebody saves it just now: it is looked at the next time, with all others
         step = await self._database.write(lambda tx: self._compare(tx, agent, name, found))
         if step.text is None:
             return _Done(step.did)
@@ -210,10 +243,7 @@ class SkillFiles:
             case "edited":
                 return self._take_over(tx, row, found, now_ms)
             case "deleted":
-                tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
-                change = {"from": skill.status, "to": "archived", "why": "file_deleted"}
-                note_event(tx, skill.id, "status", now_ms, change)
-                _note(tx, now_ms, skill, "changed", "file_deleted")
+                file_deleted(tx, skill, now_ms)
                 return _Step("deleted")
             case "same" | "nothing":
                 return _Step()
@@ -239,22 +269,18 @@ class SkillFiles:
                        description=document.description, guide=document.guide, now=now_ms, **values)  # fmt: skip
         detail = {"disabled": document.disabled, "text": not same}
         note_event(tx, skill.id, "edit", now_ms, detail)
-        _note(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
+        note_file(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
         if same and row["file_planned"]:
             return _planned(tx, replace(skill, disabled=document.disabled), found)._replace(did="edited")
         return _Step("edited")
 
     def _take_in(self, tx: Transaction, agent: str, name: str, found: Found, now_ms: int) -> _Step:
-        """A file without a row: a skill that a person wrote, or whose folder a person renamed."""
+        """A file without a row: a skill that a person wrote."""
         if found.digest is None:
             return _Step()
         document = found.document()
         if isinstance(document, BrokenDocument):
             return self._broken(tx, agent, name, "", found, document, now_ms)
-        if self._renamed(tx, agent, name, document):
-            tx.execute("rename_skill", id=document.id, name=name, now=now_ms)
-            note(tx, now_ms, agent=agent, stage=STAGE, outcome="changed", reason="renamed_by_a_person", ref=document.id)
-            return _Step("renamed")
         if tx.value("count_skills_of_agent", agent=agent) >= SKILLS_MAX:
             return _Step()
         skill_id = content_id("sk", agent, "written", name)
@@ -262,15 +288,8 @@ class SkillFiles:
             skill_id = content_id("sk", agent, "written", name, now_ms)
         tx.execute("insert_skill", **_written_row(agent, name, skill_id, document, found, now_ms))
         note_event(tx, skill_id, "build", now_ms, {"by": "owner"})
-        note(tx, now_ms, agent=agent, stage=STAGE, outcome="learned", reason="written_by_a_person", ref=skill_id)
+        note(tx, now_ms, agent=agent, stage=FILES_STAGE, outcome="learned", reason="written_by_a_person", ref=skill_id)
         return _Step("added")
-
-    def _renamed(self, tx: Transaction, agent: str, name: str, document: SkillDocument) -> bool:
-        """Whether a file without a row is that of a skill of ours whose own folder is gone."""
-        row = tx.row("find_skill", id=document.id) if document.id else None
-        if row is None or row["agent"] != agent or row["name"] == name:
-            return False
-        return not os.path.lexists(self._workspaces[agent] / skill_path(row["name"]))
 
     def _broken(
         self, tx: Transaction, agent: str, name: str, ref: str, found: Found, document: BrokenDocument, now_ms: int
@@ -304,16 +323,13 @@ class SkillFiles:
 
 
 def _unsettled(folder: Folder, rows: list[Row]) -> list[str]:
-    """The skills whose files are not as their rows know them, by name. Unreadable ones count.
-
-    Those without a row come first: a folder that was renamed is not taken for one that was deleted.
-    """
+    """The skills whose files are not as their rows know them, by name. Unreadable ones count."""
     known = {row["name"]: row for row in rows}
-    names = sorted({*folder.files, *known}, key=lambda name: (name in known, name))
+    digests = {name: seen.digest for name, seen in folder.files.items()}
     return [
         name
-        for name in names
-        if name not in known or known[name]["file_planned"] or folder.files.get(name) != known[name]["file_digest"]
+        for name in sorted({*digests, *known})
+        if name not in known or known[name]["file_planned"] or digests.get(name) != known[name]["file_digest"]
     ]
 
 
@@ -345,18 +361,6 @@ def _written_row(
     }  # fmt: skip
 
 
-def _note(
-    tx: Transaction,
-    now_ms: int,
-    skill: Skill,
-    outcome: Outcome,
-    reason: str,
-    detail: JsonObject | None = None,
-) -> None:
-    detail = {"path": skill_path(skill.name), **(detail or {})}
-    note(tx, now_ms, agent=skill.agent, stage=STAGE, outcome=outcome, reason=reason, ref=skill.id, detail=detail)
-
-
 def _note_once(
     tx: Transaction,
     now_ms: int,
@@ -372,4 +376,4 @@ def _note_once(
     if tx.value("learning_mark", name=mark) == said:
         return
     tx.execute("set_learning_mark", name=mark, value=said, now=now_ms)
-    note(tx, now_ms, agent=agent, stage=STAGE, outcome="failed", reason=reason, ref=ref, detail=detail)
+    note(tx, now_ms, agent=agent, stage=FILES_STAGE, outcome="failed", reason=reason, ref=ref, detail=detail)

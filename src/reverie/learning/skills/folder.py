@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import MemoryPathError
 from reverie.learning.skills.document import FOLDER_NAME, BrokenDocument, SkillDocument, parse, text_digest
-from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, crosses_link, read_file, skill_path
+from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, crosses_link, is_ignored_folder, read_file, skill_path
 from reverie.memory.workspace import write_atomic, write_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from reverie.memory.documents import FileContent
@@ -27,6 +28,8 @@ SKILLS_MAX = 1_000
 """Skills of one agent whose files are looked at; a trail note says that there are more."""
 FOLDERS_MAX = 10_000
 """Names of folders that a new skill keeps clear of."""
+STRAYS_MAX = 100
+"""Folders whose names do not fit that are looked into."""
 
 
 class Glimpse(NamedTuple):
@@ -38,12 +41,26 @@ class Glimpse(NamedTuple):
     number: int
 
 
-class Folder(NamedTuple):
-    """The folder of skills as it is: the digest of each file by its folder's name, '' where it cannot be read."""
+class Seen(NamedTuple):
+    """A file at a glance: the digest of its bytes, '' where it cannot be read, and the id in its head, '' for none."""
 
-    usable: bool
-    files: dict[str, str]
+    digest: str
+    id: str
+
+
+class Folder(NamedTuple):
+    """The folder of skills as it is, with its files by their folders' names.
+
+    `usable` is False where nothing may be concluded: the workspace is away, or a link. `missing` says that the folder
+    is not there as a whole, or cannot be listed. `more` says that there are more files than were looked at. `strays`
+    are the ids of files in folders whose names do not fit.
+    """
+
+    usable: bool = True
+    missing: bool = False
     more: bool = False
+    files: Mapping[str, Seen] = {}
+    strays: Mapping[str, str] = {}
 
 
 class Found(NamedTuple):
@@ -69,25 +86,20 @@ def read_skill(workspace: Path, name: str) -> Found | SkippedFile:
 
 
 def survey(workspace: Path) -> Folder:
-    """Look at every skill file of a workspace; nothing but digests is held."""
-    if not workspace.is_dir() or crosses_link(workspace, SKILLS_FOLDER):
-        return Folder(usable=False, files={})
-    names: list[str] = []
+    """Look at every skill file of a workspace; nothing but digests and ids is held."""
+    if not _is_folder(workspace) or crosses_link(workspace, SKILLS_FOLDER):
+        return Folder(usable=False)
     try:
         with os.scandir(workspace / SKILLS_FOLDER) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        pass
+            listed = islice(entries, FOLDERS_MAX)
+            names = sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))
     except OSError:
-        return Folder(usable=False, files={})
+        return Folder(missing=True)
     fitting = [name for name in names if FOLDER_NAME.fullmatch(name)]
-    files: dict[str, str] = {}
-    for name in fitting[:SKILLS_MAX]:
-        found = read_skill(workspace, name)
-        digest = "" if isinstance(found, SkippedFile) else found.digest
-        if digest is not None:
-            files[name] = digest
-    return Folder(usable=True, files=files, more=len(fitting) > SKILLS_MAX)
+    others = [name for name in names if not FOLDER_NAME.fullmatch(name) and not is_ignored_folder(name)]
+    strays = {name: seen.id for name, seen in _looked_at(workspace, others[:STRAYS_MAX]).items() if seen.digest}
+    files = _looked_at(workspace, fitting[:SKILLS_MAX])
+    return Folder(more=len(fitting) > SKILLS_MAX, files=files, strays=strays)
 
 
 def glimpses(workspace: Path) -> frozenset[Glimpse]:
@@ -144,6 +156,25 @@ def remove_skill(workspace: Path, name: str) -> None:
             path.parent.rmdir()
     except OSError as error:
         raise write_error(error, path) from error
+
+
+def _looked_at(workspace: Path, names: list[str]) -> dict[str, Seen]:
+    files: dict[str, Seen] = {}
+    for name in names:
+        found = read_skill(workspace, name)
+        if isinstance(found, SkippedFile):
+            files[name] = Seen("", "")
+        elif found.digest is not None:
+            document = found.document()
+            files[name] = Seen(found.digest, "" if isinstance(document, BrokenDocument) else document.id)
+    return files
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _names(workspace: Path) -> list[str]:

@@ -64,7 +64,7 @@ UPDATE skills SET refused = :evidence WHERE id = :id;
 
 -- name: skill_files_of_agent
 -- The skills of an agent that have a file, or are to have one.
-SELECT id, name, status, file_state, file_digest, file_planned FROM skills
+SELECT id, name, status, file_state, file_digest, file_planned, file_planned_before FROM skills
 WHERE agent = :agent AND file_state <> 'deleted' AND NOT (file_state = 'none' AND status = 'archived')
 ORDER BY id LIMIT :limit;
 
