@@ -13,7 +13,7 @@ from reverie.errors import StorageError
 from reverie.learning.records import skill_of
 from reverie.learning.skills.document import text_digest, words_digest
 from reverie.learning.skills.files import SkillFiles, SkillSync
-from reverie.learning.skills.folder import FILE_BYTES_MAX
+from reverie.learning.skills.folder import FILE_BYTES_MAX, SKILLS_MAX
 from tests.integration.learning.skill_world import DRAFT, OP, SkillWorld, open_world
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ disabled: false
 
 1. Unplug it.
 """
+
+
+COLUMNS = "SELECT status, eta, trials, disabled, archived_at, edited_at, file_state, guide FROM skills"
 
 
 @pytest.fixture
@@ -208,15 +211,50 @@ async def test_a_deleted_file_is_never_written_again(world: SkillWorld) -> None:
     assert len(world.asks.asked) == 1
 
 
-async def test_a_file_that_comes_back_is_taken_up_again(world: SkillWorld) -> None:
-    """Who puts a deleted file back wants the skill."""
+@pytest.mark.parametrize(
+    ("columns", "status"),
+    [
+        ({"status": "candidate"}, "candidate"),
+        ({"status": "archived", "eta": 0.05, "trials": 6, "archived_at": 7}, "archived"),
+        ({"disabled": 1}, "active"),
+    ],
+)
+@pytest.mark.parametrize("older", [False, True])
+async def test_a_file_that_comes_back_restores_its_skill(
+    world: SkillWorld, columns: dict[str, Any], status: str, *, older: bool
+) -> None:
+    """It is what it was, whether the very same file comes back or an older head over the same text."""
+    text = world.path().read_text()
+    for column, value in columns.items():
+        world.change(f"UPDATE skills SET {column} = ?, file_planned = 'due'", value)  # noqa: S608 (a column of ours)
+    await world.files.sync("main")
+    newer = world.path().read_text()
+    before = world.rows(COLUMNS)
+    world.path().unlink()
+    await world.files.sync("main")
+    assert (await world.skill()).status == "archived"
+    world.path().write_text(text.replace("status: active", "status: draft") if older else newer)
+    if older and "disabled: true" in newer:
+        world.path().write_text(world.path().read_text().replace("disabled: false", "disabled: true"))
+
+    assert await world.files.sync("main") == SkillSync(restored=1)
+    assert world.rows(COLUMNS) == before
+    assert (await world.skill()).status == status
+    assert world.path().read_text() == newer
+    assert world.trail()[-1] == ("changed", "restored_by_a_person")
+    assert await world.files.sync("main") == SkillSync()
+
+
+async def test_other_words_in_place_of_a_deleted_file_are_taken_up(world: SkillWorld) -> None:
+    """Who writes a file of that name anew wants the skill, as they write it."""
     text = world.path().read_text()
     world.path().unlink()
     await world.files.sync("main")
-    world.path().write_text(text)
+    world.path().write_text(text.replace("Collect", "Gather"))
 
     assert await world.files.sync("main") == SkillSync(edited=1)
-    assert (await world.skill()).status == "active"
+    skill = await world.skill()
+    assert (skill.status, skill.file_state, "Gather" in skill.guide) == ("active", "edited", True)
 
 
 async def test_a_skill_that_a_person_wrote_is_in_use_at_once(world: SkillWorld) -> None:
@@ -412,6 +450,103 @@ async def test_a_workspace_that_is_away_deletes_nothing(world: SkillWorld, tmp_p
 
     assert await world.files.sync("main") == SkillSync()
     assert (await world.skill()).status == "active"
+
+
+async def test_a_folder_of_skills_that_is_away_deletes_nothing(world: SkillWorld, tmp_path: Path) -> None:
+    """Missing as a whole it was put aside: nothing is deleted, nothing written in its place, and the trail says so."""
+    skills = world.workspace / "skills"
+    skills.rename(tmp_path / "away")
+    edited = await world.skills.edit((await world.skill()).id, description="Use it on Mondays.")
+    for _ in range(2):
+        assert await world.files.sync("main") == SkillSync()
+    assert (edited.status, skills.exists()) == ("active", False)
+    assert world.trail()[-2:] == [("failed", "folder_away"), ("changed", "edited_by_a_person")]
+
+    (tmp_path / "away").rename(skills)
+    assert await world.files.sync("main") == SkillSync(written=1)
+    assert "Use it on Mondays." in world.path().read_text()
+
+
+async def test_a_folder_of_skills_that_was_emptied_deletes_them(world: SkillWorld) -> None:
+    """The folder is there, and no file in it: that is a person's word."""
+    shutil.rmtree(world.path().parent)
+    assert await world.files.sync("main") == SkillSync(deleted=1)
+
+
+async def test_a_name_of_a_folder_that_does_not_fit_is_said(world: SkillWorld) -> None:
+    """A skill whose folder was named so waits, and goes on when the name fits; a person's own is not silently left."""
+    before = await world.skill()
+    odd = world.workspace / "skills" / "Release Notes"
+    world.path().parent.rename(odd)
+    world.change("UPDATE skills SET file_planned = 'due'")
+    world.path("Déploiement").parent.mkdir()
+    world.path("Déploiement").write_text(WRITTEN)
+    (world.workspace / "skills" / "no skill").mkdir()
+    world.path(".git").parent.mkdir()
+    world.path(".git").write_text(WRITTEN)
+    for _ in range(2):
+        assert await world.files.sync("main") == SkillSync()
+    assert (await world.skill()).status == "active"
+    notes = world.rows("SELECT detail FROM learning_trail WHERE reason = 'name_does_not_fit' ORDER BY id")
+    assert [json.loads(detail)["path"] for (detail,) in notes] == [
+        "skills/Déploiement/SKILL.md",
+        "skills/Release Notes/SKILL.md",
+    ]
+
+    odd.rename(world.path("zz-notes").parent)
+    assert await world.files.sync("main") == SkillSync(renamed=1)
+    assert (await world.skill("zz-notes")).id == before.id
+
+
+async def test_deleted_skills_take_no_place_of_others(world: SkillWorld) -> None:
+    """As many as there may be were deleted: a person's new one is taken in."""
+    _fill(world, file_state="deleted", status="archived")
+    world.path("sharpen").parent.mkdir()
+    world.path("sharpen").write_text(WRITTEN)
+
+    assert await world.files.sync("main") == SkillSync(added=1)
+
+
+async def test_more_skills_than_there_may_be_are_said(world: SkillWorld) -> None:
+    """Neither is a person's file taken in nor a model asked; the trail says why. The files of others are theirs."""
+    _fill(world, file_state="edited", status="active")
+    world.path("sharpen").parent.mkdir()
+    world.path("sharpen").write_text(WRITTEN)
+    world.seed_policy(id="po_2")
+    world.seed_steps("ta_2", policy="po_2")
+    asked = len(world.asks.asked)
+
+    await world.files.settle("main", "sharpen")
+    assert await world.build("po_2", "skill:po_2:a") == {"skipped": "too_many_skills"}
+    assert world.rows("SELECT count(*) FROM skills WHERE name = 'sharpen'") == [(0,)]
+    notes = world.rows("SELECT detail FROM learning_trail WHERE reason = 'too_many_skills' AND stage = 'skill_files'")
+    assert {"path": "skills/sharpen/SKILL.md", "skills_max": SKILLS_MAX} in [json.loads(each) for (each,) in notes]
+    assert len(world.asks.asked) == asked
+
+
+def _fill(world: SkillWorld, *, status: str, file_state: str) -> None:
+    """As many skills as there may be, beside the one that is there."""
+    world.change(
+        "INSERT INTO skills (id, agent, name, status, file_state, provenance, created_at, updated_at) "
+        "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?) "
+        "SELECT 'sk_' || n, 'main', 's' || n, ?, ?, 'agent', 0, 0 FROM number",
+        SKILLS_MAX,
+        status,
+        file_state,
+    )
+
+
+async def test_a_file_that_would_become_too_large_is_left_alone(world: SkillWorld) -> None:
+    """A person's file near the limit is switched off in its row; lines that made it unreadable are not added."""
+    text = WRITTEN + "x" * (FILE_BYTES_MAX - len(WRITTEN) - 40)
+    world.path("sharpen").parent.mkdir()
+    world.path("sharpen").write_text(text)
+    await world.files.sync("main")
+    skill = await world.skills.disable((await world.skill("sharpen")).id)
+
+    assert (skill.disabled, world.path("sharpen").read_text() == text) == (True, True)
+    assert await world.files.sync("main") == SkillSync(unwritten=1)
+    assert world.trail()[-1] == ("failed", "not_written")
 
 
 async def test_a_file_that_is_too_large_is_left_alone(world: SkillWorld) -> None:

@@ -33,6 +33,7 @@ from reverie.learning.skills.eligibility import (
 )
 from reverie.learning.skills.events import note_event
 from reverie.learning.skills.evidence import Evidence, read_evidence, shown
+from reverie.learning.skills.folder import SKILLS_MAX
 from reverie.learning.skills.verification import tools_seen
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
@@ -78,6 +79,7 @@ class _Matter:
     evidence: Evidence
     digest: str
     refused: str
+    full: bool
     worlds: tuple[str, ...]
     taken_names: tuple[str, ...]
 
@@ -150,6 +152,8 @@ class SkillJob:
         if not self._config.use_llm or not self._asks.available:
             reason = refused_policy(matter.policy, self._config) or "no_model"
             return Eligibility("no", reason)
+        if matter.full:
+            return Eligibility("no", "too_many_skills")
         return decide(matter.policy, matter.skill, matter.digest, matter.refused, self._config, self._clock.now_ms())
 
     async def _crystallise(self, matter: _Matter, decision: Eligibility, job: Job) -> JsonObject:
@@ -246,6 +250,7 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
         skill=skill,
         evidence=evidence,
         digest=evidence_digest(policy, evidence.trace_ids),
+        full=skill is None and tx.value("count_skills_of_agent", agent=policy.agent) >= SKILLS_MAX,
         refused=(skill.refused if skill is not None else "") or mark or "",
         worlds=tuple(each["id"] for each in worlds),
         taken_names=tuple(each["name"] for each in names if skill is None or each["id"] != skill.id),

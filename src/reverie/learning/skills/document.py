@@ -48,7 +48,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _BLOCK_SIGNS = frozenset({">", ">-", ">+", "|", "|-", "|+"})
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "": False}
 
-Verdict = Literal["same", "written", "write", "edited", "deleted", "nothing"]
+Verdict = Literal["same", "written", "write", "edited", "deleted", "restored", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,11 @@ def revised(text: str, skill: Skill) -> str:
     return "\n".join([lines[0], *head, *body])
 
 
+def has_head(text: str) -> bool:
+    """Whether the head of a file ends soon enough to be read."""
+    return _head_end(text.split("\n")) is not None
+
+
 def parse(text: str) -> SkillDocument | BrokenDocument:
     """What a file says, or why it says nothing usable."""
     lines = text.replace("\r\n", "\n").split("\n")
@@ -162,12 +167,15 @@ def judge(file_state: str, status: str, known: str, planned: str, found: str | N
     `known` is the digest of the file as it was written or read last. `planned` is '' when the file is as it should be,
     `DUE` when the row has changed since, else the digest of what was about to be written; `before` is the one before
     that, which may have been written although the row changed meanwhile. Whatever was neither written nor planned by us
-    is a person's. A file that was never there is written; one that is gone was deleted.
+    is a person's. A file that was never there is written; one that is gone was deleted, and restored when the very same
+    comes back.
     """
     if found is None:
         if file_state == "deleted" or (status == "archived" and not planned and not known):
             return "nothing"
         return "deleted" if known else "write"
+    if file_state == "deleted":
+        return "restored" if found == known else "edited"
     if planned and found == planned:
         return "written"
     if found in {known, before}:

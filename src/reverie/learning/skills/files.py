@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from reverie.errors import EmbedderError, HomeReadOnlyError, MemoryPathError, StorageError, TextRefusedError
@@ -23,6 +23,7 @@ from reverie.learning.records import Skill, skill_of
 from reverie.learning.skills.document import (
     BrokenDocument,
     SkillDocument,
+    has_head,
     judge,
     parse,
     render,
@@ -32,6 +33,7 @@ from reverie.learning.skills.document import (
 )
 from reverie.learning.skills.events import FILES_STAGE, note_event, note_file
 from reverie.learning.skills.folder import (
+    FILE_BYTES_MAX,
     SKILLS_MAX,
     Folder,
     Found,
@@ -43,7 +45,7 @@ from reverie.learning.skills.folder import (
     survey,
     write_skill,
 )
-from reverie.learning.skills.moves import file_deleted, follow_moves, known_digests
+from reverie.learning.skills.moves import file_deleted, follow_moves, found_row, known_digests
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
 from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, skill_path
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 
 ETA_WRITTEN = 0.5
 """The success rate of a skill that a person wrote, before it was used: nobody knows."""
+DAY_MS = 86_400_000
 VECTORS_PER_SYNC = 32
 VECTOR_CHARS_MAX = 2_000
 
@@ -74,6 +77,7 @@ class SkillSync:
     renamed: int = 0
     deleted: int = 0
     broken: int = 0
+    restored: int = 0
     unwritten: int = 0
 
 
@@ -181,6 +185,10 @@ class SkillFiles:
         if not folder.usable:
             return _Compared(Counter(), {})
         rows = await self._rows(agent)
+        if folder.missing and any(row["file_digest"] for row in rows):
+            await self._note_once(agent, SKILLS_FOLDER, str(self._clock.now_ms() // DAY_MS), "folder_away", {})
+            return _Compared(Counter(), {})
+        await self._note_strays(agent, folder)
         if folder.more or len(rows) == SKILLS_MAX:
             await self._note_once(agent, SKILLS_FOLDER, "", "too_many_skills", {"looked_at": SKILLS_MAX})
         done = await self._follow_moves(agent, folder, _unsettled(folder, rows))
@@ -193,6 +201,11 @@ class SkillFiles:
                 errors[name] = one.error
         del done[""]
         return _Compared(done, errors)
+
+    async def _note_strays(self, agent: str, folder: Folder) -> None:
+        for name in folder.strays:
+            spelt = name.encode("utf-8", "backslashreplace").decode()
+            await self._note_once(agent, spelt, "", "name_does_not_fit", {"path": skill_path(spelt)})
 
     async def _rows(self, agent: str) -> list[Row]:
         return await self._database.read(lambda tx: tx.rows("skill_files_of_agent", agent=agent, limit=SKILLS_MAX))
@@ -239,8 +252,8 @@ class SkillFiles:
                 _settle(tx, skill.id, found.content.text)
                 return _Step("written")
             case "write":
-                return _planned(tx, skill, found)
-            case "edited":
+                return self._planned(tx, skill, found, "written")
+            case "edited" | "restored":
                 return self._take_over(tx, row, found, now_ms)
             case "deleted":
                 file_deleted(tx, skill, now_ms)
@@ -262,6 +275,8 @@ class SkillFiles:
         values: JsonObject = {
             "id": skill.id, "disabled": document.disabled, "digest": found.digest, "words": document.words,
         }  # fmt: skip
+        if skill.file_state == "deleted" and (same or found.digest == row["file_digest"]):
+            return self._restore(tx, skill, found, values, now_ms)
         if same:
             tx.execute("take_over_skill_switch", now=now_ms, **values)
         else:
@@ -270,9 +285,34 @@ class SkillFiles:
         detail = {"disabled": document.disabled, "text": not same}
         note_event(tx, skill.id, "edit", now_ms, detail)
         note_file(tx, now_ms, skill, "changed", "edited_by_a_person", detail)
-        if same and row["file_planned"]:
-            return _planned(tx, replace(skill, disabled=document.disabled), found)._replace(did="edited")
-        return _Step("edited")
+        return self._go_on(tx, skill.id, found, "edited")
+
+    def _restore(self, tx: Transaction, skill: Skill, found: Found, values: JsonObject, now_ms: int) -> _Step:
+        """The file that was deleted is back, saying the same: the skill is what it was."""
+        tx.execute("restore_skill_file", now=now_ms, **values)
+        status = skill_of(found_row(tx, skill.id)).status
+        note_event(tx, skill.id, "status", now_ms, {"from": skill.status, "to": status, "why": "file_restored"})
+        note_file(tx, now_ms, skill, "changed", "restored_by_a_person", {"status": status})
+        return self._go_on(tx, skill.id, found, "restored")
+
+    def _go_on(self, tx: Transaction, skill_id: str, found: Found, did: str) -> _Step:
+        """After a file was taken over, it is written where the row has more to say."""
+        row = found_row(tx, skill_id)
+        return self._planned(tx, skill_of(row), found, did) if row["file_planned"] else _Step(did)
+
+    def _planned(self, tx: Transaction, skill: Skill, found: Found, did: str) -> _Step:
+        """What the file is to say; the row knows its digest before it is written."""
+        text = render(skill) if found.content is None else revised(found.content.text, skill)
+        if len(text.encode()) > FILE_BYTES_MAX or not has_head(text):
+            detail = {"path": skill_path(skill.name), "reason": "it would be too long to be read again"}
+            _note_once(tx, self._clock.now_ms(), skill.agent, skill.name, found.digest or "", "not_written", detail,
+                       skill.id)  # fmt: skip
+            return _Step("unwritten")
+        tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
+        if text_digest(text) != found.digest:
+            return _Step(did, skill.id, text)
+        _settle(tx, skill.id, text)
+        return _Step("" if did == "written" else did)
 
     def _take_in(self, tx: Transaction, agent: str, name: str, found: Found, now_ms: int) -> _Step:
         """A file without a row: a skill that a person wrote."""
@@ -282,6 +322,8 @@ class SkillFiles:
         if isinstance(document, BrokenDocument):
             return self._broken(tx, agent, name, "", found, document, now_ms)
         if tx.value("count_skills_of_agent", agent=agent) >= SKILLS_MAX:
+            detail: JsonObject = {"path": skill_path(name), "skills_max": SKILLS_MAX}
+            _note_once(tx, now_ms, agent, name, found.digest, "too_many_skills", detail)
             return _Step()
         skill_id = content_id("sk", agent, "written", name)
         if tx.row("find_skill", id=skill_id) is not None:  # its folder was renamed, and now there is a new one
@@ -323,21 +365,18 @@ class SkillFiles:
 
 
 def _unsettled(folder: Folder, rows: list[Row]) -> list[str]:
-    """The skills whose files are not as their rows know them, by name. Unreadable ones count."""
-    known = {row["name"]: row for row in rows}
+    """The skills whose files are not as their rows know them, by name. Unreadable ones count.
+
+    One whose file stands in a folder of a name that does not fit waits for a person to name it otherwise.
+    """
+    elsewhere = set(folder.strays.values())
+    known = {row["name"]: row for row in rows if row["name"] in folder.files or row["id"] not in elsewhere}
     digests = {name: seen.digest for name, seen in folder.files.items()}
     return [
         name
         for name in sorted({*digests, *known})
         if name not in known or known[name]["file_planned"] or digests.get(name) != known[name]["file_digest"]
     ]
-
-
-def _planned(tx: Transaction, skill: Skill, found: Found) -> _Step:
-    """What the file is to say; the row knows its digest before it is written."""
-    text = render(skill) if found.content is None else revised(found.content.text, skill)
-    tx.execute("plan_skill_file", id=skill.id, planned=text_digest(text))
-    return _Step("written", skill.id, text)
 
 
 def _settle(tx: Transaction, skill_id: str, text: str) -> None:

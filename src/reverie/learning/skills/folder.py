@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 64 * 1024
 SKILLS_MAX = 1_000
-"""Skills of one agent whose files are looked at; a trail note says that there are more."""
+"""Skills of one agent that have a file, and files that are looked at; a trail note says that there are more."""
 FOLDERS_MAX = 10_000
 """Names of folders that a new skill keeps clear of."""
 STRAYS_MAX = 100

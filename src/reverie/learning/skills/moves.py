@@ -57,7 +57,7 @@ def follow_moves(tx: Transaction, agent: str, changed: Iterable[str], folder: Fo
         if row is not None:
             done += _made_way(tx, row, folder, now_ms)
         tx.execute("rename_skill", id=skill_id, name=name, now=now_ms)
-        skill = skill_of(_row(tx, skill_id))
+        skill = skill_of(found_row(tx, skill_id))
         note_file(tx, now_ms, skill, "changed", "renamed_by_a_person", {"from": homes[skill_id]})
         done.append("renamed")
     return done
@@ -68,6 +68,13 @@ def file_deleted(tx: Transaction, skill: Skill, now_ms: int) -> None:
     tx.execute("skill_file_deleted", id=skill.id, now=now_ms)
     note_event(tx, skill.id, "status", now_ms, {"from": skill.status, "to": "archived", "why": "file_deleted"})
     note_file(tx, now_ms, skill, "changed", "file_deleted")
+
+
+def found_row(tx: Transaction, skill_id: str) -> Row:
+    """The row of a skill that is there."""
+    row = tx.row("find_skill", id=skill_id)
+    assert row is not None
+    return row
 
 
 def known_digests(row: Row) -> set[str]:
@@ -103,11 +110,5 @@ def _made_way(tx: Transaction, row: Row, folder: Folder, now_ms: int) -> list[st
         if name.lower() not in taken and not tx.value("skill_name_taken", agent=skill.agent, name=name, id=skill.id)
     )
     tx.execute("rename_skill", id=skill.id, name=name, now=now_ms)
-    note_file(tx, now_ms, skill_of(_row(tx, skill.id)), "changed", "made_way", {"from": skill.name})
+    note_file(tx, now_ms, skill_of(found_row(tx, skill.id)), "changed", "made_way", {"from": skill.name})
     return ["deleted"] if gone else []
-
-
-def _row(tx: Transaction, skill_id: str) -> Row:
-    row = tx.row("find_skill", id=skill_id)
-    assert row is not None
-    return row

@@ -36,8 +36,9 @@ ORDER BY updated_at DESC LIMIT :limit;
 SELECT count(*) FROM skills WHERE agent = :agent AND name = :name AND id <> :id;
 
 -- name: count_skills_of_agent
--- How many skills an agent has.
-SELECT count(*) FROM skills WHERE agent = :agent;
+-- How many skills an agent has that have a file, or are to have one.
+SELECT count(*) FROM skills
+WHERE agent = :agent AND file_state <> 'deleted' AND NOT (file_state = 'none' AND status = 'archived');
 
 -- name: insert_skill
 -- A skill is made. Its file is written afterwards.
@@ -93,7 +94,7 @@ UPDATE skills SET title = :title, description = :description, guide = :guide, di
   status = CASE file_state WHEN 'deleted' THEN 'active' ELSE status END,
   archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END, given_up = given_up AND file_state <> 'deleted',
   file_digest = :digest, file_words = :words, file_planned = '', file_planned_before = '', file_state = 'edited',
-  provenance = 'owner', edited_at = :now, updated_at = :now, vec = NULL
+  before_deletion = '{}', provenance = 'owner', edited_at = :now, updated_at = :now, vec = NULL
 WHERE id = :id;
 
 -- name: take_over_skill_switch
@@ -101,20 +102,26 @@ WHERE id = :id;
 -- by now and the file does not yet is still to be written.
 UPDATE skills SET disabled = :disabled, file_digest = :digest, file_words = :words, updated_at = :now,
   file_planned = iif(file_planned = '', '', 'due'), file_planned_before = '',
-  file_state = CASE file_state WHEN 'deleted' THEN 'edited' WHEN 'none' THEN 'ours' ELSE file_state END,
-  status = CASE file_state WHEN 'deleted' THEN 'active' ELSE status END,
-  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END
+  file_state = iif(file_state = 'none', iif(edited_at IS NULL, 'ours', 'edited'), file_state)
+WHERE id = :id;
+
+-- name: restore_skill_file
+-- A person put a deleted file back: the skill is as it was. What the row says by now is written into a file of ours.
+UPDATE skills SET status = coalesce(before_deletion ->> 'status', 'active'),
+  archived_at = before_deletion ->> 'archived_at', file_state = coalesce(before_deletion ->> 'file_state', 'edited'),
+  before_deletion = '{}', disabled = :disabled, file_digest = :digest, file_words = :words,
+  file_planned = iif(before_deletion ->> 'file_state' = 'ours', 'due', ''), updated_at = :now
 WHERE id = :id;
 
 -- name: hold_broken_skill_file
 -- A person's file cannot be read as a skill: it is theirs all the same.
 UPDATE skills SET file_state = 'edited', edited_at = :now, updated_at = :now
-WHERE id = :id AND file_state <> 'edited';
+WHERE id = :id AND file_state NOT IN ('edited', 'deleted');
 
 -- name: skill_file_deleted
--- A person deleted the file: the skill is given up for good.
-UPDATE skills SET status = 'archived', file_state = 'deleted', file_digest = '', file_planned = '',
-  file_planned_before = '',
+-- A person deleted the file: the skill is given up for good, unless the file comes back.
+UPDATE skills SET status = 'archived', file_state = 'deleted', file_planned = '', file_planned_before = '',
+  before_deletion = json_object('status', status, 'archived_at', archived_at, 'file_state', file_state),
   archived_at = coalesce(archived_at, :now), updated_at = :now
 WHERE id = :id;
 
@@ -214,7 +221,7 @@ UPDATE skills SET status = 'archived', given_up = 1, archived_at = :now, updated
 -- name: take_skill_up_again
 -- A person takes a skill up again; a file that was deleted is written again. Words of a person stay theirs.
 UPDATE skills SET status = 'active', given_up = 0, archived_at = NULL, updated_at = :now,
-  file_digest = CASE file_state WHEN 'deleted' THEN '' ELSE file_digest END,
+  file_digest = CASE file_state WHEN 'deleted' THEN '' ELSE file_digest END, before_deletion = '{}',
   file_state = CASE file_state WHEN 'deleted' THEN 'none' ELSE file_state END
 WHERE id = :id;
 

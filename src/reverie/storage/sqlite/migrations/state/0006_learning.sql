@@ -306,6 +306,7 @@ CREATE TABLE skills (
   file_planned TEXT NOT NULL DEFAULT '',  -- '': as it should be; `due`: to be written; a digest: being written
   file_planned_before TEXT NOT NULL DEFAULT '',  -- the digest planned before: it may be what was written last
   file_state TEXT NOT NULL DEFAULT 'none' CHECK (file_state IN ('none', 'ours', 'edited', 'deleted')),
+  before_deletion TEXT NOT NULL DEFAULT '{}',  -- JSON: status, archived_at and file_state of when its file was there
   induced_by TEXT NOT NULL DEFAULT '',
   vec BLOB,
   provenance TEXT NOT NULL,
