@@ -205,7 +205,6 @@ class Skill:
     worlds: tuple[str, ...]
     anchors: tuple[str, ...]
     evidence: str
-    refused: str
     built_gain: float
     built_support: int
     built_at_ms: int | None
@@ -384,7 +383,6 @@ def skill_of(row: Row) -> Skill:
         worlds=_strings(row["worlds"]),
         anchors=_strings(row["anchors"]),
         evidence=row["evidence"],
-        refused=row["refused"],
         built_gain=row["built_gain"],
         built_support=row["built_support"],
         built_at_ms=row["built_at"],

@@ -22,8 +22,10 @@ from reverie.learning.records import policy_of, skill_of
 from reverie.learning.skills.document import DUE, folder_name, numbered_name
 from reverie.learning.skills.draft import Draft, SkillAnswer, guide_of, normalised, with_guidance, wrong_with
 from reverie.learning.skills.eligibility import (
+    DELETED,
     SKILL_JOB,
     Eligibility,
+    Refusal,
     decide,
     evidence_digest,
     policy_text,
@@ -78,7 +80,7 @@ class _Matter:
     skill: Skill | None
     evidence: Evidence
     digest: str
-    refused: str
+    refusal: Refusal
     full: bool
     worlds: tuple[str, ...]
     taken_names: tuple[str, ...]
@@ -154,7 +156,7 @@ class SkillJob:
             return Eligibility("no", reason)
         if matter.full:
             return Eligibility("no", "too_many_skills")
-        return decide(matter.policy, matter.skill, matter.digest, matter.refused, self._config, self._clock.now_ms())
+        return decide(matter.policy, matter.skill, matter.digest, matter.refusal, self._config, self._clock.now_ms())
 
     async def _crystallise(self, matter: _Matter, decision: Eligibility, job: Job) -> JsonObject:
         good = matter.evidence.good
@@ -190,10 +192,9 @@ class SkillJob:
         """Remember that nothing could be made of this evidence."""
 
         def remember(tx: Transaction, now_ms: int) -> None:
-            if matter.skill is not None:
-                tx.execute("refuse_skill_evidence", id=matter.skill.id, evidence=matter.digest)
-            else:
-                tx.execute("set_learning_mark", name=refusal_mark(matter.policy.id), value=matter.digest, now=now_ms)
+            name = refusal_mark(matter.policy.id)
+            if tx.value("learning_mark", name=name) != DELETED:  # a person deleted the skill meanwhile
+                tx.execute("set_learning_mark", name=name, value=matter.digest, now=now_ms)
             _note(tx, now_ms, matter, "failed", reason, {"wrong": wrong} if wrong else {})
 
         now_ms = self._clock.now_ms()
@@ -242,7 +243,7 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
     held = held or tx.row("skill_of_policy", agent=policy.agent, policy_id=policy.id)
     skill = None if held is None else skill_of(held)
     evidence = read_evidence(tx, policy, config)
-    mark = tx.value("learning_mark", name=refusal_mark(policy.id))
+    mark = tx.row("skill_refusal", name=refusal_mark(policy.id))
     names = tx.rows("skill_files_of_agent", agent=policy.agent, limit=TAKEN_NAMES_MAX)
     worlds = tx.rows("skill_worlds", agent=policy.agent, policy_id=policy.id, limit=WORLDS_MAX)
     return _Matter(
@@ -251,7 +252,7 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
         evidence=evidence,
         digest=evidence_digest(policy, evidence.trace_ids),
         full=skill is None and tx.value("count_skills_of_agent", agent=policy.agent) >= SKILLS_MAX,
-        refused=(skill.refused if skill is not None else "") or mark or "",
+        refusal=Refusal() if mark is None else Refusal(mark["evidence"], mark["at"]),
         worlds=tuple(each["id"] for each in worlds),
         taken_names=tuple(each["name"] for each in names if skill is None or each["id"] != skill.id),
     )

@@ -26,7 +26,7 @@ SKILL = Skill(
     id="sk_1", agent="main", name="deploy", title="Deploy", status="active", disabled=False,
     description="Use when a release is due.", guide="# Deploy\n\n1. Go.", draft={}, tools=(), eta=0.5, support=1,
     gain=0.1, exposures=0, uses=0, trials=0, passes=0, version=3, policies=(), worlds=(), anchors=(), evidence="",
-    refused="", built_gain=0.1, built_support=1, built_at_ms=None, file_digest="", file_state="none", induced_by="",
+    built_gain=0.1, built_support=1, built_at_ms=None, file_digest="", file_state="none", induced_by="",
     vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None, given_up=False,
 )  # fmt: skip
 

@@ -53,15 +53,15 @@ VALUES (:id, :agent, :name, :title, :status, :disabled, :description, :guide, :d
 -- A skill is made anew, under its id and name. A person's edit, archiving or deletion that came in between wins.
 UPDATE skills SET title = :title, status = :status, description = :description, guide = :guide, draft = :draft,
   tools = :tools, eta = :eta, trials = :trials, passes = :passes, support = :support, gain = :gain,
-  policies = :policies, worlds = :worlds, anchors = :anchors, evidence = :evidence, refused = '',
+  policies = :policies, worlds = :worlds, anchors = :anchors, evidence = :evidence,
   built_gain = :gain, built_support = :support, built_at = :now, version = version + 1,
   file_planned_before = iif(file_planned IN ('', 'due'), file_planned_before, file_planned), file_planned = 'due',
   induced_by = :induced_by, vec = :vec, provenance = :provenance, updated_at = :now, archived_at = NULL
 WHERE id = :id AND edited_at IS NULL AND NOT given_up AND file_state IN ('none', 'ours');
 
--- name: refuse_skill_evidence
--- Remember the evidence of which nothing could be made.
-UPDATE skills SET refused = :evidence WHERE id = :id;
+-- name: skill_refusal
+-- The evidence for a policy of which nothing could be made last, and when; or that its skill was deleted.
+SELECT value AS evidence, at FROM learning_marks WHERE name = :name;
 
 -- name: skill_files_of_agent
 -- The skills of an agent that have a file, or are to have one.

@@ -297,7 +297,6 @@ CREATE TABLE skills (
   worlds TEXT NOT NULL DEFAULT '[]',      -- JSON: ids
   anchors TEXT NOT NULL DEFAULT '[]',     -- JSON: ids of traces
   evidence TEXT NOT NULL DEFAULT '',      -- digest of what it was made of
-  refused TEXT NOT NULL DEFAULT '',       -- digest of the last evidence of which nothing could be made
   built_gain REAL NOT NULL DEFAULT 0,     -- of its policy when it was built
   built_support INTEGER NOT NULL DEFAULT 0,
   built_at INTEGER,
