@@ -397,6 +397,19 @@ async def test_a_command_finds_the_file_that_was_moved_just_before(world: SkillW
     assert "disabled: true" in world.path("zz-notes").read_text()
 
 
+async def test_deleting_by_command_deletes_the_file_where_it_is(world: SkillWorld) -> None:
+    """Two folders traded their names a moment ago: the other skill's file stays."""
+    first, second = await two_skills(world)
+    folders = world.workspace / "skills"
+    (folders / "release-notes").rename(folders / "x")
+    (folders / "release-notes-2").rename(folders / "release-notes")
+    (folders / "x").rename(folders / "release-notes-2")
+    await world.skills.delete(first.id)
+
+    assert sorted(each.name for each in folders.iterdir()) == ["release-notes"]
+    assert (await world.skill("release-notes")).id == second.id
+
+
 async def test_a_copy_of_a_skill_is_a_skill_of_its_own(world: SkillWorld) -> None:
     """Although it holds the other's id: as long as that one's file is there, and when it is edited later."""
     first = await world.skill()

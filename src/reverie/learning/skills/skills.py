@@ -152,6 +152,8 @@ class Skills:
 
     async def delete(self, skill_id: str) -> Skill:
         """Delete a skill with its file and all that is known of it; its policy makes no other. What it was."""
+        before = await self._database.read(lambda tx: found_skill(tx, skill_id))
+        await self._files.settle(before.agent, before.name)  # its file may have been moved, and another stand there
         skill = await self._database.read(lambda tx: found_skill(tx, skill_id))
         await self._files.remove(skill.agent, skill.name)
         now_ms = self._clock.now_ms()

@@ -110,7 +110,7 @@ WHERE id = :id;
 UPDATE skills SET status = coalesce(before_deletion ->> 'status', 'active'),
   archived_at = before_deletion ->> 'archived_at', file_state = coalesce(before_deletion ->> 'file_state', 'edited'),
   before_deletion = '{}', disabled = :disabled, file_digest = :digest, file_words = :words,
-  file_planned = iif(before_deletion ->> 'file_state' = 'ours', 'due', ''), updated_at = :now
+  file_planned = iif(before_deletion ->> 'file_state' = 'ours' OR file_planned <> '', 'due', ''), updated_at = :now
 WHERE id = :id;
 
 -- name: hold_broken_skill_file
