@@ -283,7 +283,11 @@ class Background:
             seen = [await files.look(agent) for agent in self.workspaces]
             compared_s = self.clock.monotonic_s()
             for agent in self.workspaces:
-                await files.sync(agent)
+                done = await files.sync(agent)
+                if done.unwritten:
+                    log.warning(
+                        "skills could not be written", action="skills_unwritten", agent=agent, files=done.unwritten
+                    )
             while self.clock.monotonic_s() - compared_s < SKILLS_POLL_S:
                 await asyncio.sleep(SKILLS_LOOK_S)
                 if seen != [await files.look(agent) for agent in self.workspaces]:

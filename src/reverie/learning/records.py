@@ -205,7 +205,6 @@ class Skill:
     worlds: tuple[str, ...]
     anchors: tuple[str, ...]
     evidence: str
-    refused: str
     built_gain: float
     built_support: int
     built_at_ms: int | None
@@ -217,6 +216,7 @@ class Skill:
     created_at_ms: int
     updated_at_ms: int
     edited_at_ms: int | None
+    given_up: bool
 
 
 def task_of(row: Row) -> Task:
@@ -383,7 +383,6 @@ def skill_of(row: Row) -> Skill:
         worlds=_strings(row["worlds"]),
         anchors=_strings(row["anchors"]),
         evidence=row["evidence"],
-        refused=row["refused"],
         built_gain=row["built_gain"],
         built_support=row["built_support"],
         built_at_ms=row["built_at"],
@@ -395,6 +394,7 @@ def skill_of(row: Row) -> Skill:
         created_at_ms=row["created_at"],
         updated_at_ms=row["updated_at"],
         edited_at_ms=row["edited_at"],
+        given_up=bool(row["given_up"]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reverie.config import LearningConfig
-from reverie.errors import EmbedderError, JobDeferredError, UpstreamTimeoutError
+from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError, UpstreamTimeoutError
 from reverie.learning.skills.draft import SkillAnswer
 from reverie.learning.skills.eligibility import skill_id_of
 from reverie.testing.scripted_asks import ScriptedAsks
@@ -164,7 +164,48 @@ async def test_a_draft_that_does_not_hold_is_refused_once(
 
     world.seed_steps("ta_2", value=0.9)
     world.change("UPDATE policies SET support = 2")
+    with pytest.raises(JobDeferredError) as put_off:
+        await world.build(key="skill:po_1:b")
+    assert put_off.value.until_ms == world.clock.now_ms() + 6 * 3_600_000
+    world.clock.advance(seconds=6 * 3600)
     assert await world.build(key="skill:po_1:b") == {"build": "release-notes"}
+
+
+async def test_further_tasks_that_show_nothing_new_ask_nobody(world: SkillWorld) -> None:
+    """The six best steps are the same: what a model could make nothing of, it is not asked about again."""
+    for number in range(3):
+        world.seed_steps(f"ta_good{number}", value=0.9)
+    world.asks = ScriptedAsks({OP: [{**DRAFT, "steps": []}]})
+    assert await world.build() == {"failed": "draft_refused"}
+    for number in range(8):
+        world.seed_steps(f"ta_more{number}", value=0.3)
+        world.change("UPDATE policies SET support = support + 1")
+        world.clock.advance(days=1)
+        assert await world.build(key=f"skill:po_1:{number}") == {"skipped": "evidence_refused"}
+
+    assert len(world.asks.asked) == 1
+
+
+async def test_a_refusal_does_not_bring_a_deleted_skill_back(world: SkillWorld) -> None:
+    """A person deleted the skill while its rebuild was drafted: that the draft was no good changes nothing about it."""
+    await world.build()
+    world.seed_steps("ta_2")
+    world.change("UPDATE policies SET support = 2")
+    world.clock.advance(days=1)
+
+    class DeletesMeanwhile:
+        """A model that answers nothing usable, while a person deletes the skill."""
+
+        available = True
+
+        async def ask(self, question: Any, job: Any) -> Any:
+            await world.skills.delete(skill_id_of("main", "po_1"))
+            raise AnswerRefusedError(OP, "no steps")
+
+    world.asks = DeletesMeanwhile()  # pyright: ignore[reportAttributeAccessIssue] (an `Asks` all the same)
+
+    assert await world.build(key="skill:po_1:b") == {"failed": "draft_refused"}
+    assert await world.build(key="skill:po_1:c") == {"skipped": "deleted_by_a_person"}
 
 
 async def test_the_second_try_is_told_what_was_wrong(world: SkillWorld) -> None:

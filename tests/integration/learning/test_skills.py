@@ -87,12 +87,64 @@ async def test_archiving_holds_against_rebuilds_until_it_is_taken_up_again(world
     assert skill.status == "archived"
     assert "status: archived" in world.path().read_text()
     changed_policy(world)
-    assert await world.build(key="skill:po_1:b") == {"skipped": "edited_by_a_person"}
+    assert await world.build(key="skill:po_1:b") == {"skipped": "archived_by_a_person"}
 
     skill = await world.skills.unarchive(skill.id)
     assert (skill.status, skill.edited_at_ms) == ("active", None)
     world.asks.add(OP, DRAFT)
     assert await world.build(key="skill:po_1:c") == {"rebuild": "release-notes"}
+
+
+@pytest.mark.parametrize("how", ["command", "file"])
+async def test_a_persons_words_outlast_archiving_and_deleting(world: SkillWorld, how: str) -> None:
+    """Taken up again, a skill that a person wrote anew is still theirs: no rebuild asks for other words."""
+    skill = await made(world)
+    if how == "command":
+        await world.skills.edit(skill.id, guide="# Mine\n\nMy own words.")
+        await world.skills.archive(skill.id)
+    else:
+        world.path().write_text("---\nname: release-notes\ndescription: Mine.\n---\n# Mine\n\nMy own words.\n")
+        await world.files.sync("main")
+        world.path().unlink()
+        await world.files.sync("main")
+    skill = await world.skills.unarchive(skill.id)
+    changed_policy(world)
+
+    assert await world.build(key="skill:po_1:b") == {"skipped": "edited_by_a_person"}
+    assert "My own words." in world.path().read_text()
+    assert (skill.status, skill.guide, skill.file_state) == ("active", "# Mine\n\nMy own words.", "edited")
+
+
+@pytest.mark.parametrize("how", ["command", "file"])
+async def test_words_that_a_person_wrote_are_the_owners(world: SkillWorld, how: str) -> None:
+    """A skill made of a stranger's words counts as the owner's once its owner wrote it anew; switching it does not."""
+    world.change("UPDATE skills SET provenance = 'untrusted'")
+    skill = await world.skills.disable((await made(world)).id)
+    assert skill.provenance == "untrusted"
+
+    if how == "command":
+        await world.skills.edit(skill.id, guide="# Mine")
+    else:
+        world.path().write_text(world.path().read_text().replace("Collect", "Gather"))
+        await world.files.sync("main")
+    assert await world.files.whose("main", "release-notes", world.path().read_text()) == "owner"
+
+
+async def test_an_edit_by_command_changes_a_file_that_a_person_wrote(world: SkillWorld) -> None:
+    """The new words stand in it, and the lines of its head that are not ours stay."""
+    text = "---\nname: mine\nlicense: MIT\ndescription: Use it.\n---\n# Mine\n\nFirst.\n"
+    world.path("mine").parent.mkdir()
+    world.path("mine").write_text(text)
+    await world.files.sync("main")
+    skill = await world.skills.edit(
+        (await world.skill("mine")).id, description="Use it twice.", guide="# Mine\n\nThen."
+    )
+
+    assert world.path("mine").read_text() == (
+        f"---\nname: mine\nlicense: MIT\ndescription: Use it twice.\nreverie: {skill.id}\nversion: 1\n"
+        "status: active\ndisabled: false\n---\n\n# Mine\n\nThen.\n"
+    )
+    assert await world.files.sync("main") == SkillSync()
 
 
 async def test_a_deleted_file_comes_back_when_the_skill_is_taken_up_again(world: SkillWorld) -> None:

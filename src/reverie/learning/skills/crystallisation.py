@@ -22,8 +22,10 @@ from reverie.learning.records import policy_of, skill_of
 from reverie.learning.skills.document import DUE, folder_name, numbered_name
 from reverie.learning.skills.draft import Draft, SkillAnswer, guide_of, normalised, with_guidance, wrong_with
 from reverie.learning.skills.eligibility import (
+    DELETED,
     SKILL_JOB,
     Eligibility,
+    Refusal,
     decide,
     evidence_digest,
     policy_text,
@@ -33,6 +35,7 @@ from reverie.learning.skills.eligibility import (
 )
 from reverie.learning.skills.events import note_event
 from reverie.learning.skills.evidence import Evidence, read_evidence, shown
+from reverie.learning.skills.folder import SKILLS_MAX
 from reverie.learning.skills.verification import tools_seen
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
@@ -77,7 +80,8 @@ class _Matter:
     skill: Skill | None
     evidence: Evidence
     digest: str
-    refused: str
+    refusal: Refusal
+    full: bool
     worlds: tuple[str, ...]
     taken_names: tuple[str, ...]
 
@@ -150,7 +154,9 @@ class SkillJob:
         if not self._config.use_llm or not self._asks.available:
             reason = refused_policy(matter.policy, self._config) or "no_model"
             return Eligibility("no", reason)
-        return decide(matter.policy, matter.skill, matter.digest, matter.refused, self._config, self._clock.now_ms())
+        if matter.full:
+            return Eligibility("no", "too_many_skills")
+        return decide(matter.policy, matter.skill, matter.digest, matter.refusal, self._config, self._clock.now_ms())
 
     async def _crystallise(self, matter: _Matter, decision: Eligibility, job: Job) -> JsonObject:
         good = matter.evidence.good
@@ -186,10 +192,9 @@ class SkillJob:
         """Remember that nothing could be made of this evidence."""
 
         def remember(tx: Transaction, now_ms: int) -> None:
-            if matter.skill is not None:
-                tx.execute("refuse_skill_evidence", id=matter.skill.id, evidence=matter.digest)
-            else:
-                tx.execute("set_learning_mark", name=refusal_mark(matter.policy.id), value=matter.digest, now=now_ms)
+            name = refusal_mark(matter.policy.id)
+            if tx.value("learning_mark", name=name) != DELETED:  # a person deleted the skill meanwhile
+                tx.execute("set_learning_mark", name=name, value=matter.digest, now=now_ms)
             _note(tx, now_ms, matter, "failed", reason, {"wrong": wrong} if wrong else {})
 
         now_ms = self._clock.now_ms()
@@ -238,7 +243,7 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
     held = held or tx.row("skill_of_policy", agent=policy.agent, policy_id=policy.id)
     skill = None if held is None else skill_of(held)
     evidence = read_evidence(tx, policy, config)
-    mark = tx.value("learning_mark", name=refusal_mark(policy.id))
+    mark = tx.row("skill_refusal", name=refusal_mark(policy.id))
     names = tx.rows("skill_files_of_agent", agent=policy.agent, limit=TAKEN_NAMES_MAX)
     worlds = tx.rows("skill_worlds", agent=policy.agent, policy_id=policy.id, limit=WORLDS_MAX)
     return _Matter(
@@ -246,7 +251,8 @@ def _read(tx: Transaction, policy_id: str, config: SkillsConfig) -> _Matter | No
         skill=skill,
         evidence=evidence,
         digest=evidence_digest(policy, evidence.trace_ids),
-        refused=(skill.refused if skill is not None else "") or mark or "",
+        full=skill is None and tx.value("count_skills_of_agent", agent=policy.agent) >= SKILLS_MAX,
+        refusal=Refusal() if mark is None else Refusal(mark["evidence"], mark["at"]),
         worlds=tuple(each["id"] for each in worlds),
         taken_names=tuple(each["name"] for each in names if skill is None or each["id"] != skill.id),
     )
@@ -320,8 +326,8 @@ def _insert(tx: Transaction, policy: Policy, built: _Built, eta: float, values: 
     )
     tx.execute(
         "insert_skill", id=skill_id, agent=policy.agent, name=name, status="candidate", disabled=0, eta=eta,
-        built_gain=policy.gain, built_support=policy.support, built_at=values["now"], file_digest="", file_planned=DUE,
-        file_state="none", edited_at=None, **values,
+        built_gain=policy.gain, built_support=policy.support, built_at=values["now"], file_digest="", file_words="",
+        file_planned=DUE, file_state="none", edited_at=None, **values,
     )  # fmt: skip
     return name
 

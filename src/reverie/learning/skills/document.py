@@ -11,8 +11,8 @@
     # Release notes
     …
 
-Pure: no file is touched here. Invariant: what was rendered is parsed to the same values, and a person's file in which
-we change a line of the head keeps every other line.
+Pure: no file is touched here. Invariant: what was rendered is parsed to the same values, and a file in which we change
+something keeps every line that does not say it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FENCE = "---"
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?:\s+(.*))?")
 _PLAIN = re.compile(r"[A-Za-z0-9\u0080-\uffff(][^#:\"'\n]*")
+_GOES_ON = " \t-}]"
+"""With these begin the lines of a head that go on with the value above."""
 _HEADING = re.compile(r"^#\s+(.+?)\s*#*\s*$", re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _BLOCK_SIGNS = frozenset({">", ">-", ">+", "|", "|-", "|+"})
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "": False}
 
-Verdict = Literal["same", "written", "write", "edited", "deleted", "nothing"]
+Verdict = Literal["same", "written", "write", "edited", "deleted", "restored", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,16 @@ class SkillDocument:
     id: str = ""
     disabled: bool = False
 
+    @property
+    def given_title(self) -> str:
+        """The name in its head where that is a title; '' where it is the name of a folder."""
+        return "" if FOLDER_NAME.fullmatch(self.name) else self.name[:TITLE_CHARS_MAX]
+
+    @property
+    def words(self) -> str:
+        """A digest of what it says, whatever else stands in its head."""
+        return words_digest(self.description, self.guide)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenDocument:
@@ -71,6 +83,11 @@ class BrokenDocument:
 def text_digest(text: str | bytes) -> str:
     """A digest by which the text of a file is known again."""
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def words_digest(description: str, guide: str) -> str:
+    """A digest of what a file says, whatever else stands in its head."""
+    return text_digest(f"{collapse(description)[:DESCRIPTION_CHARS_MAX]}\n\n{guide.strip()}")
 
 
 def folder_name(wanted: str, title: str, skill_id: str) -> str:
@@ -89,23 +106,29 @@ def numbered_name(name: str, number: int) -> str:
 
 
 def render(skill: Skill) -> str:
-    """The whole file of a skill."""
+    """The whole file of a skill that has none yet."""
     return "\n".join([_FENCE, *_head(skill).values(), _FENCE, "", skill.guide.strip(), ""])
 
 
-def with_head(text: str, skill: Skill) -> str:
-    """A person's file with our lines of the head as the row has them; every other line stays as it is."""
+def revised(text: str, skill: Skill) -> str:
+    """A file that is there with what its row says by now: our lines of the head, the description, the text below.
+
+    What says the same already stays as it is, and so does every other line; a name in the head is never changed.
+    """
+    held = parse(text)
     lines = text.split("\n")
     end = _head_end(lines)
-    if end is None:
+    if isinstance(held, BrokenDocument) or end is None:
         return render(skill)
-    head = _head(skill)
-    ours = {key: line for key, line in head.items() if key not in {"name", "description"}}
-    kept: list[str] = []
-    for line in lines[1:end]:
-        found = _KEY.fullmatch(line.rstrip())
-        kept.append(ours.pop(found[1], line) if found is not None else line)
-    return "\n".join([lines[0], *kept, *ours.values(), *lines[end:]])
+    head = _with_lines(lines[1:end], _outdated(lines[1:end], held, skill))
+    same = held.guide == skill.guide.strip()
+    body = lines[end:] if same else [lines[end], "", skill.guide.strip(), ""]
+    return "\n".join([lines[0], *head, *body])
+
+
+def has_head(text: str) -> bool:
+    """Whether the head of a file ends soon enough to be read."""
+    return _head_end(text.split("\n")) is not None
 
 
 def parse(text: str) -> SkillDocument | BrokenDocument:
@@ -138,20 +161,24 @@ def parse(text: str) -> SkillDocument | BrokenDocument:
     )
 
 
-def judge(file_state: str, status: str, known: str, planned: str, found: str | None) -> Verdict:
+def judge(file_state: str, status: str, known: str, planned: str, found: str | None, before: str = "") -> Verdict:
     """What is to be done about a skill whose file has the digest `found`; None: there is no file.
 
     `known` is the digest of the file as it was written or read last. `planned` is '' when the file is as it should be,
-    `DUE` when the row has changed since, else the digest of what was about to be written. Whatever was neither written
-    nor planned by us is a person's. A file that was never there is written; one that is gone was deleted.
+    `DUE` when the row has changed since, else the digest of what was about to be written; `before` is the one before
+    that, which may have been written although the row changed meanwhile. Whatever was neither written nor planned by us
+    is a person's. A file that was never there is written; one that is gone was deleted, and restored when the very same
+    comes back.
     """
     if found is None:
         if file_state == "deleted" or (status == "archived" and not planned and not known):
             return "nothing"
         return "deleted" if known else "write"
+    if file_state == "deleted":
+        return "restored" if found == known else "edited"
     if planned and found == planned:
         return "written"
-    if found == known:
+    if found in {known, before}:
         return "write" if planned else "same"
     return "edited"
 
@@ -167,6 +194,39 @@ def _head(skill: Skill) -> dict[str, str]:
         "disabled": "true" if skill.disabled else "false",
     }
     return {key: f"{key}: {value}" for key, value in values.items()}
+
+
+def _outdated(lines: Sequence[str], held: SkillDocument, skill: Skill) -> dict[str, str]:
+    """The lines of a head that is to say something else, by their keys."""
+    values = _values([line.rstrip("\r") for line in lines])
+    said = values if isinstance(values, dict) else {}
+    same = {
+        "name": True,
+        "description": held.description == collapse(skill.description)[:DESCRIPTION_CHARS_MAX],
+        "reverie": held.id == skill.id,
+        "version": said.get("version") == str(skill.version),
+        "status": said.get("status") == skill.status,
+        "disabled": "disabled" in said and held.disabled == skill.disabled,
+    }
+    return {key: line for key, line in _head(skill).items() if not same[key]}
+
+
+def _with_lines(lines: Sequence[str], new: dict[str, str]) -> list[str]:
+    """A head with other lines for some keys, each where its key stands, and at the end those that it lacks."""
+    kept: list[str] = []
+    replaced = False
+    for line in lines:
+        if not line.strip() or line.lstrip().startswith("#"):
+            kept.append(line)
+        elif line[0] in _GOES_ON:
+            if not replaced:
+                kept.append(line)
+        else:
+            found = _KEY.fullmatch(line.rstrip())
+            key = found[1].lower() if found is not None else ""
+            replaced = key in new
+            kept.append(new.pop(key, line))
+    return [*kept, *new.values()]
 
 
 def _scalar(value: str) -> str:
@@ -190,7 +250,7 @@ def _values(lines: Sequence[str]) -> dict[str, str] | BrokenDocument:
     for number, line in enumerate(lines, 2):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if line[0] in " \t-}]":
+        if line[0] in _GOES_ON:
             if not key:
                 return BrokenDocument(f"line {number} of its head belongs to no `key:`")
             values[key] = f"{values[key]} {line.strip()}".strip()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from reverie.jobs.request import JobRequest
 from reverie.learning.ids import content_id, digest_of
 
 if TYPE_CHECKING:
@@ -37,26 +36,21 @@ class Eligibility:
     until_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The digest of the evidence for a policy of which nothing could be made last, and when; '' and 0 for none."""
+
+    evidence: str = ""
+    at_ms: int = 0
+
+
 def skill_id_of(agent: str, policy_id: str) -> str:
     """The id of the one skill that a policy has, whether or not it was made already."""
     return content_id("sk", agent, policy_id)
 
 
-def skill_request(policy: Policy, config: SkillsConfig) -> JobRequest:
-    """The job that looks at a policy anew. It has the same key until what a skill would be made for has changed."""
-    step = config.rebuild_gain or 1.0
-    material = digest_of(policy_text(policy), policy.support, round(policy.gain / step), policy.evidence)
-    return JobRequest(
-        kind=SKILL_JOB,
-        key=f"{SKILL_JOB}:{policy.id}:{material[:16]}",
-        lane="idle",
-        payload={"policy_id": policy.id},
-        agent=policy.agent,
-    )
-
-
 def refusal_mark(policy_id: str) -> str:
-    """Under which name it is remembered that nothing could be made of a policy that has no skill."""
+    """Under which name it is remembered that nothing could be made of a policy."""
     return f"skill_refused:{policy_id}"
 
 
@@ -67,8 +61,8 @@ def policy_text(policy: Policy) -> tuple[str, ...]:
 
 
 def evidence_digest(policy: Policy, trace_ids: tuple[str, ...]) -> str:
-    """A digest of what a skill would be made of: the policy's words, the tasks behind it, the steps that are shown."""
-    return digest_of(policy_text(policy), policy.support, sorted(trace_ids))
+    """A digest of what a skill would be made of, which is what a model is shown: the policy's words, and its steps."""
+    return digest_of(policy_text(policy), sorted(trace_ids))
 
 
 def refused_policy(policy: Policy, config: SkillsConfig) -> str:
@@ -87,40 +81,46 @@ def refused_policy(policy: Policy, config: SkillsConfig) -> str:
 
 
 def decide(
-    policy: Policy, skill: Skill | None, evidence: str, refused: str, config: SkillsConfig, now_ms: int
+    policy: Policy, skill: Skill | None, evidence: str, refusal: Refusal, config: SkillsConfig, now_ms: int
 ) -> Eligibility:
     """What is to be done about a policy whose evidence has the digest `evidence`.
 
-    `refused` is the digest of the evidence of which nothing could be made last. An archived skill counts as none,
-    except that a person's word (an edit, a deletion, an archiving) holds against everything.
+    An archived skill counts as none, except that a person's word (an edit, a deletion, an archiving) holds against
+    everything. A try that came to nothing has the cooldown of a build.
     """
     if reason := refused_policy(policy, config):
         return Eligibility("no", reason)
-    if refused == DELETED or (skill is not None and skill.file_state == "deleted"):
+    if refusal.evidence == DELETED or (skill is not None and skill.file_state == "deleted"):
         return Eligibility("no", "deleted_by_a_person")
-    if refused == evidence:
+    if refusal.evidence == evidence:
         return Eligibility("no", "evidence_refused")
-    if skill is None:
-        return Eligibility("build", "no_skill_yet")
-    return _about(policy, skill, evidence, config, now_ms)
+    wanted = Eligibility("build", "no_skill_yet") if skill is None else _about(policy, skill, evidence, config)
+    tried_ms = max(refusal.at_ms, 0 if skill is None else skill.built_at_ms or 0)
+    until_ms = tried_ms + round(config.cooldown_hours * HOUR_MS)
+    waits = wanted.choice != "no" and tried_ms and now_ms < until_ms
+    return Eligibility("wait", "cooldown", until_ms) if waits else wanted
 
 
-def _about(policy: Policy, skill: Skill, evidence: str, config: SkillsConfig, now_ms: int) -> Eligibility:
-    """What is to be done about a skill that was made before."""
-    if skill.edited_at_ms is not None or skill.file_state == "edited":
-        return Eligibility("no", "edited_by_a_person")
-    if skill.disabled:
-        return Eligibility("no", "disabled")
+def _about(policy: Policy, skill: Skill, evidence: str, config: SkillsConfig) -> Eligibility:
+    """What is to be done about a skill that was made before, now or later."""
+    if word := _word_of_a_person(skill):
+        return Eligibility("no", word)
     if skill.evidence == evidence:
         return Eligibility("no", "same_evidence")
     archived = skill.status == "archived"
     reason = "skill_archived" if archived else _material_change(policy, skill, config)
     if not reason:
         return Eligibility("no", "no_material_change")
-    until_ms = (skill.built_at_ms or 0) + round(config.cooldown_hours * HOUR_MS)
-    if now_ms < until_ms:
-        return Eligibility("wait", "cooldown", until_ms)
     return Eligibility("build" if archived else "rebuild", reason)
+
+
+def _word_of_a_person(skill: Skill) -> str:
+    """What a person said that holds against a rebuild; '' for nothing."""
+    if skill.edited_at_ms is not None or skill.file_state == "edited":
+        return "edited_by_a_person"
+    if skill.given_up:
+        return "archived_by_a_person"
+    return "disabled" if skill.disabled else ""
 
 
 def _material_change(policy: Policy, skill: Skill, config: SkillsConfig) -> str:

@@ -14,7 +14,7 @@ from reverie.learning.records import Skill, skill_of
 from reverie.learning.skills.document import DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX
 from reverie.learning.skills.eligibility import DELETED, refusal_mark
 from reverie.learning.skills.events import note_event
-from reverie.learning.skills.files import FILE_BYTES_MAX
+from reverie.learning.skills.folder import FILE_BYTES_MAX
 from reverie.learning.skills.scores import score_of, status_after, with_thumb
 from reverie.learning.trail import note
 from reverie.memory.text import clean, collapse
@@ -152,6 +152,8 @@ class Skills:
 
     async def delete(self, skill_id: str) -> Skill:
         """Delete a skill with its file and all that is known of it; its policy makes no other. What it was."""
+        before = await self._database.read(lambda tx: found_skill(tx, skill_id))
+        await self._files.settle(before.agent, before.name)  # its file may have been moved, and another stand there
         skill = await self._database.read(lambda tx: found_skill(tx, skill_id))
         await self._files.remove(skill.agent, skill.name)
         now_ms = self._clock.now_ms()

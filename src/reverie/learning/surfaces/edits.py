@@ -15,7 +15,7 @@ from reverie.learning import trail
 from reverie.learning.policies.policies import edit_policy, set_policy_status
 from reverie.learning.skills.document import DESCRIPTION_CHARS_MAX
 from reverie.learning.skills.document import TITLE_CHARS_MAX as SKILL_TITLE_CHARS_MAX
-from reverie.learning.skills.files import FILE_BYTES_MAX
+from reverie.learning.skills.folder import FILE_BYTES_MAX
 from reverie.learning.skills.skills import HEAD_BYTES_MAX
 from reverie.learning.surfaces.items import FORMS
 from reverie.learning.worlds.world_models import edit_world_model, set_world_status

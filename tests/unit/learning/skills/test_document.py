@@ -18,7 +18,7 @@ from reverie.learning.skills.document import (
     numbered_name,
     parse,
     render,
-    with_head,
+    revised,
 )
 from reverie.memory.text import collapse
 
@@ -26,9 +26,28 @@ SKILL = Skill(
     id="sk_1", agent="main", name="deploy", title="Deploy", status="active", disabled=False,
     description="Use when a release is due.", guide="# Deploy\n\n1. Go.", draft={}, tools=(), eta=0.5, support=1,
     gain=0.1, exposures=0, uses=0, trials=0, passes=0, version=3, policies=(), worlds=(), anchors=(), evidence="",
-    refused="", built_gain=0.1, built_support=1, built_at_ms=None, file_digest="", file_state="none", induced_by="",
-    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None,
+    built_gain=0.1, built_support=1, built_at_ms=None, file_digest="", file_state="none", induced_by="",
+    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None, given_up=False,
 )  # fmt: skip
+
+
+FOREIGN = """\
+---
+# looked over on 2 November
+allowed-tools:
+- git
+Description: >-
+  Use it
+  sometimes.
+Status: draft
+  of mine
+disabled: no   # never
+license: MIT
+---
+
+# Mine
+"""
+"""A head as a person has it: keys, remarks and folded lines that are not ours."""
 
 
 def test_a_skill_as_a_file() -> None:
@@ -52,7 +71,23 @@ def test_what_was_rendered_is_parsed_to_the_same(description: str, guide: str, d
     assert isinstance(parsed, SkillDocument)
     assert (parsed.description, parsed.guide, parsed.disabled) == (skill.description, skill.guide, disabled)
     assert (parsed.id, parsed.name) == ("sk_1", "deploy")
-    assert parse(with_head(render(skill), skill)) == parsed
+    assert revised(render(skill), skill) == render(skill)
+    changed = parse(revised(FOREIGN, skill))
+    assert isinstance(changed, SkillDocument)
+    assert (changed.description, changed.guide, changed.disabled) == (skill.description, skill.guide, disabled)
+
+
+def test_a_file_that_is_there_keeps_the_lines_of_others() -> None:
+    """Only what the row says otherwise is changed, where it stands; what a head lacks is added at its end."""
+    assert revised(FOREIGN, SKILL) == (
+        "---\n# looked over on 2 November\nallowed-tools:\n- git\ndescription: Use when a release is due.\n"
+        "status: active\ndisabled: no   # never\nlicense: MIT\nreverie: sk_1\nversion: 3\n---\n\n"
+        "# Deploy\n\n1. Go.\n"
+    )
+    own = replace(SKILL, description="Use it sometimes.", guide="# Mine", status="candidate", disabled=True)
+    assert revised(FOREIGN, own) == FOREIGN.replace("Status: draft\n  of mine", "status: candidate").replace(
+        "disabled: no   # never", "disabled: true"
+    ).replace("license: MIT\n", "license: MIT\nreverie: sk_1\nversion: 3\n")
 
 
 def test_a_head_as_people_write_it() -> None:
@@ -95,6 +130,9 @@ def test_a_broken_head_is_explained(text: str, reason: str) -> None:
         ("edited", "active", "a", "", None, "deleted"),
         ("deleted", "archived", "", "", None, "nothing"),
         ("deleted", "archived", "", "", "a", "edited"),
+        ("deleted", "archived", "a", "", None, "nothing"),
+        ("deleted", "archived", "a", "", "a", "restored"),
+        ("deleted", "archived", "a", "", "b", "edited"),
         ("none", "candidate", "", "due", None, "write"),
         ("none", "candidate", "", "b", None, "write"),
         ("none", "candidate", "", "b", "b", "written"),
@@ -113,6 +151,13 @@ def test_whose_word_counts(
 ) -> None:
     """A file that we neither knew nor planned is a person's; one that was never there is written, one gone deleted."""
     assert judge(state, status, known, planned, found) == verdict
+
+
+@pytest.mark.parametrize(("planned", "verdict"), [("due", "write"), ("c", "write")])
+def test_what_was_planned_before_is_ours_too(planned: str, verdict: Verdict) -> None:
+    """The row changed while the file was being written: what was written is no person's."""
+    assert judge("ours", "active", "a", planned, "b", "b") == verdict
+    assert judge("ours", "active", "a", planned, "x", "b") == "edited"
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ from reverie.learning.records import Policy, Skill
 from reverie.learning.skills.eligibility import (
     DELETED,
     Eligibility,
+    Refusal,
     decide,
     evidence_digest,
     policy_text,
-    skill_request,
 )
 
 CONFIG = SkillsConfig()
 HOUR = 3_600_000
+NONE = Refusal()
 NOW = 100 * HOUR
 POLICY = Policy(
     id="po_1", agent="main", title="t", trigger="when", procedure="how", verification="check", boundary="end",
@@ -32,17 +33,17 @@ POLICY = Policy(
 SKILL = Skill(
     id="sk_1", agent="main", name="n", title="t", status="active", disabled=False, description="d", guide="g",
     draft={"policy": digest_of(policy_text(POLICY))}, tools=(), eta=0.5, support=1, gain=0.3, exposures=0, uses=0,
-    trials=0, passes=0, version=1, policies=("po_1",), worlds=(), anchors=(), evidence="old", refused="",
+    trials=0, passes=0, version=1, policies=("po_1",), worlds=(), anchors=(), evidence="old",
     built_gain=0.3, built_support=1, built_at_ms=NOW - 6 * HOUR, file_digest="f", file_state="ours", induced_by="",
-    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None,
+    vec=None, provenance="agent", created_at_ms=0, updated_at_ms=0, edited_at_ms=None, given_up=False,
 )  # fmt: skip
 
 
 def choose(
-    policy: Policy = POLICY, skill: Skill | None = None, *, refused: str = "", evidence: str = "new"
+    policy: Policy = POLICY, skill: Skill | None = None, *, refusal: Refusal = NONE, evidence: str = "new"
 ) -> Eligibility:
     """The decision now."""
-    return decide(policy, skill, evidence, refused, CONFIG, NOW)
+    return decide(policy, skill, evidence, refusal, CONFIG, NOW)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,7 @@ def test_which_policies_make_one(changes: dict[str, Any]) -> None:
         ({"support": 2}, {"built_at_ms": NOW - HOUR}, Eligibility("wait", "cooldown", NOW + 5 * HOUR)),
         ({"support": 2}, {"edited_at_ms": 1}, Eligibility("no", "edited_by_a_person")),
         ({"support": 2}, {"file_state": "edited"}, Eligibility("no", "edited_by_a_person")),
+        ({"support": 2}, {"given_up": True, "status": "archived"}, Eligibility("no", "archived_by_a_person")),
         ({"support": 2}, {"file_state": "deleted", "status": "archived"}, Eligibility("no", "deleted_by_a_person")),
         ({"support": 2}, {"disabled": True}, Eligibility("no", "disabled")),
         ({}, {"status": "archived"}, Eligibility("build", "skill_archived")),
@@ -104,31 +106,25 @@ def test_when_a_skill_is_made_anew(policy: dict[str, Any], skill: dict[str, Any]
 
 def test_refused_evidence_is_not_tried_again() -> None:
     """Nothing is made of what nothing could be made of; a deletion by a person holds against any evidence."""
-    assert choose(refused="new") == Eligibility("no", "evidence_refused")
-    assert choose(refused="other") == Eligibility("build", "no_skill_yet")
-    assert choose(refused=DELETED) == Eligibility("no", "deleted_by_a_person")
+    assert choose(refusal=Refusal("new", NOW)) == Eligibility("no", "evidence_refused")
+    assert choose(refusal=Refusal("other", NOW - 6 * HOUR)) == Eligibility("build", "no_skill_yet")
+    assert choose(refusal=Refusal(DELETED, 1)) == Eligibility("no", "deleted_by_a_person")
 
 
-def test_evidence_is_words_tasks_and_steps_not_figures() -> None:
-    """A gain is no evidence; the order of steps is none either; a further task, or other words, are."""
+@pytest.mark.parametrize("skill", [None, SKILL])
+def test_a_try_that_came_to_nothing_has_the_cooldown_of_a_build(skill: Skill | None) -> None:
+    """Whatever new evidence there is, the next try waits for six hours; what is not to be done does not wait."""
+    policy, tried = replace(POLICY, support=2), Refusal("other", NOW - HOUR)
+
+    assert choose(policy, skill, refusal=tried) == Eligibility("wait", "cooldown", NOW + 5 * HOUR)
+    assert choose(replace(policy, gain=0.0), skill, refusal=tried) == Eligibility("no", "low_gain")
+    assert choose(policy, replace(SKILL, disabled=True), refusal=tried) == Eligibility("no", "disabled")
+
+
+def test_evidence_is_words_and_steps_not_figures() -> None:
+    """It is what a model is shown: neither a gain nor a number of tasks, and not the order of the steps."""
     digest = evidence_digest(POLICY, ("a", "b"))
 
-    assert evidence_digest(replace(POLICY, gain=0.9, updated_at_ms=7), ("b", "a")) == digest
-    others = [(replace(POLICY, support=2), ("a", "b")), (replace(POLICY, trigger="x"), ("a", "b")), (POLICY, ("a",))]
+    assert evidence_digest(replace(POLICY, gain=0.9, support=9, updated_at_ms=7), ("b", "a")) == digest
+    others = [(replace(POLICY, trigger="x"), ("a", "b")), (POLICY, ("a",))]
     assert digest not in {evidence_digest(policy, traces) for policy, traces in others}
-
-
-def test_the_job_has_one_key_for_one_state() -> None:
-    """A gain that creeps within a step of `rebuild_gain` asks for nothing new; a further task does."""
-    key = skill_request(POLICY, CONFIG).key
-
-    assert skill_request(replace(POLICY, gain=0.301), CONFIG).key == key
-    assert skill_request(replace(POLICY, support=2), CONFIG).key != key
-    assert skill_request(replace(POLICY, gain=0.4), CONFIG).key != key
-    request = skill_request(POLICY, CONFIG)
-    assert (request.kind, request.lane, request.payload, request.agent) == (
-        "skill",
-        "idle",
-        {"policy_id": "po_1"},
-        "main",
-    )

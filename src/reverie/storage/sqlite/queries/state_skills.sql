@@ -36,79 +36,92 @@ ORDER BY updated_at DESC LIMIT :limit;
 SELECT count(*) FROM skills WHERE agent = :agent AND name = :name AND id <> :id;
 
 -- name: count_skills_of_agent
--- How many skills an agent has.
-SELECT count(*) FROM skills WHERE agent = :agent;
+-- How many skills an agent has that have a file, or are to have one.
+SELECT count(*) FROM skills
+WHERE agent = :agent AND file_state <> 'deleted' AND NOT (file_state = 'none' AND status = 'archived');
 
 -- name: insert_skill
 -- A skill is made. Its file is written afterwards.
 INSERT INTO skills (id, agent, name, title, status, disabled, description, guide, draft, tools, eta, support, gain,
-                    policies, worlds, anchors, evidence, built_gain, built_support, built_at, file_digest, file_planned,
-                    file_state, induced_by, vec, provenance, created_at, updated_at, edited_at)
+                    policies, worlds, anchors, evidence, built_gain, built_support, built_at, file_digest, file_words,
+                    file_planned, file_state, induced_by, vec, provenance, created_at, updated_at, edited_at)
 VALUES (:id, :agent, :name, :title, :status, :disabled, :description, :guide, :draft, :tools, :eta, :support, :gain,
-        :policies, :worlds, :anchors, :evidence, :built_gain, :built_support, :built_at, :file_digest, :file_planned,
-        :file_state, :induced_by, :vec, :provenance, :now, :now, :edited_at);
+        :policies, :worlds, :anchors, :evidence, :built_gain, :built_support, :built_at, :file_digest, :file_words,
+        :file_planned, :file_state, :induced_by, :vec, :provenance, :now, :now, :edited_at);
 
 -- name: rebuild_skill
 -- A skill is made anew, under its id and name. A person's edit, archiving or deletion that came in between wins.
 UPDATE skills SET title = :title, status = :status, description = :description, guide = :guide, draft = :draft,
   tools = :tools, eta = :eta, trials = :trials, passes = :passes, support = :support, gain = :gain,
-  policies = :policies, worlds = :worlds, anchors = :anchors, evidence = :evidence, refused = '',
-  built_gain = :gain, built_support = :support, built_at = :now, version = version + 1, file_planned = 'due',
+  policies = :policies, worlds = :worlds, anchors = :anchors, evidence = :evidence,
+  built_gain = :gain, built_support = :support, built_at = :now, version = version + 1,
+  file_planned_before = iif(file_planned IN ('', 'due'), file_planned_before, file_planned), file_planned = 'due',
   induced_by = :induced_by, vec = :vec, provenance = :provenance, updated_at = :now, archived_at = NULL
-WHERE id = :id AND edited_at IS NULL AND file_state IN ('none', 'ours');
+WHERE id = :id AND edited_at IS NULL AND NOT given_up AND file_state IN ('none', 'ours');
 
--- name: refuse_skill_evidence
--- Remember the evidence of which nothing could be made.
-UPDATE skills SET refused = :evidence WHERE id = :id;
-
--- name: skill_file
--- How the file of a skill stands.
-SELECT file_digest, file_planned, file_state FROM skills WHERE id = :id;
+-- name: skill_refusal
+-- The evidence for a policy of which nothing could be made last, and when; or that its skill was deleted.
+SELECT value AS evidence, at FROM learning_marks WHERE name = :name;
 
 -- name: skill_files_of_agent
 -- The skills of an agent that have a file, or are to have one.
-SELECT id, name, status, file_state, file_digest, file_planned FROM skills
+SELECT id, name, status, file_state, file_digest, file_planned, file_planned_before FROM skills
 WHERE agent = :agent AND file_state <> 'deleted' AND NOT (file_state = 'none' AND status = 'archived')
 ORDER BY id LIMIT :limit;
 
 -- name: mark_skill_file_due
 -- The row has changed, and the file is to be written. A person's file is left as it is unless a person asked.
-UPDATE skills SET file_planned = 'due' WHERE id = :id AND (:asked OR file_state IN ('none', 'ours'));
+UPDATE skills SET file_planned_before = iif(file_planned IN ('', 'due'), file_planned_before, file_planned),
+  file_planned = 'due'
+WHERE id = :id AND (:asked OR file_state IN ('none', 'ours'));
 
 -- name: plan_skill_file
--- What is about to be written.
-UPDATE skills SET file_planned = :planned WHERE id = :id;
+-- What is about to be written. What was before that may have been written all the same.
+UPDATE skills SET file_planned_before = iif(file_planned IN ('', 'due', :planned), file_planned_before, file_planned),
+  file_planned = :planned
+WHERE id = :id;
 
 -- name: settle_skill_file
 -- The file has been written. Where the row has changed meanwhile, it stays to be written again.
-UPDATE skills SET file_digest = :digest, file_state = CASE file_state WHEN 'edited' THEN 'edited' ELSE 'ours' END,
-  file_planned = CASE file_planned WHEN :digest THEN '' ELSE file_planned END
+UPDATE skills SET file_digest = :digest, file_words = :words, file_state = iif(edited_at IS NULL, 'ours', 'edited'),
+  file_planned_before = iif(:digest IN (file_planned, file_planned_before), '', file_planned_before),
+  file_planned = iif(file_planned = :digest, '', file_planned)
 WHERE id = :id;
 
 -- name: take_over_skill_text
 -- A person changed the file: the row says what it says.
 UPDATE skills SET title = :title, description = :description, guide = :guide, disabled = :disabled,
   status = CASE file_state WHEN 'deleted' THEN 'active' ELSE status END,
-  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END,
-  file_digest = :digest, file_planned = '', file_state = 'edited', edited_at = :now, updated_at = :now, vec = NULL
+  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END, given_up = given_up AND file_state <> 'deleted',
+  file_digest = :digest, file_words = :words, file_planned = '', file_planned_before = '', file_state = 'edited',
+  before_deletion = '{}', provenance = 'owner', edited_at = :now, updated_at = :now, vec = NULL
 WHERE id = :id;
 
 -- name: take_over_skill_switch
--- A person switched a skill on or off in its file and changed nothing else.
-UPDATE skills SET disabled = :disabled, file_digest = :digest, file_planned = '', updated_at = :now,
-  file_state = CASE file_state WHEN 'deleted' THEN 'edited' WHEN 'none' THEN 'ours' ELSE file_state END,
-  status = CASE file_state WHEN 'deleted' THEN 'active' ELSE status END,
-  archived_at = CASE file_state WHEN 'deleted' THEN NULL ELSE archived_at END
+-- A person switched a skill on or off in its file, or changed lines of its head that are not ours. What the row says
+-- by now and the file does not yet is still to be written.
+UPDATE skills SET disabled = :disabled, file_digest = :digest, file_words = :words, updated_at = :now,
+  file_planned = iif(file_planned = '', '', 'due'), file_planned_before = '',
+  file_state = iif(file_state = 'none', iif(edited_at IS NULL, 'ours', 'edited'), file_state)
+WHERE id = :id;
+
+-- name: restore_skill_file
+-- A person put a deleted file back: the skill is as it was. What the row says by now is written into a file of ours.
+UPDATE skills SET status = coalesce(before_deletion ->> 'status', 'active'),
+  archived_at = before_deletion ->> 'archived_at', file_state = coalesce(before_deletion ->> 'file_state', 'edited'),
+  before_deletion = '{}', disabled = :disabled, file_digest = :digest, file_words = :words,
+  file_planned = iif(before_deletion ->> 'file_state' = 'ours' OR file_planned <> '', 'due', ''), updated_at = :now
 WHERE id = :id;
 
 -- name: hold_broken_skill_file
 -- A person's file cannot be read as a skill: it is theirs all the same.
 UPDATE skills SET file_state = 'edited', edited_at = :now, updated_at = :now
-WHERE id = :id AND file_state <> 'edited';
+WHERE id = :id AND file_state NOT IN ('edited', 'deleted');
 
 -- name: skill_file_deleted
--- A person deleted the file: the skill is given up for good.
-UPDATE skills SET status = 'archived', file_state = 'deleted', file_digest = '', file_planned = '',
+-- A person deleted the file: the skill is given up for good, unless the file comes back.
+UPDATE skills SET status = 'archived', file_state = 'deleted', file_planned = '', file_planned_before = '',
+  before_deletion = json_object('status', status, 'archived_at', archived_at, 'file_state', file_state),
   archived_at = coalesce(archived_at, :now), updated_at = :now
 WHERE id = :id;
 
@@ -203,13 +216,12 @@ WHERE id = :id;
 
 -- name: archive_skill_for_good
 -- A person gave a skill up: it is not made anew.
-UPDATE skills SET status = 'archived', archived_at = :now, edited_at = :now, updated_at = :now WHERE id = :id;
+UPDATE skills SET status = 'archived', given_up = 1, archived_at = :now, updated_at = :now WHERE id = :id;
 
 -- name: take_skill_up_again
--- A person takes a skill up again; a file that was deleted is written again.
-UPDATE skills SET status = 'active', archived_at = NULL, updated_at = :now,
-  edited_at = CASE file_state WHEN 'edited' THEN edited_at END,
-  file_digest = CASE file_state WHEN 'deleted' THEN '' ELSE file_digest END,
+-- A person takes a skill up again; a file that was deleted is written again. Words of a person stay theirs.
+UPDATE skills SET status = 'active', given_up = 0, archived_at = NULL, updated_at = :now,
+  file_digest = CASE file_state WHEN 'deleted' THEN '' ELSE file_digest END, before_deletion = '{}',
   file_state = CASE file_state WHEN 'deleted' THEN 'none' ELSE file_state END
 WHERE id = :id;
 
@@ -219,8 +231,8 @@ UPDATE skills SET disabled = :disabled, updated_at = :now WHERE id = :id;
 
 -- name: edit_skill
 -- A person's words for a skill.
-UPDATE skills SET title = :title, description = :description, guide = :guide, edited_at = :now, updated_at = :now,
-  vec = NULL
+UPDATE skills SET title = :title, description = :description, guide = :guide, provenance = 'owner', edited_at = :now,
+  file_state = CASE file_state WHEN 'ours' THEN 'edited' ELSE file_state END, updated_at = :now, vec = NULL
 WHERE id = :id;
 
 -- name: delete_skill

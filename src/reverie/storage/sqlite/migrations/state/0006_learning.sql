@@ -284,6 +284,7 @@ CREATE TABLE skills (
   title TEXT NOT NULL DEFAULT '',
   status TEXT NOT NULL CHECK (status IN ('candidate', 'active', 'archived')),
   disabled INTEGER NOT NULL DEFAULT 0,    -- 1: a person switched it off
+  given_up INTEGER NOT NULL DEFAULT 0,    -- 1: a person archived it, and it is not made anew
   description TEXT NOT NULL DEFAULT '',   -- when to use it, in one or two sentences
   guide TEXT NOT NULL DEFAULT '',         -- Markdown, without the head of the file
   draft TEXT NOT NULL DEFAULT '{}',       -- JSON: as it was crystallised
@@ -300,19 +301,21 @@ CREATE TABLE skills (
   worlds TEXT NOT NULL DEFAULT '[]',      -- JSON: ids
   anchors TEXT NOT NULL DEFAULT '[]',     -- JSON: ids of traces
   evidence TEXT NOT NULL DEFAULT '',      -- digest of what it was made of
-  refused TEXT NOT NULL DEFAULT '',       -- digest of the last evidence of which nothing could be made
   built_gain REAL NOT NULL DEFAULT 0,     -- of its policy when it was built
   built_support INTEGER NOT NULL DEFAULT 0,
   built_at INTEGER,
   file_digest TEXT NOT NULL DEFAULT '',   -- of the file as we know it; another one is a person's
+  file_words TEXT NOT NULL DEFAULT '',    -- digest of the description and the text in it, without its other lines
   file_planned TEXT NOT NULL DEFAULT '',  -- '': as it should be; `due`: to be written; a digest: being written
+  file_planned_before TEXT NOT NULL DEFAULT '',  -- the digest planned before: it may be what was written last
   file_state TEXT NOT NULL DEFAULT 'none' CHECK (file_state IN ('none', 'ours', 'edited', 'deleted')),
+  before_deletion TEXT NOT NULL DEFAULT '{}',  -- JSON: status, archived_at and file_state of when its file was there
   induced_by TEXT NOT NULL DEFAULT '',
   vec BLOB,
   provenance TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
-  edited_at INTEGER,
+  edited_at INTEGER,                      -- from then on its text is a person's
   archived_at INTEGER,
   last_used_at INTEGER,
   UNIQUE (agent, name)
