@@ -67,9 +67,10 @@ class World:
             "r_human": value,
             "user_text": "install it",
             "agent_text": "installed",
+            "episode_id": f"ep_{task}",
             **columns,
         }
-        seed(self.path, "traces", id=f"tr_{name}", task_id=f"ta_{task}", episode_id=f"ep_{task}", value=value, **given)
+        seed(self.path, "traces", id=f"tr_{name}", task_id=f"ta_{task}", value=value, **given)
 
     def worked(self, name: str, *, value: float = 0.8, agent: str = "main", **columns: Any) -> None:
         """A task of one step of the same name."""

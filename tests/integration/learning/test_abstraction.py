@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import numpy as np
 import pytest
 
@@ -130,6 +133,35 @@ async def test_group_that_changed_since_is_left_to_its_successor(tmp_path: Path)
         (world,) = here.rows("world_models")
         assert (world["version"], world["confidence"]) == (2, pytest.approx(0.65))
         assert len(json.loads(world["policies"])) == 7
+
+
+async def test_group_that_was_another_one_for_a_moment_is_asked_for_again(tmp_path: Path) -> None:
+    """A policy whose gain was too small when the job ran, and is not any more, brings its group back."""
+    async with learned_world(tmp_path, **QUIET) as here:
+        await first(here)
+        add_policy(here, "po_3")
+        (waits,) = set(await ask(here)) - {row["key"] for row in here.rows("job_requests") if row["not_before"] <= NOW}
+        await change(here, "UPDATE policies SET gain = 0.0001 WHERE id = 'po_3'")
+        here.clock.advance(days=2)
+        assert await here.run(waits) == {"skipped": "superseded"}
+        await change(here, "UPDATE job_requests SET state = 'done', ended_at = 1 WHERE kind = 'abstract'")
+        await change(here, "UPDATE policies SET gain = 0.2 WHERE id = 'po_3'")
+
+        again = set(await ask(here)) - {waits}
+
+        assert f"{waits}:2" in again
+        here.asks.add(PROMPT, WORLD)
+        assert (await here.run(f"{waits}:2"))["made"] == "overlap"
+
+
+async def change(here: World, statement: str) -> None:
+    """Change something from outside."""
+
+    def work() -> None:
+        with closing(apsw.Connection(str(here.path))) as connection:
+            connection.execute(statement)
+
+    await asyncio.to_thread(work)
 
 
 async def test_only_proven_policies_make_worlds(tmp_path: Path) -> None:

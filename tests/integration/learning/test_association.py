@@ -344,7 +344,7 @@ async def test_bucket_of_which_the_policies_are_known_is_asked_about_ever_less(t
 
 
 async def test_bucket_that_a_policy_covers_asks_for_nothing(tmp_path: Path) -> None:
-    """Steps that waited follow a policy that has come to be since, and no model is asked."""
+    """Steps that waited follow a policy that has come to be since, if each is near it, and no model is asked."""
     async with learned_world(tmp_path) as here:
         here.worked("a", value=0.4)
         await here.associate("a")
@@ -353,10 +353,70 @@ async def test_bucket_that_a_policy_covers_asks_for_nothing(tmp_path: Path) -> N
 
         done = await here.associate("b")
 
-        assert (done["inductions"], here.keys("induce"), waiting(here)) == (0, [], [])
-        assert linked(here) == [("tr_a", "po_1"), ("tr_b", "po_1")]
-        assert here.rows("policies")[0]["support"] == 2
+        assert (done["inductions"], here.keys("induce"), waiting(here)) == (0, [], ["tr_b"])
+        assert linked(here) == [("tr_a", "po_1")]
+        assert here.rows("policies")[0]["support"] == 1
         assert "known_already" in here.reasons("associate")
+
+
+async def test_steps_around_a_policy_do_not_follow_it(tmp_path: Path) -> None:
+    """Two steps whose middle is a policy's, and that are each far from it, are asked about: they show another thing."""
+    async with learned_world(tmp_path) as here:
+        add_policy(here)
+        here.worked("a", value=0.4, vec_summary=unit(0.45, 0.893, 0))
+        here.worked("b", value=0.4, vec_summary=unit(0.45, -0.893, 0))
+        await here.associate("a")
+
+        done = await here.associate("b")
+
+        assert (done["inductions"], len(here.keys("induce"))) == (1, 1)
+        assert (linked(here), waiting(here)) == ([], ["tr_a", "tr_b"])
+
+
+async def test_what_a_policy_does_not_cover_is_asked_about(tmp_path: Path) -> None:
+    """Of steps that waited some follow a policy that has come to be since; a policy is made of the others."""
+    async with learned_world(tmp_path) as here:
+        here.worked("a", value=0.4)
+        await here.associate("a")
+        add_policy(here, status="candidate")
+        here.worked("b", value=0.4, vec_summary=unit(0.4, 1, 0))
+        here.worked("c", value=0.4, vec_summary=unit(0.4, 1, 0.1))
+        await here.associate("b")
+
+        await here.associate("c")
+
+        assert linked(here) == [("tr_a", "po_1")]
+        (asked,) = [row for row in here.rows("job_requests") if row["kind"] == "induce"]
+        assert json.loads(asked["payload"])["traces"] == ["tr_b", "tr_c"]
+
+
+async def test_one_task_of_many_steps_hides_no_other(tmp_path: Path) -> None:
+    """Evidence is the best step of each task, also where one has more good steps than are looked at, in segments."""
+    async with learned_world(tmp_path) as here:
+        here.task("a")
+        for part in range(9):
+            seed(here.path, "episodes", id=f"ep_a{part}", task_id="ta_a", agent="main", session_id="s_a")
+        for number in range(60):
+            here.trace(f"a{number}", "a", value=0.4, session_id="s_a", episode_id=f"ep_a{number % 9}")
+        here.worked("b", value=0.3)
+        await here.associate("a")
+
+        await here.associate("b")
+
+        (asked,) = [row for row in here.rows("job_requests") if row["kind"] == "induce"]
+        traces = json.loads(asked["payload"])["traces"]
+        assert (len(traces), traces[-1], traces[0][:4]) == (2, "tr_b", "tr_a")
+
+
+async def test_segments_of_one_task_are_no_two_witnesses(tmp_path: Path) -> None:
+    """Without tag, tool and error, two like steps of one task in two episodes of it are not enough."""
+    async with learned_world(tmp_path) as here:
+        here.task("a")
+        seed(here.path, "episodes", id="ep_a2", task_id="ta_a", agent="main", session_id="s_a")
+        here.trace("1", "a", tags=[], tool_calls=[], value=0.9, session_id="s_a")
+        here.trace("2", "a", tags=[], tool_calls=[], value=0.9, session_id="s_a", episode_id="ep_a2")
+
+        assert (await here.associate("a"))["inductions"] == 0
 
 
 async def test_without_a_model_steps_wait_until_there_is_one(tmp_path: Path) -> None:

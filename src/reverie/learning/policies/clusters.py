@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 POLICIES_MAX = 500
 """Policies in force of one agent that world models are made of, those of the highest gain."""
+ASKED_MAX = 8
+"""How often the same cluster is asked for, as long as its job is remembered."""
 SETTLED_MAX = 32
 """Digests of clusters that a domain remembers as dealt with."""
 COHESION_SHARE = 0.5
@@ -151,9 +153,12 @@ def _ask(tx: Transaction, cluster: Cluster, digest: str, config: WorldModelsConf
     if digest in state.settled:
         return 0
     until_ms = state.rests_until_ms(config.cooldown_days)
+    key = _key(tx, f"abstract:{cluster.agent}:{digest}")
+    if key is None:
+        return 0
     request = JobRequest(
         kind="abstract",
-        key=f"abstract:{cluster.agent}:{digest}",
+        key=key,
         lane="idle",
         payload={"domain": cluster.domain, "cluster": digest},
         not_before_ms=max(now_ms, until_ms),
@@ -175,6 +180,20 @@ def _ask(tx: Transaction, cluster: Cluster, digest: str, config: WorldModelsConf
             detail={"domain": cluster.domain, "until": until_ms},
         )
     return 1
+
+
+def _key(tx: Transaction, key: str) -> str | None:
+    """The key to ask under. A job that ended without settling its cluster is asked for again, under another one.
+
+    It ended so because the cluster was another one when it ran, or there was no model. None after `ASKED_MAX` of them.
+    """
+    keys = [key, *(f"{key}:{times}" for times in range(2, ASKED_MAX + 1))]
+    return next((each for each in keys if not _ended(tx, each)), None)
+
+
+def _ended(tx: Transaction, key: str) -> bool:
+    row = tx.row("find_job", key=key)
+    return row is not None and row["state"] == "done"
 
 
 def _cluster(domain: str, members: Sequence[Policy], config: WorldModelsConfig) -> Cluster | None:

@@ -20,7 +20,7 @@ from reverie.learning.policies.association import makes_skills
 from reverie.learning.policies.buckets import parse_signature
 from reverie.learning.policies.clusters import ask_for_worlds
 from reverie.learning.policies.duplicates import Said, nearest
-from reverie.learning.policies.matching import Nearest, score
+from reverie.learning.policies.matching import Nearest
 from reverie.learning.policies.measuring import measure
 from reverie.learning.policies.policies import (
     PolicyDraft,
@@ -31,10 +31,10 @@ from reverie.learning.policies.policies import (
     insert_policy,
     merge_policy,
 )
-from reverie.learning.policies.pool import MEMBERS_MAX, evidence_digest, note_known
+from reverie.learning.policies.pool import MEMBERS_MAX, evidence_digest, followers, note_known
 from reverie.learning.records import trace_of
 from reverie.learning.steering import answer_language
-from reverie.learning.vectors import centroid, cosine, unpack
+from reverie.learning.vectors import centroid, unpack
 from reverie.llm.prompt_files import read_prompt
 from reverie.types import least_trusted
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reverie.clock import Clock
-    from reverie.config import LearningConfig
+    from reverie.config import LearningConfig, PoliciesConfig
     from reverie.jobs.request import Job
     from reverie.learning.asking.asks import Asks
     from reverie.learning.records import Policy, Trace
@@ -84,7 +84,7 @@ class InductionAnswer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a policy is to be made of: a bucket, and the best step of each episode in it."""
+    """What a policy is to be made of: a bucket, and the best step of each task in it."""
 
     agent: str
     signature: str
@@ -137,14 +137,20 @@ class InduceJob:
         return await self._database.write(lambda tx: self._keep(tx, evidence, draft, same, job))
 
     async def _known(self, evidence: Evidence) -> str | None:
-        """The policy that came to be since this one was asked for, and is as near as one that a step follows."""
+        """The policy that came to be since this one was asked for, and that each of the steps would follow."""
         middle = centroid([step.vec_summary for step in evidence.steps if step.vec_summary is not None])
         if middle is None:
             return None
         nearest_policy = Nearest([middle], [parse_signature(evidence.signature)])
         await each_page(self._database, evidence.agent, nearest_policy.see)
-        near = nearest_policy.best()[0]
-        return near.policy_id if near is not None and near.score >= self._config.policies.min_similarity else None
+        near, least = nearest_policy.best()[0], self._config.policies.min_similarity
+        if near is None or near.score < least:
+            return None
+        policy = await self._database.read(lambda tx: find_policy(tx, near.policy_id))
+        steps = [(step.id, step.vec_summary) for step in evidence.steps]
+        if policy is None or len(followers(policy, evidence.signature, steps, least)) < len(steps):
+            return None
+        return policy.id
 
     def _take_in(self, tx: Transaction, evidence: Evidence, policy_id: str, job: Job) -> JsonObject:
         """Have the steps follow a policy that is there, without asking anybody."""
@@ -169,7 +175,7 @@ class InduceJob:
             answer = await self._asks.ask(question, job)
         except AnswerRefusedError as error:
             return error.wrong
-        return drafted(answer, evidence, prompt)
+        return drafted(answer, evidence, prompt, self._config.policies)
 
     async def _same(self, draft: PolicyDraft) -> str | None:
         """The policy that says the same already, of all of the agent: 200 are compared at once."""
@@ -260,9 +266,15 @@ def wrong_with(answer: InductionAnswer) -> str | None:
     return f"{', '.join(empty)} must not be empty" if empty else None
 
 
-def drafted(answer: InductionAnswer, evidence: Evidence, prompt: Prompt) -> PolicyDraft:
-    """The policy that an answer words. It rests on the steps that the answer names, on all where it names none."""
-    named = [step for step in evidence.steps if step.id in set(answer.support_trace_ids)] or list(evidence.steps)
+def drafted(answer: InductionAnswer, evidence: Evidence, prompt: Prompt, config: PoliciesConfig) -> PolicyDraft:
+    """The policy that an answer words. It rests on the steps that the answer names, or on all of them.
+
+    All, where it names none, or so few that no policy could be made of them: those of one task that went less well.
+    """
+    named = [step for step in evidence.steps if step.id in set(answer.support_trace_ids)]
+    tasks = {step.task_id for step in named}
+    if len(tasks) < config.min_episodes and not any(step.value >= config.single_task_value for step in named):
+        named = list(evidence.steps)
     return PolicyDraft(
         agent=evidence.agent,
         title=plain(answer.title)[:TITLE_CHARS_MAX],
@@ -325,10 +337,9 @@ def _said(tx: Transaction, agent: str, after: str) -> list[Said]:
 
 def _like(tx: Transaction, evidence: Evidence, policy: Policy, least: float, now_ms: int) -> list[str]:
     """The other steps of the bucket that come near to the new policy: they wait no longer."""
-    bucket = parse_signature(evidence.signature)
-    theirs = parse_signature(policy.signature) if policy.signature else None
     rows = tx.rows(
         "bucket_members", agent=evidence.agent, signature=evidence.signature, now=now_ms, value_min=-1.0,
         limit=MEMBERS_MAX,
     )  # fmt: skip
-    return [row["id"] for row in rows if score(cosine(unpack(row["vec_summary"]), policy.vec), bucket, theirs) >= least]
+    steps = [(row["id"], unpack(row["vec_summary"])) for row in rows]
+    return list(followers(policy, evidence.signature, steps, least))

@@ -17,8 +17,8 @@ from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
 from reverie.learning.ids import content_id, digest_of
 from reverie.learning.policies.buckets import Bucket, parse_signature
-from reverie.learning.policies.matching import Nearest
-from reverie.learning.policies.policies import each_page, find_policy_of_evidence, follow
+from reverie.learning.policies.matching import Nearest, score
+from reverie.learning.policies.policies import each_page, find_policy, find_policy_of_evidence, follow
 from reverie.learning.vectors import centroid, cosine, unpack
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reverie.config import PoliciesConfig
     from reverie.jobs.request import Job
     from reverie.learning.policies.matching import Near
+    from reverie.learning.records import Policy
     from reverie.storage import Database, Transaction
     from reverie.types import JsonObject
 
@@ -40,13 +41,13 @@ DROPPED_AT_ONCE = 1_000
 BUCKETS_MAX = 24
 """Ready buckets that one run looks at, the best first; it asks for fewer policies, and the rest wait for the next."""
 MEMBERS_MAX = 50
-"""Steps of a bucket that are looked at, the most valuable ones."""
+"""Steps of a bucket that are looked at: the most valuable one of each task, then further ones."""
 EVIDENCE_MAX = 8
-"""Episodes whose best step is shown to the model."""
+"""Tasks whose best step is shown to the model."""
 KNOWN_DOUBLINGS_MAX = 5
 """A bucket whose policies were known already needs twice as many tasks each time, at most 64."""
-UNTOLD_EPISODES = 2
-"""Of steps that nothing tells apart but what they mean, so many episodes at least have to show the same."""
+UNTOLD_TASKS = 2
+"""Of steps that nothing tells apart but what they mean, so many tasks at least have to show the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Member:
     """A step that waits in a bucket."""
 
     id: str
-    episode_id: str
+    task_id: str
     value: float
     vec: NDArray[np.float32]
 
@@ -69,7 +70,7 @@ class Ready:
 
     @property
     def evidence(self) -> tuple[Member, ...]:
-        """The best step of each episode."""
+        """The best step of each task."""
         return best_of_each(self.members)
 
     @property
@@ -84,10 +85,10 @@ def evidence_digest(agent: str, signature: str, trace_ids: Sequence[str]) -> str
 
 
 def best_of_each(members: Sequence[Member]) -> tuple[Member, ...]:
-    """The first step of each episode, of steps that stand best first; at most 8."""
+    """The first step of each task, of steps that stand best first; at most 8. Segments of a task are no witnesses."""
     first: dict[str, Member] = {}
     for member in members:
-        first.setdefault(member.episode_id, member)
+        first.setdefault(member.task_id, member)
     return tuple(first.values())[:EVIDENCE_MAX]
 
 
@@ -163,7 +164,7 @@ def _members(tx: Transaction, agent: str, signature: str, config: PoliciesConfig
         limit=MEMBERS_MAX,
     )
     vectors = [(row, unpack(row["vec_summary"])) for row in rows]
-    members = (Member(row["id"], row["episode_id"], row["value"], vec) for row, vec in vectors if vec is not None)
+    members = (Member(row["id"], row["task_id"], row["value"], vec) for row, vec in vectors if vec is not None)
     return of_one_kind(tuple(members), parse_signature(signature), config)
 
 
@@ -171,10 +172,10 @@ def of_one_kind(members: tuple[Member, ...], bucket: Bucket, config: PoliciesCon
     """The steps of a bucket that show the same, best first; none when nothing but chance has brought them together."""
     if bucket != Bucket():
         return members
-    wanted = max(UNTOLD_EPISODES, config.min_episodes)
+    wanted = max(UNTOLD_TASKS, config.min_episodes)
     for seed in members:
         near = tuple(member for member in members if cosine(seed.vec, member.vec) >= config.min_similarity)
-        if len({member.episode_id for member in near}) >= wanted:
+        if len({member.task_id for member in near}) >= wanted:
             return near
     return ()
 
@@ -198,24 +199,65 @@ def _decide(
     followed: list[str] = []
     for number, (each, near) in enumerate(zip(ready, best, strict=True)):
         known = _known(tx, each, near, config)
+        left: Ready | None = each
         if known is not None:
-            follow(tx, [member.id for member in each.members], known)
-            followed.append(known)
-            _note(tx, each, job, now_ms, "known_already", known)
-        elif asked < config.inductions_max:
-            asked += _ask(tx, each, job, now_ms)
+            follow(tx, known.steps, known.policy_id)
+            followed.append(known.policy_id)
+            _note(tx, each, job, now_ms, "known_already", known.policy_id)
+            left = _left(tx, each, known, config)
+        if left is None:
+            continue
+        if asked < config.inductions_max:
+            asked += _ask(tx, left, job, now_ms)
         else:
-            _note(tx, each, job, now_ms, "inductions_max", each.signature)
+            _note(tx, left, job, now_ms, "inductions_max", each.signature)
             return Asked(asked, tuple(followed), len(ready) - number)
     return Asked(asked, tuple(followed))
 
 
-def _known(tx: Transaction, ready: Ready, near: Near | None, config: PoliciesConfig) -> str | None:
-    """The policy that is there already: made of the same evidence, or so near that its middle would follow it."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A policy that is there already, and the steps that follow it."""
+
+    policy_id: str
+    steps: tuple[str, ...]
+
+
+def _known(tx: Transaction, ready: Ready, near: Near | None, config: PoliciesConfig) -> Known | None:
+    """The policy that is there already: made of the same evidence, or near to its middle and to some of the steps.
+
+    Steps whose middle is near to a policy may each be far from it: those do not follow it.
+    """
     same = find_policy_of_evidence(tx, ready.agent, ready.signature, ready.digest)
     if same is not None:
-        return same.id
-    return near.policy_id if near is not None and near.score >= config.min_similarity else None
+        return Known(same.id, tuple(member.id for member in ready.members))
+    policy = find_policy(tx, near.policy_id) if near is not None and near.score >= config.min_similarity else None
+    if policy is None:
+        return None
+    follows = followers(policy, ready.signature, [(each.id, each.vec) for each in ready.members], config.min_similarity)
+    return Known(policy.id, follows) if follows else None
+
+
+def _left(tx: Transaction, ready: Ready, known: Known, config: PoliciesConfig) -> Ready | None:
+    """What a policy can still be made of when some steps follow one that is there; None: the others wait for more."""
+    others = tuple(member for member in ready.members if member.id not in known.steps)
+    enough = len({member.task_id for member in others}) >= config.min_episodes or any(
+        member.value >= config.single_task_value for member in others
+    )
+    left = of_one_kind(others, parse_signature(ready.signature), config) if enough else ()
+    if left:
+        return Ready(ready.agent, ready.signature, left)
+    tx.execute("mark_bucket_asked", agent=ready.agent, signature=ready.signature, evidence=ready.digest)
+    return None
+
+
+def followers(
+    policy: Policy, signature: str, steps: Sequence[tuple[str, NDArray[np.float32] | None]], least: float
+) -> tuple[str, ...]:
+    """Which steps of a bucket come near enough to a policy to follow it, each by itself."""
+    bucket = parse_signature(signature)
+    theirs = parse_signature(policy.signature) if policy.signature else None
+    return tuple(name for name, vec in steps if score(cosine(vec, policy.vec), bucket, theirs) >= least)
 
 
 def _ask(tx: Transaction, ready: Ready, job: Job, now_ms: int) -> int:

@@ -35,6 +35,8 @@ OVERLAP_LEAST = 0.6
 """Policies that two world models share, of those of the smaller one, which make them one."""
 ENTRIES_MAX = 24
 """Entries of each of the three lists after world models were joined."""
+EVIDENCE_MAX = 24
+"""Policies and episodes that an entry is remembered to rest on, the newest."""
 TAGS_MAX = 6
 CONFIRMED = 0.05
 """What a world model gains in confidence when it is found again."""
@@ -278,7 +280,8 @@ def _joined_entries(entries: Iterable[JsonObject]) -> list[JsonObject]:
         if older is None:
             held[label] = entry
         else:
-            held[label] = {**older, "evidence": [*dict.fromkeys((*older["evidence"], *entry["evidence"]))]}
+            evidence = [*dict.fromkeys((*older["evidence"], *entry["evidence"]))][:EVIDENCE_MAX]
+            held[label] = {**older, "evidence": evidence}
     return list(held.values())[:ENTRIES_MAX]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reverie.config import PoliciesConfig
 from reverie.learning.policies.induction import (
     Evidence,
     InductionAnswer,
@@ -97,7 +98,7 @@ def test_answer_becomes_a_policy() -> None:
         support_trace_ids=["tr_1", "tr_2", "tr_made_up"],
     )
 
-    made = drafted(answer, evidence, PROMPT)
+    made = drafted(answer, evidence, PROMPT, PoliciesConfig())
 
     assert (made.title, made.trigger, made.procedure) == ("Install headers", "pip fails", "apk add gcc\nthen pip")
     assert (made.boundary, made.verification, made.confidence) == ("only alpine\nneeds root", "", 1.0)
@@ -113,7 +114,17 @@ def test_answer_that_names_no_step_rests_on_all() -> None:
     evidence = Evidence("main", "_|_|_|_", (trace("tr_1"), trace("tr_2")), "digest")
     answer = InductionAnswer(title="t", trigger="t", action="a", support_trace_ids=["nonsense"])
 
-    assert drafted(answer, evidence, PROMPT).traces == ("tr_1", "tr_2")
+    assert drafted(answer, evidence, PROMPT, PoliciesConfig()).traces == ("tr_1", "tr_2")
+
+
+def test_answer_that_names_too_little_rests_on_all() -> None:
+    """One step that went less well is no policy, even if the model says so; one that went well is."""
+    steps = (trace("tr_1", value=0.4), trace("tr_2", value=0.3))
+    answer = InductionAnswer(title="t", trigger="t", action="a", support_trace_ids=["tr_1"])
+    well = (trace("tr_1", value=0.5), trace("tr_2", value=0.3))
+
+    assert drafted(answer, Evidence("main", "a|_|_|_", steps, "d"), PROMPT, PoliciesConfig()).traces == ("tr_1", "tr_2")
+    assert drafted(answer, Evidence("main", "a|_|_|_", well, "d"), PROMPT, PoliciesConfig()).traces == ("tr_1",)
 
 
 def test_policy_needs_title_trigger_and_action() -> None:

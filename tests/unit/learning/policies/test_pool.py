@@ -6,14 +6,14 @@ from reverie.learning.policies.pool import Member, Ready, best_of_each, candidat
 from tests.learning_rows import unit
 
 
-def member(trace_id: str, episode: str) -> Member:
-    return Member(trace_id, episode, 0.5, unit(1, 0))
+def member(trace_id: str, task: str) -> Member:
+    return Member(trace_id, task, 0.5, unit(1, 0))
 
 
-def test_best_step_of_each_episode_stands_for_it() -> None:
-    """The first of each, in their order, of at most eight episodes."""
+def test_best_step_of_each_task_stands_for_it() -> None:
+    """The first of each, in their order, of at most eight tasks."""
     members = [member("tr_1", "a"), member("tr_2", "b"), member("tr_3", "a")]
-    many = [member(f"tr_{n}", f"ep_{n}") for n in range(20)]
+    many = [member(f"tr_{n}", f"ta_{n}") for n in range(20)]
 
     assert [each.id for each in best_of_each(members)] == ["tr_1", "tr_2"]
     assert [each.id for each in best_of_each(many)] == [f"tr_{n}" for n in range(8)]

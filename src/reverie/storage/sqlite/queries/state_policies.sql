@@ -146,12 +146,13 @@ HAVING sum(c.asked = '') > 0
 ORDER BY max(t.value) * count(DISTINCT t.task_id) DESC, c.signature LIMIT :limit;
 
 -- name: bucket_members
--- The best steps that wait in a bucket.
-SELECT t.id, t.episode_id, t.value, t.vec_summary
+-- The best steps that wait in a bucket: first the best of each task, so that one of many steps hides no other.
+SELECT t.id, t.task_id, t.value, t.vec_summary
 FROM l2_candidates AS c JOIN traces AS t ON t.id = c.trace_id
 WHERE c.agent = :agent AND c.signature = :signature AND c.policy_id IS NULL AND c.expires_at > :now
   AND t.archived_at IS NULL AND t.vec_summary IS NOT NULL AND t.value >= :value_min
-ORDER BY t.value DESC, t.at, t.id LIMIT :limit;
+ORDER BY row_number() OVER (PARTITION BY t.task_id ORDER BY t.value DESC, t.at, t.id), t.value DESC, t.at, t.id
+LIMIT :limit;
 
 -- name: policy_step_became
 -- The policy that a step waited to become part of, once it has.
