@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reverie.learning.said import spaced
 from reverie.memory.stop_words import ENGLISH
 
 Relation = Literal["revision", "follow_up", "new_task", "unknown"]
@@ -67,7 +68,8 @@ _CERTAIN = frozenset({"no_previous", "empty", "hard_gap"})
 _PRIORITY: Final = {"r5": 40, "r1": 30, "r2": 20, "r3": 10, "r3_en": 10}
 """Which of two equally sure rules is gone by."""
 
-_LEAD = r"(?:(?:ok(?:ay)?|so|now|alright|all right|well|right|great|thanks|thank you|anyway)[\s,.!:;-]+)*"
+_LEAD = r"(?:(?:ok(?:ay)?|so|now|alright|all right|well|right|great|thanks|thank you|anyway)[\s,.!:;-]++){0,4}+"
+"""Words before the point. No more are looked past than anybody says: each sentence is looked at with them."""
 _REVISION = re.compile(
     rf"{_LEAD}(?:"
     r"(?:no|nope)[\s,.!:;-]+(?:(?:that|this|it)(?:'s| is| was)?|you(?:'re| are)?|not)\b"
@@ -84,7 +86,7 @@ _REVISION_ZH = re.compile(
     r"|换成|改成|改为|应该是|而不是)"
 )
 _NEW_TASK = re.compile(
-    rf"(?:^|[.!?;\n]\s*){_LEAD}(?:"
+    rf"(?:^|[.!?;\n]\s*+){_LEAD}(?:"
     r"(?:(?:here(?:'s| is)|i have|let's (?:start|do|begin)|this is|start)\s+)?(?:an? |the |my )?"
     r"(?:new|next|different|another|unrelated|separate) (?:task|topic|question|subject|problem|thing entirely)\b"
     r"|forget (?:that|it|about (?:that|it|this))\b"
@@ -129,9 +131,9 @@ def classify(asked: Asked) -> Verdict:
 
 
 def folded(text: str) -> str:
-    """A text as rules compare it: one form of each letter and quotation mark, small letters, no spaces around."""
+    """A text as rules compare it: one form of each letter and quotation mark, small letters, single spaces."""
     plain = unicodedata.normalize("NFKC", text[:LOOKED_AT_CHARS]).replace("\u2019", "'").replace("\u2018", "'")
-    return plain.lower().strip()
+    return spaced(plain[:LOOKED_AT_CHARS].lower().strip())
 
 
 def topic_words(text: str) -> frozenset[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reverie.learning.episodes.relation import DEFAULT, Asked, Verdict, classify, topic_words
+from reverie.learning.episodes import intent
+from reverie.learning.episodes.relation import DEFAULT, LOOKED_AT_CHARS, Asked, Verdict, classify, folded, topic_words
+from tests.unit.learning.hostile import PIECES, grows_evenly
 
 HOUR_MS = 3_600_000
 BEFORE = "Compile the quarterly report about coffee"
@@ -143,3 +145,17 @@ def test_topic_words() -> None:
     """Small words are left out; of Chinese each two characters count."""
     assert topic_words("Please show the coffee prices of 2024") == {"coffee", "prices"}
     assert topic_words("咖啡价格") == {"咖啡", "啡价", "价格"}
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_text_takes_long(piece: str) -> None:
+    """Rules take twice as long for twice as much text, whatever it is: they run while others wait to write."""
+    assert grows_evenly(said, piece, LOOKED_AT_CHARS)
+    assert grows_evenly(intent.classify, piece, LOOKED_AT_CHARS)
+
+
+def test_spaces_are_looked_at_once() -> None:
+    """However wide a gap is, and however many lines are empty, the words around it are told the same."""
+    assert folded(" No,\u00a0 \tthat \r\n\n  is\u2019t \u2028 it ") == "no, that\nis't it"
+    assert said("ok.   Thanks!\n\n\n\nLet's   change  the topic").signal == "r5"
+    assert said("Well, ok,  no,   that is  wrong").signal == "r1"
