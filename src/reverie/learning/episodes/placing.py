@@ -127,7 +127,7 @@ class Placing:
     # -- messages of users ----------------------------------------------------------------------------------------
 
     def _told(self, tx: Transaction, place: Place, entry: Entry, *, brought: bool) -> _Told:
-        verdict = relations.classify(asked_of(tx, place.episode, entry))
+        verdict = relations.classify(asked_of(tx, place.episode, entry), self._rules.hard_gap_ms)
         asking = self._full and not brought and self._available()
         undecided = place.episode is not None and not verdict.decides and asking
         return _Told(verdict, intents.classify(entry.message.text), undecided)

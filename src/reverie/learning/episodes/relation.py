@@ -19,6 +19,7 @@ ClassifiedBy = Literal["rule", "llm", "timeout", "default"]
 
 STRONG: Final = 0.85
 HARD_GAP_MS: Final = 2 * 3_600_000
+"""After a longer pause it is a new task, unless messages are merged over longer ones."""
 SOFT_GAP_MS: Final = 30 * 60_000
 OPENER_CHARS_MAX: Final = 60
 """A longer message that begins with a pronoun may well explain what it means by it."""
@@ -117,17 +118,22 @@ _POLITE = frozenset({
 """Words of a request that say nothing of what it is about."""
 
 
-def classify(asked: Asked) -> Verdict:
-    """What the rules say; `DEFAULT` where none says anything. Whether that decides, `Verdict.decides` tells."""
+def classify(asked: Asked, hard_gap_ms: int | None = HARD_GAP_MS) -> Verdict:
+    """What the rules say; `DEFAULT` where none says anything. Whether that decides, `Verdict.decides` tells.
+
+    After a pause of more than `hard_gap_ms` it is a new task for sure, whatever else holds but a correction.
+    """
     if not asked.previous_user:
         return Verdict("new_task", 0.75, "rule", "no_previous")
     text = folded(asked.text)
     if not text:
         return Verdict("unknown", 0.5, "rule", "empty")
-    if asked.gap_ms is not None and asked.gap_ms > HARD_GAP_MS:
-        return Verdict("new_task", 0.9, "rule", "hard_gap")
     found = [verdict for verdict in _verdicts(text, asked) if verdict is not None]
-    return max(found, key=_strength, default=DEFAULT)
+    strongest = max(found, key=_strength, default=DEFAULT)
+    corrects = strongest.relation == "revision" and strongest.decides
+    if hard_gap_ms is not None and (asked.gap_ms or 0) > hard_gap_ms and not corrects:
+        return Verdict("new_task", 0.9, "rule", "hard_gap")
+    return strongest
 
 
 def folded(text: str) -> str:

@@ -121,6 +121,24 @@ def test_pauses_tell() -> None:
     assert said("It needs a title", HOUR_MS).signal == "r3_en"
 
 
+def test_a_correction_is_one_after_any_pause() -> None:
+    """A sure correction is looked for before the pause; what only may be one, or a follow-up, is not."""
+    assert said("No, that's wrong", 9 * HOUR_MS) == Verdict("revision", 0.85, "rule", "r1")
+    assert said("No, that's wrong. New task: the plants", 9 * HOUR_MS).signal == "hard_gap"
+    assert said(f"You say: {REPLY}", 9 * HOUR_MS).signal == "hard_gap"
+
+
+@pytest.mark.parametrize("hard_gap_ms", [24 * HOUR_MS, None])
+def test_where_messages_are_merged_over_longer_pauses_a_pause_tells_less(hard_gap_ms: int | None) -> None:
+    """Within the pause over which messages are merged the other rules tell; a pause of half an hour still leans."""
+
+    def after_three_hours(text: str) -> str:
+        return classify(Asked(text, BEFORE, REPLY, 3 * HOUR_MS), hard_gap_ms).signal
+
+    assert after_three_hours("And what about the table?") == "r3_en"
+    assert after_three_hours("Give me the coffee totals") == "r6"
+
+
 def test_the_first_message_and_an_empty_one() -> None:
     """Without anything before it is a new task; without words nothing can be said. Neither asks a model."""
     assert said("hello", before="") == Verdict("new_task", 0.75, "rule", "no_previous")
