@@ -381,3 +381,26 @@ async def test_an_undecided_message_of_a_closed_episode_leaves_it_closed(tmp_pat
 
         assert world.episodes_of() == [(1, 2, "first", "idle", 1, 2), (3, 4, "topic", None, 2, 2)]
         assert world.rows("SELECT state, endings FROM tasks ORDER BY rowid") == [("ended", 2), ("open", 0)]
+
+
+async def test_a_message_that_is_moved_takes_its_trust_along(tmp_path: Path) -> None:
+    """A task is as trusted as those who asked for what is left of it, in all its episodes."""
+    async with opened(tmp_path, learning(max_turns_per_episode=5), Asks({CLASSIFY: [NEW_TASK] * 3})) as world:
+        trust = "SELECT provenance FROM tasks ORDER BY rowid"
+        world.exchange(ASK)
+        await world.follow()
+        world.say(WEAK, whose="untrusted")
+        world.say("Here it is.", "assistant")
+        await world.follow()
+        assert world.rows(trust) == [("untrusted",)]
+        await world.run("classify")
+        assert world.rows(trust) == [("owner",), ("untrusted",)]
+
+        world.exchange("It needs a title")
+        world.exchange("And the prices?")
+        await world.follow()
+        world.say("The coffee report deserves prices in a second table", whose="system")
+        world.say("The coffee report deserves prices in a third table")
+        await world.follow()
+        await world.run("classify")
+        assert world.rows(trust) == [("owner",), ("untrusted",), ("owner",)]

@@ -117,6 +117,13 @@ WHERE id = :id AND state = 'open';
 -- Whose words a task is made of.
 UPDATE tasks SET provenance = :provenance WHERE id = :id AND provenance <> :provenance;
 
+-- name: who_asked_for_task
+-- Whose the messages are that asked for anything of a task.
+SELECT DISTINCT said.whose FROM episodes
+JOIN episode_spans span ON span.episode_id = episodes.id
+JOIN said ON said.session_id = span.session_id AND said.seq BETWEEN span.first_seq AND span.last_seq
+WHERE episodes.task_id = :task_id AND said.role = 'user' AND said.kind = 'message';
+
 -- name: drop_empty_tasks
 -- Tasks of a session without any episode go.
 DELETE FROM tasks WHERE session_id = :session_id AND state = 'open'
