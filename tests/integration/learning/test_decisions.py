@@ -336,6 +336,27 @@ async def test_a_split_moves_with_its_message(tmp_path: Path) -> None:
         ]
 
 
+async def test_the_trail_tells_of_the_limits_that_hold(tmp_path: Path) -> None:
+    """However often messages are put again, each episode that a limit ended has one note of it, and no other has any."""
+    limits = (
+        "SELECT episodes.id, closed_for FROM episode_spans JOIN episodes ON episodes.id = episode_id"
+        " WHERE closed_for = 'turn_limit' ORDER BY first_seq"
+    )
+    notes = "SELECT episode_id, reason FROM learning_trail WHERE stage = 'limit' ORDER BY id"
+    answers = Asks({CLASSIFY: [FOLLOW_UP, NEW_TASK, NEW_TASK]})
+    async with opened(tmp_path, learning(max_turns_per_episode=5), answers) as world:
+        world.exchange(ASK, tools=3)
+        for tools in (4, 3, 5):
+            world.exchange(WEAK, tools=tools)
+            await world.follow()
+        assert len(world.rows(limits)) == 8
+        assert world.rows(notes) == world.rows(limits)
+        await world.run("classify")
+
+        assert len(world.rows(limits)) == 6
+        assert world.rows(notes) == world.rows(limits)
+
+
 async def test_an_episode_that_became_idle_meanwhile_stays_closed(tmp_path: Path) -> None:
     """A decision that comes after the pause moves what was said; what was closed is closed, and now it is finished."""
     async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:

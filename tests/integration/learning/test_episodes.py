@@ -376,6 +376,26 @@ async def test_a_late_reply_opens_its_episode_again(tmp_path: Path) -> None:
         assert world.episodes_of() == [(1, 2, "first", None, 1, 2)]
 
 
+@pytest.mark.parametrize("site", ["open_episode", "recovered_open_topic", "closed_episode"])
+async def test_a_reply_at_a_full_episode_tells_where_it_came(tmp_path: Path, site: str) -> None:
+    """The trail names the site at which a reply found its episode full: followed, found open, or closed."""
+    async with opened(tmp_path, learning(max_turns_per_episode=5)) as world:
+        for _ in range(2):
+            world.exchange(ASK)
+        world.say(FOLLOWS)
+        await world.follow()
+        if site == "recovered_open_topic":
+            world.restart()
+        if site == "closed_episode":
+            world.clock.advance(ms=HOUR_MS)
+            await world.idle()
+        world.say("At last.", "assistant")
+        await world.follow()
+
+        assert world.rows("SELECT detail ->> 'source' FROM learning_trail WHERE stage = 'limit'") == [(site,)]
+        assert [row[:3] for row in world.episodes_of()] == [(1, 5, "first"), (6, 6, "turn_limit")]
+
+
 async def test_a_turn_on_its_way_keeps_its_episode_open(tmp_path: Path) -> None:
     """An episode is not idle while a turn of its session runs, or while words of it were not read."""
     async with opened(tmp_path) as world:

@@ -144,7 +144,7 @@ class Placing:
 
     def _put_user(self, tx: Transaction, place: Place, entry: Entry, told: _Told, now_ms: int) -> None:
         before = place.episode
-        site = _site(place, told.row)
+        site = _site(place) if told.row is None else _site_again(place, told.row)
         gap_ms = None if before is None else max(0, entry.message.at_ms - before.last_at_ms)
         relation = told.verdict.relation
         worth = before is None or not tx.value("is_of_no_worth", id=before.task_id)
@@ -202,7 +202,7 @@ class Placing:
         result = message.role == "tool" and (message.tool_call_id or "") in place.waiting
         limit = None if result else limit_reached(_load(episode), entry.piece, self._rules.limits)
         if limit is not None:
-            self._tell_limit(tx, episode, limit, "open_episode", None, now_ms)
+            self._tell_limit(tx, episode, limit, _site(place), None, now_ms)
             close(tx, episode, limit, now_ms)
             episode = continue_task(tx, place.session, Opening(entry, limit), episode)
         elif episode.state == "closed":
@@ -231,17 +231,22 @@ class Placing:
         )
 
     def _cut(self, tx: Transaction, session_id: str, seq: int, now_ms: int) -> None:
-        """Take a session back to the state before a message, as far as episodes go."""
+        """Take a session back to the state before a message, as far as episodes go.
+
+        What was told of limits goes as well: they are reached anew, by the messages as they are put then.
+        """
         gone = [row["episode_id"] for row in tx.rows("episodes_from", session_id=session_id, seq=seq)]
         tx.execute("drop_spans_from", session_id=session_id, seq=seq)
         last = tx.row("last_span", session_id=session_id, before_seq=seq)
         if last is not None and last["last_seq"] >= seq:
             tx.execute("extend_span", session_id=session_id, first_seq=last["first_seq"], last_seq=seq - 1)
         for episode_id in gone:
+            tx.execute("drop_limit_notes", episode_id=episode_id)
             tx.execute("drop_episode", id=episode_id)
         tx.execute("drop_empty_tasks", session_id=session_id)
         before = latest_episode(tx, session_id, seq)
         if before is not None:
+            tx.execute("drop_limit_notes", episode_id=before.id)
             before = recount(tx, before)
             _as_it_was(tx, before, tx.row("routing_of", session_id=session_id, seq=seq), now_ms)
 
@@ -270,13 +275,18 @@ def asked_of(tx: Transaction, before: Episode | None, entry: Entry) -> Asked:
     return Asked(entry.message.text, user or before.title, newest["assistant"], gap_ms)
 
 
-def _site(place: Place, row: Row | None) -> Site:
+def _site(place: Place) -> Site:
     if place.episode is None:
         return "none"
     if place.episode.state == "closed":
         return "closed_episode"
-    followed = place.followed if row is None else row["source"] != "recovered_open_topic"
-    return "open_episode" if followed else "recovered_open_topic"
+    return "open_episode" if place.followed else "recovered_open_topic"
+
+
+def _site_again(place: Place, row: Row) -> Site:
+    """The site of a message that is put again: what was found open then was found open."""
+    site = _site(place)
+    return "recovered_open_topic" if site == "open_episode" and row["source"] == "recovered_open_topic" else site
 
 
 def _load(episode: Episode | None) -> Load:

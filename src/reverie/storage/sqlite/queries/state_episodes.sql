@@ -177,6 +177,10 @@ UPDATE episodes SET intent = :intent WHERE id = :id;
 -- An episode without messages goes.
 DELETE FROM episodes WHERE id = :id AND NOT EXISTS (SELECT 1 FROM episode_spans WHERE episode_id = :id);
 
+-- name: drop_limit_notes
+-- What was told of the limit that ended an episode goes: the messages beyond it are put again.
+DELETE FROM learning_trail WHERE episode_id = :episode_id AND stage = 'limit';
+
 -- name: last_span
 -- The newest stretch of a session, before a number.
 SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq ORDER BY first_seq DESC LIMIT 1;
