@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 CLASSIFY, ARBITRATE = "turn.classify", "turn.arbitrate"
 OTHER = "Water all plants on Sunday"
 """Shares no word with what was said before: a weak new task."""
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 async def weak_second(world: World, text: str = WEAK) -> int:
@@ -244,6 +244,31 @@ async def test_without_attempts_a_late_boundary_stands_at_once(tmp_path: Path) -
         assert (world.routing(seq)[6], world.jobs("redecide"), len(world.jobs("reward"))) == ("decided", [], 1)
 
 
+async def test_a_deferred_decision_is_waited_for_an_hour_and_no_longer(tmp_path: Path) -> None:
+    """Where the budget or the server says later, a message is waited for up to an hour; then learning goes on."""
+    async with opened(tmp_path, asks=Asks({CLASSIFY: [TimeoutError()]})) as world:
+        began_ms = world.clock.now_ms()
+        seq = await weak_second(world)
+        await world.run()
+        world.clock.advance(seconds=60)
+        world.asks.add(CLASSIFY, JobDeferredError(began_ms + HOUR_MS, "learning.budget.calls_hour"))
+        world.asks.add(CLASSIFY, JobDeferredError(began_ms + DAY_MS, "learning.budget.kinds.redecide"))
+        with pytest.raises(JobDeferredError):
+            await world.run()
+        assert (world.routing(seq)[6], world.jobs("reward")) == ("provisional", [])
+        world.clock.advance(ms=HOUR_MS - 60_000)
+        assert await world.run("redecide") == [{"decided": "boundary_stands"}]
+
+        assert world.routing(seq)[1:] == (
+            "new_task", "timeout", "classify_timeout", "close_open_and_start_new_task", "", "decided",
+        )  # fmt: skip
+        assert world.takes.seqs == {"s1": [1, 2, 3, 4]}
+        assert len(world.jobs("reward")) == 1
+        assert world.rows("SELECT outcome, reason FROM learning_trail WHERE stage = 'redecide' ORDER BY id DESC") == [
+            ("skipped", "deferred_too_long"), ("deferred", "decided_again_later"),
+        ]  # fmt: skip
+
+
 async def test_a_server_that_is_always_late_causes_no_reward(tmp_path: Path) -> None:
     """Fifty messages in a row, all decided late: fifty provisional boundaries, and nothing is learned."""
     async with opened(tmp_path, asks=Asks({})) as world:
@@ -337,7 +362,7 @@ async def test_a_split_moves_with_its_message(tmp_path: Path) -> None:
 
 
 async def test_the_trail_tells_of_the_limits_that_hold(tmp_path: Path) -> None:
-    """However often messages are put again, each episode that a limit ended has one note of it, and no other has any."""
+    """However often messages are put again, each episode that a limit ended has one note of it, and no other any."""
     limits = (
         "SELECT episodes.id, closed_for FROM episode_spans JOIN episodes ON episodes.id = episode_id"
         " WHERE closed_for = 'turn_limit' ORDER BY first_seq"
