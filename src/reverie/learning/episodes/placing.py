@@ -2,7 +2,8 @@
 
 Nothing is learned from a message before it is decided where it belongs (`settling.py`). So the end of a session from
 such a message on may be put again at any time: its spans are cut off, what began there goes, and every message of it
-is put once more, each by the decision that stands for it. Limits hold that way, too, whatever was decided when.
+is put once more, each by the decision that stands for it. Limits hold that way, too, whatever was decided when. What
+people said of those messages goes along (`moving.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.episodes import intent as intents
 from reverie.learning.episodes import relation as relations
 from reverie.learning.episodes.entries import Entry, after, entry_of, open_calls
+from reverie.learning.episodes.moving import Moved, stretches, take_along
 from reverie.learning.episodes.relation import Asked, Verdict
 from reverie.learning.episodes.routing import HARD_TIMEOUT, Load, Route, Routing, limit_reached, route
 from reverie.learning.episodes.rows import (
@@ -115,11 +117,14 @@ class Placing:
         last = latest_episode(tx, session_id)
         if not rows or rows[0]["seq"] != seq or last is None:
             return False
+        before = stretches(tx, session_id, seq, TAIL_MAX)
         self._cut(tx, session_id, seq, now_ms)
         place = self.place(tx, session_id, seq, followed=True)
         assert place is not None, "a message has a session"
         for entry in map(entry_of, rows):
             self._put_recorded(tx, place, entry, now_ms)
+        after = stretches(tx, session_id, seq, TAIL_MAX)
+        take_along(tx, Moved(last.agent, session_id, seq, before, after), now_ms)
         if last.state == "closed" and place.episode is not None:
             close(tx, place.episode, last.closed_for or "", last.closed_at_ms or now_ms)
         return True
