@@ -552,7 +552,7 @@ class LearningSessionConfig(Section):
         default=7_200_000,
         ge=0,
         le=86_400_000,
-        description="After a longer pause a message is not part of what was before; 0: whatever the pause.",
+        description="After a longer pause only a correction is part of what was before; 0: whatever the pause.",
     )
     idle_minutes: int = Field(
         default=30, ge=1, le=1_440, description="An episode ends when nothing was said for so long."

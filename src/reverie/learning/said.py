@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,3 +23,14 @@ class SaidMessage:
     tool_call_id: str | None = None
     turn_id: str | None = None
     name: str = ""
+
+
+_SPACES = re.compile(r"\s+")
+
+
+def spaced(text: str) -> str:
+    """A text with one space for each run of spaces, or one line break where the run has any.
+
+    So rules that look past spaces from each of them take no longer for a page that is mostly empty.
+    """
+    return _SPACES.sub(lambda run: "\n" if "\n" in run[0] else " ", text)

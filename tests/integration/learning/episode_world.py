@@ -151,6 +151,7 @@ class World:
         call: str | None = None,
         turn: str | None = None,
         remember: bool = True,
+        whose: str | None = None,
     ) -> int:
         """A message is appended; its number."""
         self._sql.execute(
@@ -165,9 +166,9 @@ class World:
         if call is not None:
             extra["tool_call_id"] = call
         self._sql.execute(
-            "INSERT INTO messages (session_id, seq, role, text, extra, fingerprint, created_at, remember)"
-            " VALUES (?, ?, ?, ?, ?, x'', ?, ?)",
-            (session, seq, role, text, json.dumps(extra), self.clock.now_ms(), remember),
+            "INSERT INTO messages (session_id, seq, role, text, extra, fingerprint, created_at, remember, provenance)"
+            " VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?)",
+            (session, seq, role, text, json.dumps(extra), self.clock.now_ms(), remember, whose),
         )
         if turn is not None:
             self._sql.execute("PRAGMA foreign_keys = OFF")

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 CLASSIFY, ARBITRATE = "turn.classify", "turn.arbitrate"
 OTHER = "Water all plants on Sunday"
 """Shares no word with what was said before: a weak new task."""
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 async def weak_second(world: World, text: str = WEAK) -> int:
@@ -244,6 +244,31 @@ async def test_without_attempts_a_late_boundary_stands_at_once(tmp_path: Path) -
         assert (world.routing(seq)[6], world.jobs("redecide"), len(world.jobs("reward"))) == ("decided", [], 1)
 
 
+async def test_a_deferred_decision_is_waited_for_an_hour_and_no_longer(tmp_path: Path) -> None:
+    """Where the budget or the server says later, a message is waited for up to an hour; then learning goes on."""
+    async with opened(tmp_path, asks=Asks({CLASSIFY: [TimeoutError()]})) as world:
+        began_ms = world.clock.now_ms()
+        seq = await weak_second(world)
+        await world.run()
+        world.clock.advance(seconds=60)
+        world.asks.add(CLASSIFY, JobDeferredError(began_ms + HOUR_MS, "learning.budget.calls_hour"))
+        world.asks.add(CLASSIFY, JobDeferredError(began_ms + DAY_MS, "learning.budget.kinds.redecide"))
+        with pytest.raises(JobDeferredError):
+            await world.run()
+        assert (world.routing(seq)[6], world.jobs("reward")) == ("provisional", [])
+        world.clock.advance(ms=HOUR_MS - 60_000)
+        assert await world.run("redecide") == [{"decided": "boundary_stands"}]
+
+        assert world.routing(seq)[1:] == (
+            "new_task", "timeout", "classify_timeout", "close_open_and_start_new_task", "", "decided",
+        )  # fmt: skip
+        assert world.takes.seqs == {"s1": [1, 2, 3, 4]}
+        assert len(world.jobs("reward")) == 1
+        assert world.rows("SELECT outcome, reason FROM learning_trail WHERE stage = 'redecide' ORDER BY id DESC") == [
+            ("skipped", "deferred_too_long"), ("deferred", "decided_again_later"),
+        ]  # fmt: skip
+
+
 async def test_a_server_that_is_always_late_causes_no_reward(tmp_path: Path) -> None:
     """Fifty messages in a row, all decided late: fifty provisional boundaries, and nothing is learned."""
     async with opened(tmp_path, asks=Asks({})) as world:
@@ -336,6 +361,27 @@ async def test_a_split_moves_with_its_message(tmp_path: Path) -> None:
         ]
 
 
+async def test_the_trail_tells_of_the_limits_that_hold(tmp_path: Path) -> None:
+    """However often messages are put again, each episode that a limit ended has one note of it, and no other any."""
+    limits = (
+        "SELECT episodes.id, closed_for FROM episode_spans JOIN episodes ON episodes.id = episode_id"
+        " WHERE closed_for = 'turn_limit' ORDER BY first_seq"
+    )
+    notes = "SELECT episode_id, reason FROM learning_trail WHERE stage = 'limit' ORDER BY id"
+    answers = Asks({CLASSIFY: [FOLLOW_UP, NEW_TASK, NEW_TASK]})
+    async with opened(tmp_path, learning(max_turns_per_episode=5), answers) as world:
+        world.exchange(ASK, tools=3)
+        for tools in (4, 3, 5):
+            world.exchange(WEAK, tools=tools)
+            await world.follow()
+        assert len(world.rows(limits)) == 8
+        assert world.rows(notes) == world.rows(limits)
+        await world.run("classify")
+
+        assert len(world.rows(limits)) == 6
+        assert world.rows(notes) == world.rows(limits)
+
+
 async def test_an_episode_that_became_idle_meanwhile_stays_closed(tmp_path: Path) -> None:
     """A decision that comes after the pause moves what was said; what was closed is closed, and now it is finished."""
     async with opened(tmp_path, asks=Asks({CLASSIFY: [NEW_TASK]})) as world:
@@ -381,3 +427,26 @@ async def test_an_undecided_message_of_a_closed_episode_leaves_it_closed(tmp_pat
 
         assert world.episodes_of() == [(1, 2, "first", "idle", 1, 2), (3, 4, "topic", None, 2, 2)]
         assert world.rows("SELECT state, endings FROM tasks ORDER BY rowid") == [("ended", 2), ("open", 0)]
+
+
+async def test_a_message_that_is_moved_takes_its_trust_along(tmp_path: Path) -> None:
+    """A task is as trusted as those who asked for what is left of it, in all its episodes."""
+    async with opened(tmp_path, learning(max_turns_per_episode=5), Asks({CLASSIFY: [NEW_TASK] * 3})) as world:
+        trust = "SELECT provenance FROM tasks ORDER BY rowid"
+        world.exchange(ASK)
+        await world.follow()
+        world.say(WEAK, whose="untrusted")
+        world.say("Here it is.", "assistant")
+        await world.follow()
+        assert world.rows(trust) == [("untrusted",)]
+        await world.run("classify")
+        assert world.rows(trust) == [("owner",), ("untrusted",)]
+
+        world.exchange("It needs a title")
+        world.exchange("And the prices?")
+        await world.follow()
+        world.say("The coffee report deserves prices in a second table", whose="system")
+        world.say("The coffee report deserves prices in a third table")
+        await world.follow()
+        await world.run("classify")
+        assert world.rows(trust) == [("owner",), ("untrusted",), ("owner",)]

@@ -168,6 +168,28 @@ async def test_a_revision_opens_a_closed_episode_beyond_the_merge_window(tmp_pat
             assert world.routing(seq)[4] == action
 
 
+@pytest.mark.parametrize(
+    ("merge_ms", "action"),
+    [
+        (0, "reopen_previous_episode"),
+        (24 * HOUR_MS, "reopen_previous_episode"),
+        (2 * HOUR_MS, "start_new_task_episode"),
+        (60_000, "start_new_task_episode"),
+    ],
+)
+async def test_messages_are_merged_over_the_pause_that_is_set(tmp_path: Path, merge_ms: int, action: str) -> None:
+    """Three hours later a follow-up goes on where the merge window is longer, or none; a correction always does."""
+    async with opened(tmp_path, learning(merge_max_gap_ms=merge_ms)) as world:
+        world.exchange(ASK)
+        await world.follow()
+        for text, done in ((FOLLOWS, action), ("No, that's wrong", "reopen_previous_episode")):
+            world.clock.advance(ms=3 * HOUR_MS)
+            await world.idle()
+            seq = world.exchange(text)
+            await world.follow()
+            assert world.routing(seq)[4] == done
+
+
 async def test_each_message_is_a_task_where_that_is_wanted(tmp_path: Path) -> None:
     """With `episode_per_turn` each message is a task of its own, but for a revision."""
     async with opened(tmp_path, learning(follow_up_mode="episode_per_turn")) as world:
@@ -352,6 +374,26 @@ async def test_a_late_reply_opens_its_episode_again(tmp_path: Path) -> None:
         await world.follow()
 
         assert world.episodes_of() == [(1, 2, "first", None, 1, 2)]
+
+
+@pytest.mark.parametrize("site", ["open_episode", "recovered_open_topic", "closed_episode"])
+async def test_a_reply_at_a_full_episode_tells_where_it_came(tmp_path: Path, site: str) -> None:
+    """The trail names the site at which a reply found its episode full: followed, found open, or closed."""
+    async with opened(tmp_path, learning(max_turns_per_episode=5)) as world:
+        for _ in range(2):
+            world.exchange(ASK)
+        world.say(FOLLOWS)
+        await world.follow()
+        if site == "recovered_open_topic":
+            world.restart()
+        if site == "closed_episode":
+            world.clock.advance(ms=HOUR_MS)
+            await world.idle()
+        world.say("At last.", "assistant")
+        await world.follow()
+
+        assert world.rows("SELECT detail ->> 'source' FROM learning_trail WHERE stage = 'limit'") == [(site,)]
+        assert [row[:3] for row in world.episodes_of()] == [(1, 5, "first"), (6, 6, "turn_limit")]
 
 
 async def test_a_turn_on_its_way_keeps_its_episode_open(tmp_path: Path) -> None:

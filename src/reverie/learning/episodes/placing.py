@@ -2,7 +2,8 @@
 
 Nothing is learned from a message before it is decided where it belongs (`settling.py`). So the end of a session from
 such a message on may be put again at any time: its spans are cut off, what began there goes, and every message of it
-is put once more, each by the decision that stands for it. Limits hold that way, too, whatever was decided when.
+is put once more, each by the decision that stands for it. Limits hold that way, too, whatever was decided when. What
+people said of those messages goes along (`moving.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning.episodes import intent as intents
 from reverie.learning.episodes import relation as relations
 from reverie.learning.episodes.entries import Entry, after, entry_of, open_calls
+from reverie.learning.episodes.moving import Moved, stretches, take_along
 from reverie.learning.episodes.relation import Asked, Verdict
 from reverie.learning.episodes.routing import HARD_TIMEOUT, Load, Route, Routing, limit_reached, route
 from reverie.learning.episodes.rows import (
@@ -115,11 +117,14 @@ class Placing:
         last = latest_episode(tx, session_id)
         if not rows or rows[0]["seq"] != seq or last is None:
             return False
+        before = stretches(tx, session_id, seq, TAIL_MAX)
         self._cut(tx, session_id, seq, now_ms)
         place = self.place(tx, session_id, seq, followed=True)
         assert place is not None, "a message has a session"
         for entry in map(entry_of, rows):
             self._put_recorded(tx, place, entry, now_ms)
+        after = stretches(tx, session_id, seq, TAIL_MAX)
+        take_along(tx, Moved(last.agent, session_id, seq, before, after), now_ms)
         if last.state == "closed" and place.episode is not None:
             close(tx, place.episode, last.closed_for or "", last.closed_at_ms or now_ms)
         return True
@@ -127,7 +132,7 @@ class Placing:
     # -- messages of users ----------------------------------------------------------------------------------------
 
     def _told(self, tx: Transaction, place: Place, entry: Entry, *, brought: bool) -> _Told:
-        verdict = relations.classify(asked_of(tx, place.episode, entry))
+        verdict = relations.classify(asked_of(tx, place.episode, entry), self._rules.hard_gap_ms)
         asking = self._full and not brought and self._available()
         undecided = place.episode is not None and not verdict.decides and asking
         return _Told(verdict, intents.classify(entry.message.text), undecided)
@@ -144,7 +149,7 @@ class Placing:
 
     def _put_user(self, tx: Transaction, place: Place, entry: Entry, told: _Told, now_ms: int) -> None:
         before = place.episode
-        site = _site(place, told.row)
+        site = _site(place) if told.row is None else _site_again(place, told.row)
         gap_ms = None if before is None else max(0, entry.message.at_ms - before.last_at_ms)
         relation = told.verdict.relation
         worth = before is None or not tx.value("is_of_no_worth", id=before.task_id)
@@ -202,7 +207,7 @@ class Placing:
         result = message.role == "tool" and (message.tool_call_id or "") in place.waiting
         limit = None if result else limit_reached(_load(episode), entry.piece, self._rules.limits)
         if limit is not None:
-            self._tell_limit(tx, episode, limit, "open_episode", None, now_ms)
+            self._tell_limit(tx, episode, limit, _site(place), None, now_ms)
             close(tx, episode, limit, now_ms)
             episode = continue_task(tx, place.session, Opening(entry, limit), episode)
         elif episode.state == "closed":
@@ -231,17 +236,22 @@ class Placing:
         )
 
     def _cut(self, tx: Transaction, session_id: str, seq: int, now_ms: int) -> None:
-        """Take a session back to the state before a message, as far as episodes go."""
+        """Take a session back to the state before a message, as far as episodes go.
+
+        What was told of limits goes as well: they are reached anew, by the messages as they are put then.
+        """
         gone = [row["episode_id"] for row in tx.rows("episodes_from", session_id=session_id, seq=seq)]
         tx.execute("drop_spans_from", session_id=session_id, seq=seq)
         last = tx.row("last_span", session_id=session_id, before_seq=seq)
         if last is not None and last["last_seq"] >= seq:
             tx.execute("extend_span", session_id=session_id, first_seq=last["first_seq"], last_seq=seq - 1)
         for episode_id in gone:
+            tx.execute("drop_limit_notes", episode_id=episode_id)
             tx.execute("drop_episode", id=episode_id)
         tx.execute("drop_empty_tasks", session_id=session_id)
         before = latest_episode(tx, session_id, seq)
         if before is not None:
+            tx.execute("drop_limit_notes", episode_id=before.id)
             before = recount(tx, before)
             _as_it_was(tx, before, tx.row("routing_of", session_id=session_id, seq=seq), now_ms)
 
@@ -270,13 +280,18 @@ def asked_of(tx: Transaction, before: Episode | None, entry: Entry) -> Asked:
     return Asked(entry.message.text, user or before.title, newest["assistant"], gap_ms)
 
 
-def _site(place: Place, row: Row | None) -> Site:
+def _site(place: Place) -> Site:
     if place.episode is None:
         return "none"
     if place.episode.state == "closed":
         return "closed_episode"
-    followed = place.followed if row is None else row["source"] != "recovered_open_topic"
-    return "open_episode" if followed else "recovered_open_topic"
+    return "open_episode" if place.followed else "recovered_open_topic"
+
+
+def _site_again(place: Place, row: Row) -> Site:
+    """The site of a message that is put again: what was found open then was found open."""
+    site = _site(place)
+    return "recovered_open_topic" if site == "open_episode" and row["source"] == "recovered_open_topic" else site
 
 
 def _load(episode: Episode | None) -> Load:

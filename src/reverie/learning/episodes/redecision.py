@@ -1,17 +1,18 @@
 """Deciding again what a model did not say in time: the boundary is confirmed, or two episodes are joined again.
 
 Until then nothing was learned from either side of it. A message is looked at a bounded number of times, ever less
-often; then the boundary stands and learning goes on. Each look may take as long as a call of a model may take.
+often; then the boundary stands and learning goes on. Each look may take as long as a call of a model may take. Where
+the budget or the server says later, that is waited for only so long: everything after the message waits with it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel
 
-from reverie.errors import AnswerRefusedError, JobHopelessError, UpstreamError
+from reverie.errors import AnswerRefusedError, JobDeferredError, JobHopelessError, UpstreamError
 from reverie.learning.episodes.classification import MS_PER_S, decide, read_prompts
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 
+DEFERRED_MS_MAX: Final = 3_600_000
+"""A decision is deferred no longer than this after its message; a bound may never free."""
+
 
 class Redecision:
     """Does `redecide` jobs."""
@@ -41,7 +45,7 @@ class Redecision:
         """Decide on a message once more.
 
         Raises:
-            JobDeferredError: the budget, or the server, says later.
+            JobDeferredError: the budget, or the server, says later, and soon enough.
             JobPutBackError: it gave way to a turn.
         """
         session_id, seq, attempt = job.payload["session_id"], job.payload["seq"], job.payload["attempt"]
@@ -49,13 +53,17 @@ class Redecision:
         if undecided is None or undecided.row["attempts"] >= attempt:
             return {"skipped": "decided"}
         if self._episodes.config.mode != "full" or not self._asks.available:
-            return await self._apply(undecided, "boundary_stands", self._standing(undecided))
+            return await self._apply(undecided, "boundary_stands", self._standing(undecided, "no_answer"))
         try:
             decision = await self._decision(undecided, job)
         except (TimeoutError, UpstreamError):
             return await self._apply(undecided, "late_again", self._again(undecided, attempt))
         except (AnswerRefusedError, JobHopelessError):
-            return await self._apply(undecided, "boundary_stands", self._standing(undecided))
+            return await self._apply(undecided, "boundary_stands", self._standing(undecided, "no_answer"))
+        except JobDeferredError as error:
+            if error.until_ms <= undecided.row["at"] + DEFERRED_MS_MAX:
+                raise
+            return await self._apply(undecided, "boundary_stands", self._standing(undecided, "deferred_too_long"))
         return await self._apply(undecided, decision.verdict.relation, self._correcting(undecided, decision))
 
     async def _decision(self, undecided: Undecided, job: Job) -> Decision:
@@ -71,8 +79,8 @@ class Redecision:
         await self._episodes.write(self._database, undecided.session_id, work)
         return {"decided": what}
 
-    def _standing(self, undecided: Undecided) -> Callable[[Transaction], int]:
-        return lambda tx: self._episodes.let_stand(tx, undecided.row, "no_answer", self._clock.now_ms())
+    def _standing(self, undecided: Undecided, reason: str) -> Callable[[Transaction], int]:
+        return lambda tx: self._episodes.let_stand(tx, undecided.row, reason, self._clock.now_ms())
 
     def _again(self, undecided: Undecided, attempt: int) -> Callable[[Transaction], int]:
         return lambda tx: self._episodes.late_again(tx, undecided, attempt, self._clock.now_ms())

@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reverie.learning.said import spaced
 from reverie.memory.stop_words import ENGLISH
 
 Relation = Literal["revision", "follow_up", "new_task", "unknown"]
@@ -18,6 +19,7 @@ ClassifiedBy = Literal["rule", "llm", "timeout", "default"]
 
 STRONG: Final = 0.85
 HARD_GAP_MS: Final = 2 * 3_600_000
+"""After a longer pause it is a new task, unless messages are merged over longer ones."""
 SOFT_GAP_MS: Final = 30 * 60_000
 OPENER_CHARS_MAX: Final = 60
 """A longer message that begins with a pronoun may well explain what it means by it."""
@@ -67,7 +69,8 @@ _CERTAIN = frozenset({"no_previous", "empty", "hard_gap"})
 _PRIORITY: Final = {"r5": 40, "r1": 30, "r2": 20, "r3": 10, "r3_en": 10}
 """Which of two equally sure rules is gone by."""
 
-_LEAD = r"(?:(?:ok(?:ay)?|so|now|alright|all right|well|right|great|thanks|thank you|anyway)[\s,.!:;-]+)*"
+_LEAD = r"(?:(?:ok(?:ay)?|so|now|alright|all right|well|right|great|thanks|thank you|anyway)[\s,.!:;-]++){0,4}+"
+"""Words before the point. No more are looked past than anybody says: each sentence is looked at with them."""
 _REVISION = re.compile(
     rf"{_LEAD}(?:"
     r"(?:no|nope)[\s,.!:;-]+(?:(?:that|this|it)(?:'s| is| was)?|you(?:'re| are)?|not)\b"
@@ -84,7 +87,7 @@ _REVISION_ZH = re.compile(
     r"|换成|改成|改为|应该是|而不是)"
 )
 _NEW_TASK = re.compile(
-    rf"(?:^|[.!?;\n]\s*){_LEAD}(?:"
+    rf"(?:^|[.!?;\n]\s*+){_LEAD}(?:"
     r"(?:(?:here(?:'s| is)|i have|let's (?:start|do|begin)|this is|start)\s+)?(?:an? |the |my )?"
     r"(?:new|next|different|another|unrelated|separate) (?:task|topic|question|subject|problem|thing entirely)\b"
     r"|forget (?:that|it|about (?:that|it|this))\b"
@@ -115,23 +118,28 @@ _POLITE = frozenset({
 """Words of a request that say nothing of what it is about."""
 
 
-def classify(asked: Asked) -> Verdict:
-    """What the rules say; `DEFAULT` where none says anything. Whether that decides, `Verdict.decides` tells."""
+def classify(asked: Asked, hard_gap_ms: int | None = HARD_GAP_MS) -> Verdict:
+    """What the rules say; `DEFAULT` where none says anything. Whether that decides, `Verdict.decides` tells.
+
+    After a pause of more than `hard_gap_ms` it is a new task for sure, whatever else holds but a correction.
+    """
     if not asked.previous_user:
         return Verdict("new_task", 0.75, "rule", "no_previous")
     text = folded(asked.text)
     if not text:
         return Verdict("unknown", 0.5, "rule", "empty")
-    if asked.gap_ms is not None and asked.gap_ms > HARD_GAP_MS:
-        return Verdict("new_task", 0.9, "rule", "hard_gap")
     found = [verdict for verdict in _verdicts(text, asked) if verdict is not None]
-    return max(found, key=_strength, default=DEFAULT)
+    strongest = max(found, key=_strength, default=DEFAULT)
+    corrects = strongest.relation == "revision" and strongest.decides
+    if hard_gap_ms is not None and (asked.gap_ms or 0) > hard_gap_ms and not corrects:
+        return Verdict("new_task", 0.9, "rule", "hard_gap")
+    return strongest
 
 
 def folded(text: str) -> str:
-    """A text as rules compare it: one form of each letter and quotation mark, small letters, no spaces around."""
+    """A text as rules compare it: one form of each letter and quotation mark, small letters, single spaces."""
     plain = unicodedata.normalize("NFKC", text[:LOOKED_AT_CHARS]).replace("\u2019", "'").replace("\u2018", "'")
-    return plain.lower().strip()
+    return spaced(plain[:LOOKED_AT_CHARS].lower().strip())
 
 
 def topic_words(text: str) -> frozenset[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from reverie.learning.episodes.relation import HARD_GAP_MS
+
 if TYPE_CHECKING:
     from reverie.config import LearningSessionConfig
     from reverie.learning.episodes.relation import Relation
@@ -66,6 +68,11 @@ class Routing:
     def of(cls, config: LearningSessionConfig) -> Routing:
         """As configured."""
         return cls(Limits.of(config), config.follow_up_mode, config.merge_max_gap_ms)
+
+    @property
+    def hard_gap_ms(self) -> int | None:
+        """After a longer pause a message that corrects nothing is a new task, without a model; None: after none."""
+        return max(HARD_GAP_MS, self.merge_max_gap_ms) if self.merge_max_gap_ms else None
 
     @property
     def stale_ms(self) -> int:

@@ -13,6 +13,7 @@ from reverie.types import least_trusted
 
 if TYPE_CHECKING:
     from reverie.learning.episodes.intent import Intent
+    from reverie.learning.records import Task
     from reverie.storage import Row, Transaction
 
 TITLE_CHARS_MAX: Final = 80
@@ -164,10 +165,22 @@ def add_entry(tx: Transaction, episode: Episode, entry: Entry) -> Episode:
 
 def _lower_trust(tx: Transaction, task_id: str, entry: Entry) -> None:
     """A task is wanted by the least trusted of those who asked for any of it."""
+    held = _task(tx, task_id).provenance
+    tx.execute("set_task_provenance", id=task_id, provenance=least_trusted((held, entry.message.whose)))
+
+
+def _raise_trust(tx: Transaction, task_id: str) -> None:
+    """A task from which messages were taken is wanted by the least trusted of those who asked for the rest of it."""
+    if _task(tx, task_id).provenance == "owner":
+        return
+    asked = {row["whose"] for row in tx.rows("who_asked_for_task", task_id=task_id)}
+    tx.execute("set_task_provenance", id=task_id, provenance=least_trusted(asked))
+
+
+def _task(tx: Transaction, task_id: str) -> Task:
     row = tx.row("find_task", id=task_id)
     assert row is not None, "an episode's task exists"
-    held = task_of(row).provenance
-    tx.execute("set_task_provenance", id=task_id, provenance=least_trusted((held, entry.message.whose)))
+    return task_of(row)
 
 
 def close(tx: Transaction, episode: Episode, reason: str, at_ms: int) -> Episode:
@@ -184,7 +197,7 @@ def reopen(tx: Transaction, episode: Episode) -> Episode:
 
 
 def recount(tx: Transaction, episode: Episode) -> Episode:
-    """Count what an episode holds again, from its messages."""
+    """Count what an episode holds again, from its messages, and who asked for its task: some were taken out of it."""
     entries = entries_of(tx, episode.id)
     tx.execute(
         "recount_episode",
@@ -195,6 +208,7 @@ def recount(tx: Transaction, episode: Episode) -> Episode:
         tokens=sum(entry.tokens for entry in entries),
         last_at=max((entry.message.at_ms for entry in entries), default=episode.opened_at_ms),
     )
+    _raise_trust(tx, episode.task_id)
     return _reread(tx, episode.id)
 
 

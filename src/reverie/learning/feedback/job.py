@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from reverie.types import JsonObject
 
 PLACING_WAIT_MS = 2_000
-"""An answer of a moment ago is part of a task when the conversation was followed, which takes no longer as a rule."""
+"""An answer of a moment ago is part of a task when the conversation was followed, which takes no longer as a rule. As
+long as it is not decided of which task it is looked at again, each time after twice as long as before."""
 PLACING_MS_MAX = 600_000
 """Feedback that is older and about no task is about none."""
 REPLY_TOOL = "reply"
@@ -79,7 +80,8 @@ class FeedbackJob:
         """What became of it: `{"done": what, "experience": …}`, or `{"skipped": reason}`.
 
         Raises:
-            JobDeferredError: the answer it is about is not part of a task yet, or the model may not be asked yet.
+            JobDeferredError: the answer it is about is not part of a task yet, or not for sure; or the model may not be
+                asked yet.
             JobPutBackError: a call gave way to a turn.
             UpstreamError: a call failed.
         """
@@ -91,6 +93,8 @@ class FeedbackJob:
             return {"skipped": done}
         if done == "not_followed_yet":
             raise JobDeferredError(now_ms + PLACING_WAIT_MS, done)
+        if done == "not_decided_yet":
+            raise JobDeferredError(now_ms + max(PLACING_WAIT_MS, now_ms - feedback.at_ms), done)
         return {"done": done, "experience": await self._experiences.learn(feedback, job)}
 
     def _apply(self, tx: Transaction, feedback_id: str, now_ms: int) -> tuple[str, Feedback | None]:
@@ -104,6 +108,8 @@ class FeedbackJob:
         feedback = _placed(tx, feedback_of(row))
         if feedback.task_id is None and feedback.turn_id and now_ms - feedback.at_ms < PLACING_MS_MAX:
             return "not_followed_yet", feedback
+        if _may_move(tx, feedback):
+            return "not_decided_yet", feedback
         if not tx.execute("mark_feedback", id=feedback_id, path="$.applied", value=now_ms):
             return "known", feedback
         done = self._effect(tx, feedback, now_ms)
@@ -212,6 +218,16 @@ def _placed(tx: Transaction, feedback: Feedback) -> Feedback:
     row = tx.row("find_feedback", id=feedback.id)
     assert row is not None, "it was there a moment ago"
     return feedback_of(row)
+
+
+def _may_move(tx: Transaction, feedback: Feedback) -> bool:
+    """Whether it is not decided yet of which task that is what was judged. A step is made of what is decided."""
+    if feedback.channel == "implicit" or feedback.trace_id is not None or feedback.episode_id is None:
+        return False
+    judged = None if feedback.turn_id is None else judged_seq(tx, feedback.turn_id)
+    seq = tx.value("last_seq_of_episode", episode_id=feedback.episode_id) if judged is None else judged[1]
+    undecided = tx.value("first_provisional", session_id=feedback.session_id)
+    return None not in {seq, undecided} and seq >= undecided
 
 
 def _tool_before(tx: Transaction, feedback: Feedback) -> tuple[str, str]:

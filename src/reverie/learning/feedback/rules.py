@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from reverie.learning.said import spaced
+
 if TYPE_CHECKING:
     from reverie.learning.records import Polarity
 
@@ -70,17 +72,20 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 _THING = rf"(?:[^.!?。！？,，;；:：\n]|[.:](?=\S)){{1,{PHRASE_CHARS_MAX}}}?"
 _END = r"(?=[.!?](?:\s|$)|[。！？,，;；\n]|$)"
+_RUN = rf"[^.!?。！？,，;；:：\n]{{0,{2 * PHRASE_CHARS_MAX}}}+"
+_ENDS = rf"(?={_RUN}(?:[.:](?=\S){_RUN}){{0,{PHRASE_CHARS_MAX}}}+{_END})"
+"""Before the last thing of a pair: it has an end at all, which is seen at once; so that not every length is tried."""
 _PAIRS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\b(?:use|using|do|try|write|choose|pick|take|call)\s+(?P<prefer>{_THING})\s+(?:instead\s+of|rather\s+than|in\s+place\s+of)\s+(?P<avoid>{_THING}){_END}",
-        rf"\binstead\s+of\s+(?P<avoid>{_THING})[,，]?\s+(?:please\s+)?use\s+(?P<prefer>{_THING}){_END}",
-        rf"\b(?:don'?t|do\s+not|never|stop)\s+us(?:e|ing)\s+(?P<avoid>{_THING})[,;.，；]?\s+(?:please\s+)?(?:but\s+)?use\s+(?P<prefer>{_THING})(?:\s+instead)?{_END}",
-        rf"\buse\s+(?P<prefer>{_THING})[,，]\s*(?:and\s+)?not\s+(?P<avoid>{_THING}){_END}",
-        rf"\bprefer\s+(?P<prefer>{_THING})\s+(?:over|to|instead\s+of|rather\s+than)\s+(?P<avoid>{_THING}){_END}",
-        rf"(?:用|使用|采用)\s*(?P<prefer>{_THING})\s*(?:来)?\s*(?:代替|替代|取代|而不是|而非|，?不要用)\s*(?P<avoid>{_THING})(?:了|吧)?{_END}",
-        rf"(?:不要|别|不用|不要再|别再)用\s*(?P<avoid>{_THING})(?:了)?[,，;；]?\s*(?:请|而要|应该|而是)?(?:改用|换成|用|使用)\s*(?P<prefer>{_THING})(?:吧)?{_END}",
-        rf"(?:与其用|与其)\s*(?P<avoid>{_THING})[,，]?\s*(?:不如用|不如)\s*(?P<prefer>{_THING}){_END}",
+        rf"\b(?:use|using|do|try|write|choose|pick|take|call)\s+(?P<prefer>{_THING})\s+(?:instead\s+of|rather\s+than|in\s+place\s+of)\s+{_ENDS}(?P<avoid>{_THING}){_END}",
+        rf"\binstead\s+of\s+(?P<avoid>{_THING})[,，]?\s+(?:please\s+)?use\s+{_ENDS}(?P<prefer>{_THING}){_END}",
+        rf"\b(?:don'?t|do\s+not|never|stop)\s+us(?:e|ing)\s+(?P<avoid>{_THING})[,;.，；]?\s+(?:please\s+)?(?:but\s+)?use\s+{_ENDS}(?P<prefer>{_THING})(?:\s+instead)?{_END}",
+        rf"\buse\s+(?P<prefer>{_THING})[,，]\s*(?:and\s+)?not\s+{_ENDS}(?P<avoid>{_THING}){_END}",
+        rf"\bprefer\s+(?P<prefer>{_THING})\s+(?:over|to|instead\s+of|rather\s+than)\s+{_ENDS}(?P<avoid>{_THING}){_END}",
+        rf"(?:用|使用|采用)\s*(?P<prefer>{_THING})\s*(?:来)?\s*(?:代替|替代|取代|而不是|而非|，?不要用)\s*{_ENDS}(?P<avoid>{_THING})(?:了|吧)?{_END}",
+        rf"(?:不要|别|不用|不要再|别再)用\s*(?P<avoid>{_THING})(?:了)?[,，;；]?\s*(?:请|而要|应该|而是)?(?:改用|换成|用|使用)\s*{_ENDS}(?P<prefer>{_THING})(?:吧)?{_END}",
+        rf"(?:与其用|与其)\s*(?P<avoid>{_THING})[,，]?\s*(?:不如用|不如)\s*{_ENDS}(?P<prefer>{_THING}){_END}",
     )
 )
 
@@ -199,7 +204,7 @@ def classify(text: str, previous_reply: str | None = None) -> FeedbackGuess:
 
     With an empty `previous_reply` there was none, and praise or blame is of nothing; with None it is not known.
     """
-    said = plain(text)
+    said = spaced(plain(text))
     if not said:
         return UNKNOWN
     fitting = [rule for rule in _RULES if rule.pattern.search(said) and not (rule.answers and previous_reply == "")]

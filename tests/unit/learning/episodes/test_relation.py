@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reverie.learning.episodes.relation import DEFAULT, Asked, Verdict, classify, topic_words
+from reverie.learning.episodes import intent
+from reverie.learning.episodes.relation import DEFAULT, LOOKED_AT_CHARS, Asked, Verdict, classify, folded, topic_words
+from tests.unit.learning.hostile import PIECES, grows_evenly
 
 HOUR_MS = 3_600_000
 BEFORE = "Compile the quarterly report about coffee"
@@ -119,6 +121,24 @@ def test_pauses_tell() -> None:
     assert said("It needs a title", HOUR_MS).signal == "r3_en"
 
 
+def test_a_correction_is_one_after_any_pause() -> None:
+    """A sure correction is looked for before the pause; what only may be one, or a follow-up, is not."""
+    assert said("No, that's wrong", 9 * HOUR_MS) == Verdict("revision", 0.85, "rule", "r1")
+    assert said("No, that's wrong. New task: the plants", 9 * HOUR_MS).signal == "hard_gap"
+    assert said(f"You say: {REPLY}", 9 * HOUR_MS).signal == "hard_gap"
+
+
+@pytest.mark.parametrize("hard_gap_ms", [24 * HOUR_MS, None])
+def test_where_messages_are_merged_over_longer_pauses_a_pause_tells_less(hard_gap_ms: int | None) -> None:
+    """Within the pause over which messages are merged the other rules tell; a pause of half an hour still leans."""
+
+    def after_three_hours(text: str) -> str:
+        return classify(Asked(text, BEFORE, REPLY, 3 * HOUR_MS), hard_gap_ms).signal
+
+    assert after_three_hours("And what about the table?") == "r3_en"
+    assert after_three_hours("Give me the coffee totals") == "r6"
+
+
 def test_the_first_message_and_an_empty_one() -> None:
     """Without anything before it is a new task; without words nothing can be said. Neither asks a model."""
     assert said("hello", before="") == Verdict("new_task", 0.75, "rule", "no_previous")
@@ -143,3 +163,17 @@ def test_topic_words() -> None:
     """Small words are left out; of Chinese each two characters count."""
     assert topic_words("Please show the coffee prices of 2024") == {"coffee", "prices"}
     assert topic_words("咖啡价格") == {"咖啡", "啡价", "价格"}
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_text_takes_long(piece: str) -> None:
+    """Rules take twice as long for twice as much text, whatever it is: they run while others wait to write."""
+    assert grows_evenly(said, piece, LOOKED_AT_CHARS)
+    assert grows_evenly(intent.classify, piece, LOOKED_AT_CHARS)
+
+
+def test_spaces_are_looked_at_once() -> None:
+    """However wide a gap is, and however many lines are empty, the words around it are told the same."""
+    assert folded(" No,\u00a0 \tthat \r\n\n  is\u2019t \u2028 it ") == "no, that\nis't it"
+    assert said("ok.   Thanks!\n\n\n\nLet's   change  the topic").signal == "r5"
+    assert said("Well, ok,  no,   that is  wrong").signal == "r1"

@@ -59,6 +59,15 @@ def test_nothing_goes_on_with_a_task_of_no_worth(site: Site, action: str, relati
     assert route(site, relation, 0, SOME, 10, RULES, worth=False) == Route(action, "task_of_no_worth")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("merge_ms", "hard_ms"),
+    [(60_000, 2 * HOUR_MS), (2 * HOUR_MS, 2 * HOUR_MS), (24 * HOUR_MS, 24 * HOUR_MS), (0, None)],
+)
+def test_no_pause_within_the_merge_window_is_a_new_task_for_sure(merge_ms: int, hard_ms: int | None) -> None:
+    """The pause that is a new task without a model is two hours, the merge window where that is longer, or none."""
+    assert replace(RULES, merge_max_gap_ms=merge_ms).hard_gap_ms == hard_ms
+
+
 def test_without_a_cap_any_pause_is_merged() -> None:
     """A merge window of 0 is none."""
     rules = replace(RULES, merge_max_gap_ms=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reverie.learning.feedback.rules import TEXT_CHARS_MAX, UNKNOWN, FeedbackGuess, classify
+from tests.unit.learning.hostile import PIECES, grows_evenly
 
 REPLY = "I wrote the tests with unittest."
 
@@ -117,7 +118,14 @@ def test_what_is_no_feedback_is_left_alone(text: str) -> None:
     assert classify(text, REPLY) == UNKNOWN
 
 
-def test_a_hostile_text_costs_little() -> None:
-    """No text makes the rules slow: patterns are bounded, and so is what they look at."""
-    assert classify("use " * 5_000 + "instead of " * 5_000, REPLY).shape in {"preference", "unknown"}
-    assert classify("用" * 20_000, REPLY) == UNKNOWN
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_text_takes_long(piece: str) -> None:
+    """Rules take twice as long for twice as much text, whatever it is, and do not look beyond its beginning."""
+    assert grows_evenly(classify, piece, TEXT_CHARS_MAX)
+    assert grows_evenly(classify, piece, 100 * TEXT_CHARS_MAX)
+
+
+def test_spaces_count_once() -> None:
+    """Words far apart are told as words side by side."""
+    assert classify("Use   pytest \t instead  of\u00a0 unittest", REPLY).prefer == "pytest"
+    assert classify("\n\n  No,  \n\n that was   wrong", REPLY).shape == "correction"

@@ -117,6 +117,13 @@ WHERE id = :id AND state = 'open';
 -- Whose words a task is made of.
 UPDATE tasks SET provenance = :provenance WHERE id = :id AND provenance <> :provenance;
 
+-- name: who_asked_for_task
+-- Whose the messages are that asked for anything of a task.
+SELECT DISTINCT said.whose FROM episodes
+JOIN episode_spans span ON span.episode_id = episodes.id
+JOIN said ON said.session_id = span.session_id AND said.seq BETWEEN span.first_seq AND span.last_seq
+WHERE episodes.task_id = :task_id AND said.role = 'user' AND said.kind = 'message';
+
 -- name: drop_empty_tasks
 -- Tasks of a session without any episode go.
 DELETE FROM tasks WHERE session_id = :session_id AND state = 'open'
@@ -170,6 +177,10 @@ UPDATE episodes SET intent = :intent WHERE id = :id;
 -- An episode without messages goes.
 DELETE FROM episodes WHERE id = :id AND NOT EXISTS (SELECT 1 FROM episode_spans WHERE episode_id = :id);
 
+-- name: drop_limit_notes
+-- What was told of the limit that ended an episode goes: the messages beyond it are put again.
+DELETE FROM learning_trail WHERE episode_id = :episode_id AND stage = 'limit';
+
 -- name: last_span
 -- The newest stretch of a session, before a number.
 SELECT * FROM episode_spans WHERE session_id = :session_id AND first_seq < :before_seq ORDER BY first_seq DESC LIMIT 1;
@@ -197,6 +208,32 @@ SELECT DISTINCT episode_id FROM episode_spans WHERE session_id = :session_id AND
 -- name: drop_spans_from
 -- Stretches from a number on go.
 DELETE FROM episode_spans WHERE session_id = :session_id AND first_seq >= :seq;
+
+-- name: stretches_from
+-- The stretches of a session from a number on, with their episode and its task, and whether that episode has any before.
+SELECT max(span.first_seq, :seq) AS first_seq, span.last_seq, span.episode_id, episodes.task_id, tasks.archived_at,
+       NOT EXISTS (SELECT 1 FROM episode_spans own WHERE own.episode_id = span.episode_id AND own.first_seq < :seq)
+       AS begins
+FROM episode_spans span
+JOIN episodes ON episodes.id = span.episode_id
+JOIN tasks ON tasks.id = episodes.task_id
+WHERE span.session_id = :session_id AND span.last_seq >= :seq
+  AND span.first_seq >= coalesce((SELECT max(first_seq) FROM episode_spans
+                                  WHERE session_id = :session_id AND first_seq <= :seq), :seq)
+ORDER BY span.first_seq LIMIT :limit;
+
+-- name: feedback_on_tasks
+-- What was said with a button of some tasks, newest first, and the number of the answer that was judged, where it was one.
+SELECT id, task_id, episode_id, (
+  SELECT max(seq) FROM messages
+  WHERE turn_id = (SELECT coalesce(carrier_id, id) FROM turns WHERE turns.id = feedback.turn_id)
+    AND +session_id = feedback.session_id AND kind = 'message') AS judged_seq
+FROM feedback WHERE task_id IN (SELECT value FROM json_each(:tasks)) AND channel = 'explicit' AND trace_id IS NULL
+ORDER BY at DESC LIMIT :limit;
+
+-- name: put_task_aside
+-- A task that holds messages of one that a person put aside is put aside, too.
+UPDATE tasks SET archived_at = :archived_at WHERE id = :id AND archived_at IS NULL;
 
 -- name: next_span
 -- The number at which the stretch after a number begins.
