@@ -26,6 +26,10 @@ NO_SKILL_TYPES = frozenset({"failure_avoidance", "repair_instruction", "preferen
 SKILL_POLARITIES = frozenset({"positive", "mixed"})
 LEAST_GAIN_STEP = 0.001
 """A change of gain below this is never a material one, whatever is configured."""
+LOOKED_AT_MAX = 2_000
+"""The newest steps of an agent, among which those are looked for that do not follow a policy."""
+SUPPORT_STEPS_MAX = 2_000
+"""Steps among which the tasks are counted that show a policy: what thousands follow is no better shown by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,13 @@ def _decided(tx: Transaction, policy: Policy, config: LearningConfig, job: Job, 
 
 def _with_gain(tx: Transaction, policy: Policy, config: LearningConfig) -> Policy:
     following = tx.rows("steps_following", policy_id=policy.id, limit=SET_MAX)
-    support: int = tx.value("support_of_policy", policy_id=policy.id)
+    support: int = tx.value("support_of_policy", policy_id=policy.id, limit=SUPPORT_STEPS_MAX)
     digest = digest_of([(row["id"], row["value"]) for row in following], support)
     if digest == tx.value("policy_gain_of", id=policy.id):
         return policy
     others = [value for (value,) in tx.tuples(
-        "values_of_others", agent=policy.agent, policy_id=policy.id, limit=SET_MAX)]  # fmt: skip
+        "values_of_others", agent=policy.agent, policy_id=policy.id, looked_at=LOOKED_AT_MAX, limit=SET_MAX
+    )]  # fmt: skip
     raw = raw_gain([row["value"] for row in following], others, config.policies.tau_softmax)
     gain = smoothed(raw, policy.gain if policy.gain_known else None, config.policies.gain_ema)
     tx.execute("set_policy_gain", id=policy.id, gain=gain, gain_of=digest, support=support)

@@ -74,16 +74,20 @@ WHERE l.policy_id = :policy_id AND t.archived_at IS NULL
 ORDER BY l.at DESC, l.trace_id DESC LIMIT :limit;
 
 -- name: values_of_others
--- The values of the newest steps that do not follow a policy; those nobody has scored say nothing.
-SELECT t.value FROM traces AS t
-WHERE t.agent = :agent AND t.archived_at IS NULL AND (t.r_human IS NOT NULL OR t.value <> 0)
+-- The values of the newest steps that do not follow a policy, of so many of all; those nobody has scored say nothing.
+SELECT t.value FROM (SELECT id, at, value, r_human, archived_at FROM traces WHERE agent = :agent ORDER BY at DESC
+                     LIMIT :looked_at) AS t
+WHERE t.archived_at IS NULL AND (t.r_human IS NOT NULL OR t.value <> 0)
   AND NOT EXISTS (SELECT 1 FROM trace_policy_links AS l WHERE l.trace_id = t.id AND l.policy_id = :policy_id)
 ORDER BY t.at DESC LIMIT :limit;
 
 -- name: support_of_policy
--- How many different tasks show a policy.
-SELECT count(DISTINCT t.task_id) FROM trace_policy_links AS l JOIN traces AS t ON t.id = l.trace_id
-WHERE l.policy_id = :policy_id AND t.archived_at IS NULL;
+-- How many different tasks show a policy, among the newest steps that follow it.
+SELECT count(DISTINCT task_id) FROM (
+  SELECT t.task_id FROM trace_policy_links AS l JOIN traces AS t ON t.id = l.trace_id
+  WHERE l.policy_id = :policy_id AND t.archived_at IS NULL
+  ORDER BY l.at DESC, l.trace_id DESC LIMIT :limit
+);
 
 -- name: policies_to_decide
 -- Candidates that nothing has touched and whose gain, as it is known, decides on them.

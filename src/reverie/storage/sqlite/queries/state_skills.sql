@@ -199,11 +199,14 @@ WHERE skill_id = :skill_id AND task_id = :task_id AND kind = 'drift';
 
 -- name: skills_near_task
 -- The skills in use that were made of policies which the steps of a task follow.
-SELECT DISTINCT skills.* FROM trace_policy_links AS links
-JOIN traces ON traces.id = links.trace_id AND traces.task_id = :task_id
-JOIN skills ON skills.agent = :agent AND skills.status <> 'archived'
- AND EXISTS (SELECT 1 FROM json_each(skills.policies) WHERE value = links.policy_id)
-ORDER BY skills.id LIMIT :limit;
+WITH followed (policy_id) AS MATERIALIZED (
+  SELECT DISTINCT links.policy_id FROM traces JOIN trace_policy_links AS links ON links.trace_id = traces.id
+  WHERE traces.task_id = :task_id
+)
+SELECT * FROM skills
+WHERE agent = :agent AND status <> 'archived'
+  AND EXISTS (SELECT 1 FROM json_each(skills.policies) AS made WHERE made.value IN (SELECT policy_id FROM followed))
+ORDER BY id LIMIT :limit;
 
 -- name: set_skill_score
 -- How a skill is doing.

@@ -229,7 +229,7 @@ CREATE TABLE trace_policy_links (
   at INTEGER NOT NULL,
   PRIMARY KEY (trace_id, policy_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX trace_policy_links_by_policy ON trace_policy_links (policy_id, at);
+CREATE INDEX trace_policy_links_by_policy ON trace_policy_links (policy_id, at, trace_id);
 
 -- Good traces that follow no policy yet, in buckets by signature.
 CREATE TABLE l2_candidates (
