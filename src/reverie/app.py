@@ -772,6 +772,7 @@ async def forgetter_of(opened: OpenMemory, around: Surroundings) -> Forgetter:
         memory=opened.memory,
         recalls=opened.evidence,
         workspaces=opened.workspaces,
+        skills=opened.skill_files,
         archive=opened.home.archive,
         lasting=MemoryFile(opened.state, opened.workspaces, opened.clock, changes_kept=config.dreaming.changes_kept),
         clock=opened.clock,

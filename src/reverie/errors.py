@@ -460,7 +460,7 @@ class JobDeferredError(JobError):
 
 
 class JobPutBackError(JobError):
-    """A job gave way to somebody who waits, and goes on later; nothing failed."""
+    """A job gave way to somebody who waits, or has read what was forgotten since: it begins anew; nothing failed."""
 
 
 class JobHopelessError(JobError):

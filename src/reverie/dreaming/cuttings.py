@@ -30,6 +30,7 @@ _EXTRACT = re.compile(r"^<!-- reverie:compaction [0-9a-f]{16} -->\s*$")
 _STRETCH = re.compile(r"^## Conversation (?P<key>.+), messages (?P<first>\d+) to (?P<last>\d+)\s*$")
 _KINDS = "|".join(map(re.escape, HEADINGS.values()))
 _PART = re.compile(rf"^(?:(?:{_KINDS}):\s*$|Identifiers: `|\d+ more lines stand in the transcript)")
+_LEARNED = re.compile(r"learned/\w+|skills/[\w.-]+/SKILL\.md")
 _ITEM = re.compile(r"^(?P<indent>[ \t]*)[-*+][ \t]")
 _DATE = re.compile(r"^\*(?P<month>[A-Z][a-z]+) (?P<day>\d{1,2}), (?P<year>\d{4})(?:, .*)?\*\s*$")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -47,9 +48,12 @@ class Stretch:
 
 
 class Mentions:
-    """Finds where a text cites one of some places, or begins to quote one of some passages."""
+    """Finds where a text cites one of some places or learned things, or begins to quote one of some passages."""
 
-    def __init__(self, places: Iterable[Place], passages: Iterable[str] = ()) -> None:
+    def __init__(
+        self, places: Iterable[Place], passages: Iterable[str] = (), learned: frozenset[str] = frozenset()
+    ) -> None:
+        self._learned = learned
         self._lines: dict[str, frozenset[int] | None] = {}
         for place in places:
             held = self._lines.get(place.path, frozenset[int]())
@@ -69,7 +73,9 @@ class Mentions:
         return self.cites(text) or self._quotes(text)
 
     def cites(self, text: str) -> bool:
-        """Whether a place is named. A path without lines names all of it."""
+        """Whether a place or a learned thing is named. A path without lines names all of it."""
+        if self._learned and any(match[0] in self._learned for match in _LEARNED.finditer(text)):
+            return True
         return bool(self._lines) and any(self._is_meant(match) for match in self._cited.finditer(text))
 
     def _is_meant(self, match: re.Match[str]) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from reverie.dreaming.forgotten_archives import ArchivedSession, archived, delete
 from reverie.dreaming.forgotten_files import Notes, Reports
-from reverie.dreaming.forgotten_learning import Learned
+from reverie.dreaming.forgotten_learning import Learned, SkillFolders
 from reverie.dreaming.forgotten_openclaw import OpenClawFiles
 from reverie.dreaming.forgotten_passages import Passages
 from reverie.dreaming.forgotten_promotions import Promotions
@@ -198,6 +198,7 @@ class Forgetter:
     memory: MemoryIndex
     recalls: RecallEvidence
     workspaces: Mapping[str, Path]
+    skills: SkillFolders
     archive: Path
     lasting: MemoryFile
     clock: Clock
@@ -209,18 +210,20 @@ class Forgetter:
     _notes: Notes = field(init=False)
     _transcripts: Transcripts = field(init=False)
     _evidence: Evidence = field(init=False)
+    _learned: Learned = field(init=False)
     _forgets: tuple[Forgets, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._notes = Notes(self.state, self.memory, self.workspaces, file_bytes_max=self.file_bytes_max)
         self._transcripts = Transcripts(self.state, self.around.gone)
         self._evidence = Evidence(self.state)
+        self._learned = Learned(self.state, self.skills)
         self._forgets = (
             Quotes(self.state),
             Promotions(self.state, self.memory, self.lasting),
             Reports(self.workspaces),
             OpenClawFiles(self.workspaces, self.clock),
-            Learned(self.state, self.workspaces),
+            self._learned,
             *self.also,
             self._evidence,
             self._notes,
@@ -397,7 +400,8 @@ class Forgetter:
         """A portion with what can only be learned of it before anything is removed."""
         portion = replace(portion, cuts=await self._notes.cuts(portion))
         entries = await entries_of(self.state, portion)
-        return replace(portion, passages=tuple(entry.snippet for entry in entries))
+        learned = await self._learned.cited(portion)
+        return replace(portion, passages=tuple(entry.snippet for entry in entries), learned=learned)
 
     # -- what is not of a portion --------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ class Quotes:
         return gone
 
     async def _found(self, portion: Portion) -> AsyncIterator[list[Row]]:
-        paths = json.dumps(list(portion.by_path))
+        paths = json.dumps([*portion.by_path, *(("learned/", "skills/") if portion.learned else ())])
         going = {doom.session.id for doom in portion.whole_sessions}
         last = await self._database.read(lambda tx: tx.value("last_position"))
         for after in range(0, last, MESSAGES_AT_ONCE):

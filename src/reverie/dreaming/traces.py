@@ -91,8 +91,9 @@ class Traces:
 class Portion:
     """A bounded part of what an agent is to forget, with what was learned of it before anything was removed.
 
-    `notes` are notes that go whole. `cuts` are paragraphs of other notes. `passages` are the texts of its recall
-    entries, by which they are known again where they are quoted.
+    `notes` are notes that go whole.
+    `cuts` are paragraphs of other notes. `passages` are the texts of its recall entries, by which they are known again
+    where they are quoted. `learned` is how what was learned from it is cited.
     """
 
     agent: str
@@ -104,6 +105,7 @@ class Portion:
     delete_archives: bool = False
     cuts: tuple[Cut, ...] = ()
     passages: tuple[str, ...] = ()
+    learned: frozenset[str] = frozenset()
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -131,7 +133,12 @@ class Portion:
     @cached_property
     def mentions(self) -> Mentions:
         """Finds where it is cited or quoted."""
-        return Mentions(self.places, self.passages)
+        return Mentions(self.places, self.passages, self.learned)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything can have been learned of it."""
+        return bool(self.dooms)
 
     @cached_property
     def turns(self) -> tuple[str, ...]:

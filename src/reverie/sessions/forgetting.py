@@ -37,6 +37,9 @@ SUMMARIES_MAX = 1_000
 Kind = Literal["session", "history", "message", "note", "paragraph"]
 """What a name in the table of what was forgotten stands for."""
 
+Unlearned = Literal["forgotten", "deleted"]
+"""Why something is not to be learned again: what it came of was forgotten, or a person deleted it itself."""
+
 
 class EntryHead(NamedTuple):
     """An entry without its words. `speaker` and `name` say who spoke; `name` is what a client called a user."""
@@ -235,6 +238,26 @@ def forgotten_among(tx: Transaction, agent: str, kind: Kind, names: Sequence[str
     if not names or not tx.value("anything_forgotten", agent=agent, kind=kind):
         return set()
     return {row[0] for row in tx.tuples("which_forgotten", agent=agent, kind=kind, names=json.dumps(list(names)))}
+
+
+def learned_name(id_: str) -> str:
+    """The name of something that was learned, by its id: ids of others may hold words."""
+    return hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=NAME_BYTES).hexdigest()
+
+
+def note_unlearned(tx: Transaction, agent: str, ids: Iterable[str], why: Unlearned, now_ms: int) -> None:
+    """Remember, by their ids, things that are not to be learned again, and why."""
+    names = json.dumps([learned_name(each) for each in ids])
+    tx.execute("note_unlearned", agent=agent, names=names, why=why, now=now_ms)
+
+
+def unlearned_among(tx: Transaction, agent: str, ids: Iterable[str]) -> dict[str, Unlearned]:
+    """Those of some things, by their ids, that are not to be learned again. One look-up where there are none."""
+    names = {learned_name(each): each for each in ids}
+    if not names or not tx.value("anything_unlearned", agent=agent):
+        return {}
+    found = tx.tuples("which_unlearned", agent=agent, names=json.dumps(list(names)))
+    return {names[name]: why for name, why in found}
 
 
 def forgotten_prints(tx: Transaction, agent: str, key: str, fingerprints: Sequence[bytes]) -> set[bytes]:

@@ -674,3 +674,20 @@ async def test_a_file_that_cannot_be_written_holds_up_no_other(world: SkillWorld
 async def test_an_unknown_agent_has_no_skills(world: SkillWorld) -> None:
     """Nothing is done for an agent without a workspace."""
     assert await SkillFiles(world.database, world.clock, {}).sync("nobody") == SkillSync()
+
+
+async def test_at_rest_a_persons_edit_is_known_and_no_file_is_written(world: SkillWorld) -> None:
+    """Whoever would write one waits; what was renamed and rewritten at once is known as both."""
+    world.change("UPDATE skills SET file_planned = 'due'")
+    text = world.path().read_text("utf-8")
+    world.path().parent.rename(world.path("renamed").parent)
+    world.path("renamed").write_text(f"{text}\nMine.\n", "utf-8")
+
+    async with world.files.at_rest("main") as delete:
+        assert world.rows("SELECT name, file_state, guide LIKE '%Mine.' FROM skills") == [("renamed", "edited", 1)]
+        writing = asyncio.create_task(world.files.settle("main", "renamed"))
+        await asyncio.sleep(0.05)
+        assert not writing.done()
+        await delete("renamed")
+        assert not world.path("renamed").parent.exists()
+    await writing

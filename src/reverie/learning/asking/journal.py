@@ -2,6 +2,7 @@
 
 One transaction looks at the budget, sets the call aside and enters it; another one, when the call has ended, puts what
 it took in the place of what was set aside. A question that was answered is never paid for again, whoever asks it.
+What was asked for a run that had read what was forgotten since is not asked any more, and its answer is not kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from reverie.errors import EpisodeSpentError, JobDeferredError
+from reverie.errors import EpisodeSpentError, JobDeferredError, JobPutBackError
+from reverie.jobs.forgotten import PUT_BACK, forgotten_meanwhile
 from reverie.learning.asking.budget import Account, Spend, decide, enter, price, spent_for
 from reverie.learning.ids import digest_of
 
@@ -85,6 +87,7 @@ class CallJournal:
         Raises:
             JobDeferredError: it does not, and until when.
             EpisodeSpentError: it never will: the episode has had all its calls.
+            JobPutBackError: something was forgotten since the run began, and the question may quote it.
         """
         now_ms = self._clock.now_ms()
         account = Account(call.job.kind, call.job.episode_id, now_ms)
@@ -99,20 +102,24 @@ class CallJournal:
             raise JobDeferredError(over.until_ms, over.reason, all_until_ms=over.until_ms if over.used_up else None)
         return reservation
 
-    async def settle(self, reservation: Reservation, ending: Ending) -> None:
-        """Write down how a call ended, and correct the ledger."""
+    async def settle(self, reservation: Reservation, ending: Ending) -> bool:
+        """Write down how a call ended, and correct the ledger.
+
+        False, and none of its words are kept, when something was forgotten since the run began: they may quote it.
+        """
         now_ms = self._clock.now_ms()
         reserved = reservation.tokens_in + reservation.tokens_out
         money = price(self._config, ending.tokens_in, ending.tokens_out) - reservation.money
         calls = 0 if ending.counts else -1
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> bool:
+            forgotten = forgotten_meanwhile(tx, reservation.call.job)
             tx.execute(
                 "settle_call",
                 key=reservation.call.key,
-                state=ending.state,
-                answer=ending.answer,
-                error=None if ending.error is None else ending.error[:ERROR_CHARS_MAX],
+                state="cancelled" if forgotten else ending.state,
+                answer=None if forgotten else ending.answer,
+                error=None if forgotten or ending.error is None else ending.error[:ERROR_CHARS_MAX],
                 calls=calls,
                 reserved=reserved,
                 tokens_in=ending.tokens_in,
@@ -122,8 +129,9 @@ class CallJournal:
             )
             took = ending.tokens_in + ending.tokens_out
             enter(tx, reservation.account, Spend(calls, took - reserved, money), now_ms)
+            return not forgotten
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def note_wrong(self, call: Call, wrong: str) -> None:
         """Write down, for people, what was wrong with an answer."""
@@ -144,6 +152,8 @@ class CallJournal:
     def _set_aside(self, tx: Transaction, reservation: Reservation) -> OverBudget | None:
         """On the writer thread: look, and enter if it may be."""
         account, call = reservation.account, reservation.call
+        if forgotten_meanwhile(tx, call.job):
+            raise JobPutBackError(PUT_BACK)
         tokens = reservation.tokens_in + reservation.tokens_out
         wanted = Spend(1, tokens, reservation.money)
         over = decide(self._config, account, spent_for(tx, account), wanted)

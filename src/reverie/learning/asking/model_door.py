@@ -33,6 +33,7 @@ from reverie.errors import (
     UpstreamRefusedError,
     UpstreamTimeoutError,
 )
+from reverie.jobs.forgotten import PUT_BACK
 from reverie.learning.asking.answers import ANSWER_CHARS_MAX, Usable, read_answer
 from reverie.learning.asking.compliance import Compliance, operation_of
 from reverie.learning.asking.journal import Call, CallJournal, Ending
@@ -148,7 +149,7 @@ class ModelDoor:
 
         Raises:
             JobDeferredError: the budget, or the server, says later; nothing was spent.
-            JobPutBackError: it gave way to a turn.
+            JobPutBackError: it gave way to a turn, or something was forgotten meanwhile.
             JobHopelessError: there is no model.
             AnswerRefusedError: twice the answer was not what was asked for. The same question is not asked again.
             EpisodeSpentError: its episode has had all its calls.
@@ -298,11 +299,18 @@ class ModelDoor:
     # -- how it ended --------------------------------------------------------------------------------------------
 
     async def _answered(self, reservation: Reservation, said: _Said, asked_at_ms: int) -> None:
+        """Keep an answer.
+
+        Raises:
+            JobPutBackError: something was forgotten since the run began, and the answer may quote it.
+        """
         usage = said.usage
-        await self._journal.settle(
+        kept = await self._journal.settle(
             reservation, Ending("answered", usage.prompt_tokens, usage.completion_tokens, said.text)
         )  # fmt: skip
         await self._provider.answered(asked_at_ms)
+        if not kept:
+            raise JobPutBackError(PUT_BACK)
         if self._clock.monotonic_s() - self._pruned_s >= PRUNE_S:
             self._pruned_s = self._clock.monotonic_s()
             await self._journal.prune(self._clock.now_ms() - round(self._config.jobs.keep_days * DAY_MS))

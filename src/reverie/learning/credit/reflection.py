@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from reverie.errors import AnswerRefusedError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning import trail
 from reverie.learning.asking.asks import Question
 from reverie.learning.credit.backprop import neutral_alpha
@@ -113,7 +114,7 @@ class WindowJob:
 
         Raises:
             JobDeferredError: whether the episode ends there is not decided yet; or the budget says later.
-            JobPutBackError: it gave way to a turn.
+            JobPutBackError: it gave way to a turn, or something was forgotten meanwhile.
             EmbedderError, UpstreamError: it may be tried again; what was done by then is kept.
         """
         episode_id, number = job.payload["episode_id"], job.payload["window"]
@@ -126,7 +127,7 @@ class WindowJob:
         if held.state == "reflected":
             return {"skipped": "reflected"}
         steps, by, note = await self._reflect(held, job)
-        await self._database.write(lambda tx: self._write(tx, held, steps, by, note))
+        await self._database.write(unless_forgotten(job, lambda tx: self._write(tx, held, steps, by, note)))
         return {"steps": len(steps), "by": by, "note": note}
 
     async def _embed(self, held: _Held) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from reverie.errors import AnswerRefusedError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.jobs.request import ask_for
 from reverie.learning import trail
 from reverie.learning.asking.asks import Question
@@ -102,7 +103,7 @@ class RewardJob:
 
         Raises:
             JobDeferredError: its windows are not reflected on yet; or the budget says later.
-            JobPutBackError: it gave way to a turn.
+            JobPutBackError: it gave way to a turn, or something was forgotten meanwhile.
             UpstreamError: the call failed; it may be tried again.
         """
         if self._config.mode != "full":
@@ -120,7 +121,7 @@ class RewardJob:
         if skipped is not None:
             return await self._database.write(lambda tx: self._skip(tx, held, skipped))
         reward, note = await self._score(held, job)
-        return await self._database.write(lambda tx: self._write(tx, held, reward, note))
+        return await self._database.write(unless_forgotten(job, lambda tx: self._write(tx, held, reward, note)))
 
     async def _score(self, held: _Held, job: Job) -> tuple[Reward, str]:
         """The reward, and why no model gave it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from reverie.errors import AnswerRefusedError, EmbedderError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning.asking.asks import Question
 from reverie.learning.feedback.feedback import SIGNIFICANT
 from reverie.learning.feedback.guidance import added, cleaned
@@ -282,7 +283,7 @@ class Experiences:
 
         Raises:
             JobDeferredError: the model may not be asked yet.
-            JobPutBackError: the call gave way to a turn.
+            JobPutBackError: the call gave way to a turn, or something was forgotten meanwhile.
             UpstreamError: the call failed.
         """
         if "experience" in feedback.raw:
@@ -298,7 +299,9 @@ class Experiences:
             return {"skipped": "nothing_to_say"}
         worded, why = await self._refine(draft, feedback, turns, job)
         complete = replace(worded, vec=await self._vector(worded))
-        return await self._database.write(lambda tx: self._store(tx, complete, feedback, why or kind.reason))
+        return await self._database.write(
+            unless_forgotten(job, lambda tx: self._store(tx, complete, feedback, why or kind.reason))
+        )
 
     async def _refine(
         self, draft: Experience, feedback: Feedback, turns: Sequence[Trace], job: Job

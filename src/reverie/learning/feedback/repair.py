@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 
 from reverie.errors import AnswerRefusedError, JobDeferredError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning.asking.asks import Question
 from reverie.learning.feedback.bursts import context_hash
 from reverie.learning.feedback.feedback import feedback_of
@@ -181,7 +182,7 @@ class RepairJob:
 
         Raises:
             JobDeferredError: the model may not be asked yet.
-            JobPutBackError: the call gave way to a turn.
+            JobPutBackError: the call gave way to a turn, or something was forgotten meanwhile.
             UpstreamError: the call failed.
         """
         if self._config.mode != "full":
@@ -202,7 +203,9 @@ class RepairJob:
         if not advice.preference and not advice.anti_pattern:
             return await self._skip(job, "nothing_to_say")
         reason = refused or choice.reason
-        return await self._database.write(lambda tx: self._store(tx, repair_id, situation, evidence, advice, reason))
+        return await self._database.write(
+            unless_forgotten(job, lambda tx: self._store(tx, repair_id, situation, evidence, advice, reason))
+        )
 
     def _read(self, tx: Transaction, job: Job, repair_id: str) -> tuple[Situation, tuple[Trace, ...], bool]:
         payload = job.payload

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from reverie.errors import AnswerRefusedError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning import trail
 from reverie.learning.asking.asks import Question
 from reverie.learning.policies.association import makes_skills
@@ -125,7 +126,7 @@ class InduceJob:
         known = await self._known(evidence)
         if known is None:
             return None
-        return await self._database.write(lambda tx: self._take_in(tx, evidence, known, job))
+        return await self._database.write(unless_forgotten(job, lambda tx: self._take_in(tx, evidence, known, job)))
 
     async def _by_asking(self, evidence: Evidence, job: Job) -> JsonObject:
         if not (self._config.policies.use_llm and self._asks.available):
@@ -134,7 +135,7 @@ class InduceJob:
         if isinstance(draft, str):
             return await self._leave(job, "llm_failed", wrong=draft)
         same = await self._same(draft)
-        return await self._database.write(lambda tx: self._keep(tx, evidence, draft, same, job))
+        return await self._database.write(unless_forgotten(job, lambda tx: self._keep(tx, evidence, draft, same, job)))
 
     async def _known(self, evidence: Evidence) -> str | None:
         """The policy that came to be since this one was asked for, and that each of the steps would follow."""

@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning.asking.asks import Question
 from reverie.learning.ids import digest_of
 from reverie.learning.records import policy_of, skill_of
@@ -173,7 +174,9 @@ class SkillJob:
         vec = await self._vector(draft.text_for_vector(matter.policy.trigger))
         now_ms = self._clock.now_ms()
         built = _Built(draft, vec, prompt.id, await self._files.folders(matter.policy.agent))
-        name = await self._database.write(lambda tx: _keep(tx, matter, decision, built, self._config, now_ms))
+        name = await self._database.write(
+            unless_forgotten(job, lambda tx: _keep(tx, matter, decision, built, self._config, now_ms))
+        )
         if name is None:
             return {"skipped": OVERTAKEN}
         await self._files.settle(matter.policy.agent, name)

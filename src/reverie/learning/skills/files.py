@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,9 +50,10 @@ from reverie.learning.skills.moves import file_deleted, follow_moves, found_row,
 from reverie.learning.trail import note
 from reverie.learning.vectors import pack
 from reverie.memory.documents import SKILLS_FOLDER, SkippedFile, skill_path
+from reverie.sessions.forgetting import unlearned_among
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from reverie.clock import Clock
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from reverie.storage import Database, Row, Transaction
     from reverie.types import JsonObject, Provenance
 
+FORGOTTEN = "what it was made of was forgotten; without the line `reverie:` in its head it is taken for your own"
 ETA_WRITTEN = 0.5
 """The success rate of a skill that a person wrote, before it was used: nobody knows."""
 DAY_MS = 86_400_000
@@ -135,6 +138,23 @@ class SkillFiles:
         await self._embed_missing(agent)
         return SkillSync(**compared.done)
 
+    @asynccontextmanager
+    async def at_rest(self, agent: str) -> AsyncGenerator[Callable[[str], Awaitable[None]]]:
+        """What people did to an agent's files is taken over, and no file is compared or written until this ends.
+
+        None is written here either. Gives what deletes the file of a skill by its name, as `remove` does.
+        """
+        workspace = self._workspaces.get(agent)
+
+        async def delete(name: str) -> None:
+            if workspace is not None:
+                await asyncio.to_thread(remove_skill, workspace, name)
+
+        async with self._locks[agent]:
+            if workspace is not None:
+                await self._compare_all(agent, workspace, writes=False)
+            yield delete
+
     async def look(self, agent: str) -> frozenset[Glimpse]:
         """An agent's skill files by name, time and size: cheap, and no longer the same when somebody changed one."""
         workspace = self._workspaces.get(agent)
@@ -180,7 +200,7 @@ class SkillFiles:
             async with self._locks[agent]:
                 await asyncio.to_thread(remove_skill, workspace, name)
 
-    async def _compare_all(self, agent: str, workspace: Path) -> _Compared:
+    async def _compare_all(self, agent: str, workspace: Path, *, writes: bool = True) -> _Compared:
         folder = await asyncio.to_thread(survey, workspace)
         if not folder.usable:
             return _Compared(Counter(), {})
@@ -195,7 +215,7 @@ class SkillFiles:
         errors: dict[str, ReverieError] = {}
         for name in _unsettled(folder, await self._rows(agent) if done else rows):
             seen = folder.files.get(name)
-            one = await self._reconcile(agent, workspace, name, None if seen is None else seen.digest)
+            one = await self._reconcile(agent, workspace, name, None if seen is None else seen.digest, writes=writes)
             done[one.did] += 1
             if one.error is not None:
                 errors[name] = one.error
@@ -216,7 +236,9 @@ class SkillFiles:
         now_ms = self._clock.now_ms()
         return Counter(await self._database.write(lambda tx: follow_moves(tx, agent, changed, folder, now_ms)))
 
-    async def _reconcile(self, agent: str, workspace: Path, name: str, seen: str | None) -> _Done:
+    async def _reconcile(
+        self, agent: str, workspace: Path, name: str, seen: str | None, *, writes: bool = True
+    ) -> _Done:
         """Bring one skill in step with its file, unless that is no longer as it was `seen` (None: it was not there)."""
         found = await asyncio.to_thread(read_skill, workspace, name)
         if isinstance(found, SkippedFile):
@@ -225,7 +247,7 @@ class SkillFiles:
         if found.digest != seen:
             return _Done()  # somebody saves it just now: it is looked at the next time, with all others
         step = await self._database.write(lambda tx: self._compare(tx, agent, name, found))
-        if step.text is None:
+        if step.text is None or not writes:
             return _Done(step.did)
         text = step.text
         try:
@@ -321,6 +343,8 @@ class SkillFiles:
         document = found.document()
         if isinstance(document, BrokenDocument):
             return self._broken(tx, agent, name, "", found, document, now_ms)
+        if unlearned_among(tx, agent, [document.id]).get(document.id) == "forgotten":
+            return self._broken(tx, agent, name, document.id, found, BrokenDocument(FORGOTTEN), now_ms)
         if tx.value("count_skills_of_agent", agent=agent) >= SKILLS_MAX:
             detail: JsonObject = {"path": skill_path(name), "skills_max": SKILLS_MAX}
             _note_once(tx, now_ms, agent, name, found.digest, "too_many_skills", detail)

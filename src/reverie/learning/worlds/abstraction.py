@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import AliasChoices, BaseModel, Field
 
 from reverie.errors import AnswerRefusedError, EmbedderError, JobDeferredError
+from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning import trail
 from reverie.learning.asking.asks import Question
 from reverie.learning.policies.clusters import clusters_now, domain_state, settle_cluster
@@ -129,7 +130,7 @@ class AbstractJob:
         if isinstance(draft, str):
             return await self._leave(job, "llm_failed", wrong=draft, settle=cluster)
         draft = replace(draft, vec=await self._embed(draft))
-        return await self._database.write(lambda tx: self._keep(tx, cluster, draft, job))
+        return await self._database.write(unless_forgotten(job, lambda tx: self._keep(tx, cluster, draft, job)))
 
     async def _cluster(self, job: Job) -> Cluster | None:
         """The cluster that was asked for, if there is one like it still."""

@@ -22,12 +22,18 @@ JOIN episode_spans ON episode_spans.session_id = :session_id
   AND wanted.value BETWEEN episode_spans.first_seq AND episode_spans.last_seq
 JOIN episodes ON episodes.id = episode_spans.episode_id AND episodes.agent = :agent;
 
+-- name: episodes_of_tasks
+-- The episodes of tasks.
+SELECT id FROM episodes WHERE task_id IN (SELECT value FROM json_each(:tasks));
+
 -- name: policies_of_evidence
--- The policies that rest on any of these traces or episodes, or carry feedback of them.
+-- The policies that rest on any of these traces or episodes, carry feedback of them, or advice of these repairs.
 SELECT id FROM policies WHERE agent = :agent AND (
   EXISTS (SELECT 1 FROM json_each(source_traces) AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
   OR EXISTS (SELECT 1 FROM json_each(source_episodes) AS own JOIN json_each(:episodes) AS gone ON gone.value = own.value)
   OR EXISTS (SELECT 1 FROM json_each(source_feedback) AS own JOIN json_each(:feedback) AS gone ON gone.value = own.value)
+  OR id IN (SELECT told.value FROM json_each(:repairs) AS gone JOIN decision_repairs ON decision_repairs.id = gone.value,
+            json_each(decision_repairs.policies) AS told)
 );
 
 -- name: world_models_of_policies
@@ -38,8 +44,10 @@ SELECT id FROM world_models WHERE agent = :agent AND (
 );
 
 -- name: skills_of_evidence
--- The skills that rest on any of these policies, world models or traces.
-SELECT id, name, file_state FROM skills WHERE agent = :agent AND (
+-- The skills that rest on any of these policies, world models or traces, and whether a person gave them other words.
+SELECT id, name, file_state = 'edited' OR EXISTS (
+  SELECT 1 FROM skill_events WHERE skill_id = skills.id AND kind = 'edit' AND detail ->> '$.fields' IS NOT NULL
+) AS rewritten FROM skills WHERE agent = :agent AND (
   EXISTS (SELECT 1 FROM json_each(policies) AS own JOIN json_each(:policies) AS gone ON gone.value = own.value)
   OR EXISTS (SELECT 1 FROM json_each(worlds) AS own JOIN json_each(:worlds) AS gone ON gone.value = own.value)
   OR EXISTS (SELECT 1 FROM json_each(anchors) AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
@@ -55,10 +63,14 @@ ORDER BY id LIMIT :limit;
 SELECT id FROM feedback WHERE agent = :agent AND session_id = :session_id
   AND (seq IN (SELECT value FROM json_each(:seqs)) OR turn_id IN (SELECT value FROM json_each(:turns)));
 
+-- name: feedback_of_traces
+-- The feedback that is about any of these traces.
+SELECT id FROM feedback WHERE agent = :agent AND trace_id IN (SELECT value FROM json_each(:traces));
+
 -- name: repairs_of_evidence
--- The repairs that rest on any of these traces, or belong to these sessions.
+-- The repairs that rest on any of these traces, or belong to these sessions or tasks.
 SELECT id FROM decision_repairs WHERE agent = :agent AND (
-  session_id IN (SELECT value FROM json_each(:sessions))
+  session_id IN (SELECT value FROM json_each(:sessions)) OR task_id IN (SELECT value FROM json_each(:tasks))
   OR EXISTS (SELECT 1 FROM json_each(high) AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
   OR EXISTS (SELECT 1 FROM json_each(low) AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
 );
@@ -72,14 +84,15 @@ DELETE FROM traces WHERE id IN (SELECT value FROM json_each(:ids));
 DELETE FROM tasks WHERE agent = :agent AND session_id IN (SELECT value FROM json_each(:sessions));
 
 -- name: blank_episodes
--- Take the words out of episodes of which only a part is forgotten.
+-- Take the words out of the episodes of tasks of which only a part is forgotten: they were told of each other.
 UPDATE episodes SET title = '', carry_over = '', intent = '{}'
-WHERE id IN (SELECT value FROM json_each(:ids))
+WHERE task_id IN (SELECT value FROM json_each(:tasks))
   AND NOT (title = '' AND carry_over = '' AND intent = '{}');
 
--- name: blank_following_episodes
--- Take out what episodes were told of those before them.
-UPDATE episodes SET carry_over = '' WHERE continues_id IN (SELECT value FROM json_each(:ids)) AND carry_over <> '';
+-- name: blank_reflections
+-- Take out what a model wrote on the steps that stay of such tasks, having seen those that go.
+UPDATE traces SET reflection = '', summary = ''
+WHERE task_id IN (SELECT value FROM json_each(:tasks)) AND edited_at IS NULL AND NOT (reflection = '' AND summary = '');
 
 -- name: blank_rewards
 -- Take a judge's words out of tasks; the score stays.
@@ -121,9 +134,17 @@ DELETE FROM feedback WHERE id IN (SELECT value FROM json_each(:ids));
 DELETE FROM decision_repairs WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: forget_trail
--- Delete why something was learned of tasks, or of things that are gone.
+-- Delete why something was learned of tasks, of things that are gone, or of the files of skills of these names.
 DELETE FROM learning_trail WHERE agent = :agent AND (
-  task_id IN (SELECT value FROM json_each(:tasks)) OR ref IN (SELECT value FROM json_each(:refs)));
+  task_id IN (SELECT value FROM json_each(:tasks)) OR ref IN (SELECT value FROM json_each(:refs))
+  OR detail ->> '$.name' IN (SELECT value FROM json_each(:names))
+  OR detail ->> '$.path' IN (SELECT 'skills/' || value || '/SKILL.md' FROM json_each(:names)));
+
+-- name: forget_marks
+-- Delete what is remembered of the files of skills of these names, and of buckets, whose names may hold a tool's words.
+DELETE FROM learning_marks
+WHERE name IN (SELECT 'skill_file:' || :agent || ':' || value FROM json_each(:names))
+   OR substr(name, 1, length(:agent) + 14) = 'known_bucket:' || :agent || ':';
 
 -- name: forget_answers
 -- Models' answers are kept so that none is paid twice: those given to an agent's jobs go.
@@ -133,6 +154,21 @@ DELETE FROM model_calls WHERE rowid IN (
 -- name: forget_jobs
 -- Jobs of tasks of which nothing is left.
 DELETE FROM job_requests WHERE task_id IN (SELECT value FROM json_each(:tasks));
+
+-- name: forget_jobs_about
+-- Jobs about things that go. Those that ended may still tell of them; of those that wait nothing is left to be done.
+DELETE FROM job_requests WHERE agent = :agent AND (
+  payload ->> '$.policy_id' IN (SELECT value FROM json_each(:policies))
+  OR payload ->> '$.feedback_id' IN (SELECT value FROM json_each(:feedback))
+  OR (kind = 'repair' AND task_id IN (SELECT value FROM json_each(:tasks)))
+  OR EXISTS (SELECT 1 FROM json_each(payload, '$.traces') AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
+);
+
+-- name: blank_jobs
+-- Take out what became of jobs, and why they failed: names of skills, and words of a model's server.
+UPDATE job_requests SET result = '{}', error = CASE state WHEN 'dead' THEN '(forgotten)' END
+WHERE key IN (SELECT key FROM job_requests WHERE agent = :agent
+                AND (result <> '{}' OR (error IS NOT NULL AND error <> '(forgotten)')) LIMIT :limit);
 
 -- name: forget_cursors
 -- How far learning has read sessions that are gone.

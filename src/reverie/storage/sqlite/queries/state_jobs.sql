@@ -108,7 +108,8 @@ WHERE key = :key AND state = 'waiting' AND run = :run;
 -- name: begin_run
 -- Begin a run that was handed over; nothing happens when it has begun, or another one has taken its place.
 UPDATE job_requests
-SET state = 'running', holder = :holder, lease_until = :lease_until, started_at = :now, updated_at = :now
+SET state = 'running', holder = :holder, lease_until = :lease_until, started_at = :now, updated_at = :now,
+    forgettings = coalesce((SELECT CAST(value AS INTEGER) FROM learning_marks WHERE name = 'forgettings:' || agent), 0)
 WHERE key = :key AND state = 'dispatched' AND run = :run;
 
 -- name: end_run

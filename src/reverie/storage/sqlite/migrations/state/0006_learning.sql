@@ -125,6 +125,15 @@ CREATE TABLE learning_marks (
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What was learned, or would have been, and is not to be taken in again: by a digest of its id.
+CREATE TABLE unlearned (
+  agent TEXT NOT NULL,
+  name TEXT NOT NULL,
+  why TEXT NOT NULL CHECK (why IN ('forgotten', 'deleted')), -- with what it came of; or by a person, itself
+  at INTEGER NOT NULL,
+  PRIMARY KEY (agent, name)
+) STRICT, WITHOUT ROWID;
+
 -- A trace: one step of an episode, a tool call or a final reply. The unit of learning.
 CREATE TABLE traces (
   id TEXT PRIMARY KEY,
@@ -582,6 +591,7 @@ CREATE TABLE job_requests (
   lease_until INTEGER NOT NULL DEFAULT 0,
   interrupted INTEGER NOT NULL DEFAULT 0, -- runs whose process died
   aged INTEGER NOT NULL DEFAULT 0,        -- 1: this run began beside turns, because it had waited for too long
+  forgettings INTEGER NOT NULL DEFAULT 0, -- how often its agent had had something forgotten when this run began
   requested_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   started_at INTEGER,
