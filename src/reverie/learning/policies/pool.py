@@ -263,7 +263,7 @@ def followers(
 def _ask(tx: Transaction, ready: Ready, job: Job, now_ms: int) -> int:
     request = JobRequest(
         kind="induce",
-        key=f"induce:{ready.agent}:{ready.signature}:{ready.digest}",
+        key=f"induce:{ready.agent}:{ready.digest}",
         lane="idle",
         payload={"signature": ready.signature, "traces": [member.id for member in ready.evidence]},
         agent=ready.agent,

@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 PROMPT = "skill.crystallize"
 ANSWER_TOKENS_MAX = 2_048
 POLICY_CHARS_MAX = 2_000
-ANCHORS_MAX = 10
 WORLDS_MAX = 5
 TAKEN_NAMES_MAX = 50
 HINTS_MAX = 10
@@ -297,7 +296,7 @@ def _values(matter: _Matter, built: _Built) -> JsonObject:
         "gain": policy.gain,
         "policies": json.dumps(list(dict.fromkeys((*earlier, policy.id)))),
         "worlds": json.dumps(matter.worlds),
-        "anchors": json.dumps(matter.evidence.trace_ids[:ANCHORS_MAX]),
+        "anchors": json.dumps([trace.id for trace in (*good, *matter.evidence.bad)]),
         "evidence": matter.digest,
         "induced_by": built.prompt_id,
         "vec": built.vec,

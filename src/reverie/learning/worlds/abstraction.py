@@ -249,6 +249,7 @@ def drafted(
     """The world model that an answer words. What it refers to is what it was shown, and nothing else."""
     shown = cluster.policies[:SHOWN_MAX]
     evidence = {*(policy.id for policy in shown), *(step["id"] for step in steps)}
+    episodes = [*(step["episode_id"] for step in steps), *(each for policy in shown for each in policy.source_episodes)]
     owners: list[Provenance] = [*(policy.provenance for policy in shown), *(step["provenance"] for step in steps)]
     worlds = {world.id for world in known}
     tags = (plain(tag).casefold()[:TAG_CHARS_MAX] for tag in answer.domain_tags)
@@ -262,7 +263,7 @@ def drafted(
         confidence=min(1.0, max(0.0, answer.confidence)) * cluster.trust,
         members=cluster.digest,
         policies=tuple(policy.id for policy in cluster.policies),
-        episodes=tuple(dict.fromkeys(episode for policy in shown for episode in policy.source_episodes)),
+        episodes=tuple(dict.fromkeys(episodes)),
         supersedes=tuple(each for each in answer.supersedes_world_ids if each in worlds),
         induced_by=prompt.id,
         vec=None,

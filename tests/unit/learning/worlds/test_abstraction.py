@@ -18,8 +18,8 @@ PROMPT = Prompt("l3.abstraction@1", "…")
 
 
 def step(trace_id: str, **fields: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {"id": trace_id, "summary": "s", "user_text": "u", "agent_text": "a", "reflection": "r",
-                              "value": 0.5, "provenance": "agent"}  # fmt: skip
+    values: dict[str, Any] = {"id": trace_id, "episode_id": "ep_step", "summary": "s", "user_text": "u",
+                              "agent_text": "a", "reflection": "r", "value": 0.5, "provenance": "agent"}  # fmt: skip
     return {**values, **fields}
 
 
@@ -67,7 +67,7 @@ def test_answer_becomes_a_world_model() -> None:
     }
     assert made.tags == ("a", "b", "c", "d", "e", "f")
     assert made.confidence == pytest.approx(0.8 * (0.6 + 0.4 * 0.5**0.5))
-    assert (made.policies, made.episodes, made.supersedes) == (("po_1", "po_2"), ("ep_1",), ("wm_1",))
+    assert (made.policies, made.episodes, made.supersedes) == (("po_1", "po_2"), ("ep_step", "ep_1"), ("wm_1",))
     assert (made.members, made.induced_by, made.provenance) == (cluster.digest, "l3.abstraction@1", "untrusted")
 
 

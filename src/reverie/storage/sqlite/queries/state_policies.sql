@@ -194,7 +194,7 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at;
 
 -- name: best_step_following
 -- The step that shows a policy best.
-SELECT t.id, t.summary, t.user_text, t.agent_text, t.reflection, t.value, t.provenance
+SELECT t.id, t.episode_id, t.summary, t.user_text, t.agent_text, t.reflection, t.value, t.provenance
 FROM trace_policy_links AS l JOIN traces AS t ON t.id = l.trace_id
 WHERE l.policy_id = :policy_id AND t.archived_at IS NULL ORDER BY t.value DESC, t.at DESC, t.id LIMIT 1;
 

@@ -308,7 +308,7 @@ CREATE TABLE skills (
   version INTEGER NOT NULL DEFAULT 1,
   policies TEXT NOT NULL DEFAULT '[]',    -- JSON: ids
   worlds TEXT NOT NULL DEFAULT '[]',      -- JSON: ids
-  anchors TEXT NOT NULL DEFAULT '[]',     -- JSON: ids of traces
+  anchors TEXT NOT NULL DEFAULT '[]',     -- JSON: ids of the traces that a model was shown
   evidence TEXT NOT NULL DEFAULT '',      -- digest of what it was made of
   built_gain REAL NOT NULL DEFAULT 0,     -- of its policy when it was built
   built_support INTEGER NOT NULL DEFAULT 0,
