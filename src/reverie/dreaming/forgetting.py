@@ -94,6 +94,11 @@ class Selection:
         """Whether the source is a note."""
         return self.source.endswith(".md")
 
+    @property
+    def is_history(self) -> bool:
+        """Whether the source is an imported history that goes whole."""
+        return bool(self.source) and not self.is_note and self.wanted.everything
+
     def check(self) -> None:
         """Refuse what makes no sense.
 
@@ -395,6 +400,8 @@ class Forgetter:
                 dooms = []
         if dooms:
             yield replace(empty, dooms=tuple(dooms))
+        if selection.is_history:
+            yield replace(empty, history=selection.source)
 
     async def _surveyed(self, portion: Portion) -> Portion:
         """A portion with what can only be learned of it before anything is removed."""
@@ -407,7 +414,7 @@ class Forgetter:
 
     async def _note_histories(self, agent: str, selection: Selection, meant: _Meant) -> None:
         """Of a history that goes whole nothing is taken in again, neither what was nor what was never imported."""
-        if not selection.source or selection.is_note or not selection.wanted.everything:
+        if not selection.is_history:
             return
         names = {history_prefix(agent, selection.source)}
         async for session in self._sessions(agent, meant):

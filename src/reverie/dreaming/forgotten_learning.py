@@ -6,7 +6,7 @@ rewritten is theirs: it stays, and a remark says so. Files are compared with the
 
 Learning goes on meanwhile. What it makes of the evidence until that is gone is found when the conversation's episodes
 go; from then on no run that began before writes anything (`jobs/forgotten.py`). Each thing that goes is on record by
-its id, so that its own file does not bring it back.
+its id, so that neither an import nor its own file brings it back.
 """
 
 from __future__ import annotations
@@ -166,6 +166,8 @@ class Learned:
                 await self._database.read(
                     lambda tx, doom=doom: _of_messages(tx, portion.agent, doom.session.id, doom.seqs, doom.turns, found)
                 )
+        if portion.history:
+            await self._database.read(lambda tx: _of_history(tx, portion.agent, portion.history, found))
         await self._database.read(lambda tx: _of_evidence(tx, portion.agent, found))
         return found
 
@@ -206,6 +208,14 @@ def _of_messages(
         "feedback_of_messages", agent=agent, session_id=session_id, seqs=listed, turns=json.dumps(list(turns))
     )
     found.feedback += [row["id"] for row in rows]
+
+
+def _of_history(tx: Transaction, agent: str, history: str, found: _Doomed) -> None:
+    """What was imported under the name of a history, also what names no step of it."""
+    for row in tx.rows("learned_of_history", agent=agent, history=history):
+        kinds = {"policy": found.policies, "world": found.worlds, "feedback": found.feedback, "repair": found.repairs}
+        kinds[row["kind"]].append(row["id"])
+    found.skills += map(_skill_of, tx.rows("skills_of_history", agent=agent, history=history))
 
 
 def _of_evidence(tx: Transaction, agent: str, found: _Doomed) -> None:

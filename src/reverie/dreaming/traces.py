@@ -91,7 +91,7 @@ class Traces:
 class Portion:
     """A bounded part of what an agent is to forget, with what was learned of it before anything was removed.
 
-    `notes` are notes that go whole.
+    `notes` are notes that go whole. `history` is an imported history that does: what was learned under its name.
     `cuts` are paragraphs of other notes. `passages` are the texts of its recall entries, by which they are known again
     where they are quoted. `learned` is how what was learned from it is cited.
     """
@@ -101,6 +101,7 @@ class Portion:
     now_ms: int
     dooms: tuple[Doomed, ...] = ()
     notes: tuple[str, ...] = ()
+    history: str = ""
     delete_files: bool = False
     delete_archives: bool = False
     cuts: tuple[Cut, ...] = ()
@@ -138,7 +139,7 @@ class Portion:
     @property
     def teaches(self) -> bool:
         """Whether anything can have been learned of it."""
-        return bool(self.dooms)
+        return bool(self.dooms or self.history)
 
     @cached_property
     def turns(self) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ async def test_an_experience_is_a_policy(tmp_path: Path) -> None:
             "source_feedback": f'["{given.id}"]', "source_traces": "[]", "induced_by": "feedback.refine@1",
             "guidance": '{"preference": ["pytest"], "anti_pattern": ["unittest"]}', "verifier": "{}",
             "skill_eligible": 0, "provenance": "agent", "created_at": NOW, "updated_at": NOW, "edited_at": None,
-            "archived_at": None,
+            "archived_at": None, "history": "",
         }  # fmt: skip
         shown = json.loads(asks.asked[0].text)
         assert shown["turns"] == [{"user": "Write the tests", "agent": "I used unittest."}]

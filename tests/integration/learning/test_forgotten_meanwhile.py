@@ -119,6 +119,22 @@ async def test_nothing_comes_back_of_feedback_that_is_forgotten(tmp_path: Path) 
     assert traces(tmp_path) == {}
 
 
+async def test_nothing_is_made_of_a_policy_that_a_person_deleted_meanwhile(tmp_path: Path) -> None:
+    """The run that had read it is put back, and finds it gone."""
+    async with learning_world(tmp_path, LearningAnswers(alpha=0.5, axes=(1.0, 0.5, 0.8))) as here:
+        held = Held(here, "skill.crystallize")
+        await two_tasks(here)
+        await asyncio.wait_for(held.asked.wait(), 40)
+        await here.until("SELECT count(*) FROM policies", lambda rows: rows == [(2,)])
+        for (policy,) in await here.rows("SELECT id FROM policies"):
+            await here.app.learning.delete("policies", policy)
+        held.release()
+        await here.settled()
+
+        assert await here.rows("SELECT id FROM skills") == []
+        assert not any((here.app.open.workspaces["main"] / "skills").glob("*/SKILL.md"))
+
+
 async def failures(here: LearningWorld, session: str) -> None:
     """A tool that fails over and over, and an owner who says what to do instead."""
     key = f"agent:main:{session}"

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from reverie.importers.conversations import session_key
 from reverie.importers.memos import rows as convert
+from reverie.importers.memos.forgotten import admitted
 from reverie.importers.memos.report import TableReport, Tally
 from reverie.importers.memos.source import TABLES, MemosDatabase
 from reverie.importers.memos.transcripts import FORGOTTEN, take_traces
 from reverie.learning.ids import content_id
 from reverie.learning.skills.document import NAME_CHARS_MAX
-from reverie.sessions.forgetting import forgotten_among, history_prefix
+from reverie.sessions.forgetting import forgotten_among
 from reverie.sessions.transcript import open_session
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _taking(
         for _, reason in page:
             if isinstance(reason, str):
                 tally.skip(reason)
+        usable = admitted(tx, table.name, usable, terms, HISTORY, tally)
         if usable:
             _take_page(tx, table.name, usable, terms, tally)
         moved = Mark(mark.source, after, not page, tally)
@@ -192,8 +194,7 @@ def _key(terms: Terms, session_id: str) -> SessionKey:
 def _take_session(tx: Transaction, row: JsonObject, terms: Terms, tally: Tally) -> None:
     """A session, empty until its traces come. One that a person had forgotten stays so."""
     key = _key(terms, row["id"])
-    history = forgotten_among(tx, terms.agent, "history", [history_prefix(terms.agent, HISTORY)])
-    if history or forgotten_among(tx, terms.agent, "session", [key.value]):
+    if forgotten_among(tx, terms.agent, "session", [key.value]):
         tally.skip(FORGOTTEN)
     elif tx.row("find_current_session", key=key.value) is not None:
         tally.present += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reverie.clock import iso_minute
-from reverie.sessions.forgetting import forgotten_prints
+from reverie.sessions.forgetting import forgotten_prints, note_unlearned
 from reverie.sessions.replay import fingerprint
 from reverie.sessions.store import PastMessage, append_past
 from reverie.types import SessionKey
@@ -60,6 +60,7 @@ def take_traces(tx: Transaction, rows: Sequence[tuple[JsonObject, JsonObject]], 
             tally.there(episode["agent"], terms.agent)
         elif _is_forgotten(tx, episode, columns):
             tally.skip(FORGOTTEN)
+            note_unlearned(tx, terms.agent, [source["id"]], "forgotten", terms.now_ms)
         else:
             session = episode["session_id"]
             place = places.get(session) or _place_of(tx, session)

@@ -143,7 +143,7 @@ class HiddenFeedback(Protocol):
 
 def feedback_of(row: Row) -> Feedback:
     """A row of `feedback`."""
-    given = {name: value for name, value in row.items() if name not in {"at", "raw"}}
+    given = {name: value for name, value in row.items() if name not in {"at", "raw", "history"}}
     return Feedback(**given, at_ms=row["at"], raw=json.loads(row["raw"]))
 
 

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from reverie.errors import RequestError
+from reverie.jobs.forgotten import note_forgetting
 from reverie.learning.records import Skill, skill_of
 from reverie.learning.skills.document import DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX
 from reverie.learning.skills.eligibility import DELETED, refusal_mark
@@ -18,6 +19,7 @@ from reverie.learning.skills.folder import FILE_BYTES_MAX
 from reverie.learning.skills.scores import score_of, status_after, with_thumb
 from reverie.learning.trail import note
 from reverie.memory.text import clean, collapse
+from reverie.sessions.forgetting import note_unlearned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -151,7 +153,10 @@ class Skills:
         return await self._switched(skill_id, disabled=False)
 
     async def delete(self, skill_id: str) -> Skill:
-        """Delete a skill with its file and all that is known of it; its policy makes no other. What it was."""
+        """Delete a skill with its file and all that is known of it: what it was.
+
+        Its policy makes no other, and no import brings it back.
+        """
         before = await self._database.read(lambda tx: found_skill(tx, skill_id))
         await self._files.settle(before.agent, before.name)  # its file may have been moved, and another stand there
         skill = await self._database.read(lambda tx: found_skill(tx, skill_id))
@@ -162,6 +167,8 @@ class Skills:
             for policy_id in skill.policies:
                 tx.execute("set_learning_mark", name=refusal_mark(policy_id), value=DELETED, now=now_ms)
             tx.execute("delete_skill", id=skill.id)
+            note_unlearned(tx, skill.agent, [skill.id], "deleted", now_ms)
+            note_forgetting(tx, skill.agent, now_ms)
             note(tx, now_ms, agent=skill.agent, stage=STAGE, outcome="changed", reason="deleted_by_a_person",
                  ref=skill.id)  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from reverie.errors import RequestError, UnknownLearnedError
+from reverie.jobs.forgotten import note_forgetting
 from reverie.jobs.request import JobRequest, ask_for
 from reverie.learning import trail
 from reverie.learning.policies.policies import edit_policy, set_policy_status
@@ -19,6 +20,7 @@ from reverie.learning.skills.folder import FILE_BYTES_MAX
 from reverie.learning.skills.skills import HEAD_BYTES_MAX
 from reverie.learning.surfaces.items import FORMS
 from reverie.learning.worlds.world_models import edit_world_model, set_world_status
+from reverie.sessions.forgetting import note_unlearned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -207,13 +209,15 @@ def _take_back(tx: Transaction, episode: Row, now_ms: int) -> None:
 
 
 def delete(tx: Transaction, kind: Kind, id_: str, now_ms: int) -> None:
-    """Delete a policy or a world model.
+    """Delete a policy or a world model; no import brings it back, and no run that had read it makes anything of it.
 
     Raises:
         UnknownLearnedError: there is no such thing.
     """
     row = find(tx, kind, id_)
     tx.execute(f"delete_{FORMS[kind].name}", id=id_)
+    note_unlearned(tx, row["agent"], [id_], "deleted", now_ms)
+    note_forgetting(tx, row["agent"], now_ms)
     _note(tx, now_ms, kind, row, "deleted", {})
 
 

@@ -53,6 +53,19 @@ SELECT id, name, file_state = 'edited' OR EXISTS (
   OR EXISTS (SELECT 1 FROM json_each(anchors) AS own JOIN json_each(:traces) AS gone ON gone.value = own.value)
 );
 
+-- name: learned_of_history
+-- What was imported under the name of a history, but for its skills.
+SELECT 'policy' AS kind, id FROM policies WHERE agent = :agent AND history = :history
+UNION ALL SELECT 'world', id FROM world_models WHERE agent = :agent AND history = :history
+UNION ALL SELECT 'feedback', id FROM feedback WHERE agent = :agent AND history = :history
+UNION ALL SELECT 'repair', id FROM decision_repairs WHERE agent = :agent AND history = :history;
+
+-- name: skills_of_history
+-- The skills that were imported under the name of a history, and whether a person gave them other words.
+SELECT id, name, file_state = 'edited' OR EXISTS (
+  SELECT 1 FROM skill_events WHERE skill_id = skills.id AND kind = 'edit' AND detail ->> '$.fields' IS NOT NULL
+) AS rewritten FROM skills WHERE agent = :agent AND history = :history;
+
 -- name: feedback_of_sessions
 -- The feedback that was given in these sessions.
 SELECT id FROM feedback WHERE agent = :agent AND session_id IN (SELECT value FROM json_each(:sessions))
@@ -122,7 +135,7 @@ DELETE FROM skills WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: loosen_skills
 -- A skill that a person has rewritten stays, and loses what it was made of.
-UPDATE skills SET draft = '{}', policies = '[]', worlds = '[]', anchors = '[]'
+UPDATE skills SET draft = '{}', policies = '[]', worlds = '[]', anchors = '[]', history = ''
 WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: forget_feedback

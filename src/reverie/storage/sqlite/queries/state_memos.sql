@@ -1,4 +1,5 @@
--- What an import of a MemOS plugin's database writes. Every row keeps its id, and one that is there already stays.
+-- What an import of a MemOS plugin's database writes. Every row keeps its id, and one that is there already stays; what
+-- is learned keeps the name of the history, with which it is forgotten.
 
 -- name: memos_task
 -- The task that an imported episode was.
@@ -82,11 +83,11 @@ SELECT name FROM learning_marks WHERE name GLOB 'import:memos:*:sessions' LIMIT 
 INSERT INTO policies (id, agent, title, trigger_text, procedure, verification, boundary, support, gain, gain_known,
                       status, type, polarity, salience, confidence, source_episodes, source_feedback, source_traces,
                       induced_by, guidance, verifier, skill_eligible, vec, provenance, created_at, updated_at, edited_at,
-                      archived_at)
+                      archived_at, history)
 VALUES (:id, :agent, :title, :trigger, :procedure, :verification, :boundary, :support, :gain, 1,
         :status, :type, :polarity, :salience, :confidence, :source_episodes, :source_feedback, :source_traces,
         :induced_by, :guidance, :verifier, :skill_eligible, :vec, :provenance, :created_at, :updated_at, :edited_at,
-        :archived_at)
+        :archived_at, 'memos')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_link
@@ -117,19 +118,22 @@ SELECT agent FROM l2_candidates WHERE id = :id;
 -- name: memos_world_model
 -- An imported world model.
 INSERT INTO world_models (id, agent, title, body, structure, domain_tags, confidence, policies, source_episodes,
-                          induced_by, vec, status, version, provenance, created_at, updated_at, edited_at, archived_at)
+                          induced_by, vec, status, version, provenance, created_at, updated_at, edited_at, archived_at,
+                          history)
 VALUES (:id, :agent, :title, :body, :structure, :domain_tags, :confidence, :policies, :source_episodes,
-        :induced_by, :vec, :status, :version, :provenance, :created_at, :updated_at, :edited_at, :archived_at)
+        :induced_by, :vec, :status, :version, :provenance, :created_at, :updated_at, :edited_at, :archived_at, 'memos')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_skill
 -- An imported skill; its file is written when files are next compared.
 INSERT INTO skills (id, agent, name, title, status, description, guide, draft, tools, eta, support, gain, exposures,
                     uses, trials, passes, version, policies, worlds, anchors, built_gain, built_support, built_at,
-                    file_planned, induced_by, vec, provenance, created_at, updated_at, edited_at, archived_at, last_used_at)
+                    file_planned, induced_by, vec, provenance, created_at, updated_at, edited_at, archived_at, last_used_at,
+                    history)
 VALUES (:id, :agent, :name, :title, :status, :description, :guide, :draft, :tools, :eta, :support, :gain, :uses,
         :uses, :trials, :passes, :version, :policies, :worlds, :anchors, :gain, :support, :updated_at,
-        iif(:status = 'archived', '', 'due'), :induced_by, :vec, :provenance, :created_at, :updated_at, :edited_at, :archived_at, :last_used_at)
+        iif(:status = 'archived', '', 'due'), :induced_by, :vec, :provenance, :created_at, :updated_at, :edited_at, :archived_at, :last_used_at,
+        'memos')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: memos_name_taken
@@ -139,9 +143,9 @@ SELECT 1 FROM skills WHERE agent = :agent AND name = :name AND id <> :id;
 -- name: memos_feedback
 -- Imported feedback, and around it what the agent has of what it names.
 INSERT INTO feedback (id, agent, at, session_id, task_id, episode_id, trace_id, channel, polarity, magnitude, text, raw,
-                      classified_by, provenance)
+                      classified_by, provenance, history)
 SELECT :id, :agent, :at, coalesce(t.session_id, e.session_id), coalesce(t.task_id, e.task_id),
-       coalesce(t.episode_id, e.id), t.id, :channel, :polarity, :magnitude, :text, :raw, 'import', :provenance
+       coalesce(t.episode_id, e.id), t.id, :channel, :polarity, :magnitude, :text, :raw, 'import', :provenance, 'memos'
 FROM (SELECT 1) LEFT JOIN traces AS t ON t.id = :trace_id AND t.agent = :agent
 LEFT JOIN episodes AS e ON e.id = :episode_id AND e.agent = :agent
 WHERE true ON CONFLICT (id) DO NOTHING;
@@ -149,6 +153,6 @@ WHERE true ON CONFLICT (id) DO NOTHING;
 -- name: memos_decision_repair
 -- An imported decision repair.
 INSERT INTO decision_repairs (id, agent, at, context_hash, preference, anti_pattern, high, low, validated, induced_by,
-                              provenance)
-VALUES (:id, :agent, :at, :context_hash, :preference, :anti_pattern, :high, :low, :validated, 'import', :provenance)
+                              provenance, history)
+VALUES (:id, :agent, :at, :context_hash, :preference, :anti_pattern, :high, :low, :validated, 'import', :provenance, 'memos')
 ON CONFLICT (id) DO NOTHING;

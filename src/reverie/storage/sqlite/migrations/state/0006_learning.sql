@@ -219,6 +219,7 @@ CREATE TABLE policies (
   verifier TEXT NOT NULL DEFAULT '{}',    -- JSON
   skill_eligible INTEGER NOT NULL DEFAULT 1,
   vec BLOB,
+  history TEXT NOT NULL DEFAULT '',       -- the name it was imported under: forgotten with it
   provenance TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
@@ -275,6 +276,7 @@ CREATE TABLE world_models (
   vec BLOB,
   status TEXT NOT NULL CHECK (status IN ('active', 'archived')),
   version INTEGER NOT NULL DEFAULT 1,
+  history TEXT NOT NULL DEFAULT '',       -- the name it was imported under: forgotten with it
   provenance TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
@@ -321,6 +323,7 @@ CREATE TABLE skills (
   before_deletion TEXT NOT NULL DEFAULT '{}',  -- JSON: status, archived_at and file_state of when its file was there
   induced_by TEXT NOT NULL DEFAULT '',
   vec BLOB,
+  history TEXT NOT NULL DEFAULT '',       -- the name it was imported under: forgotten with it
   provenance TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
@@ -375,6 +378,7 @@ CREATE TABLE feedback (
   seq INTEGER,                            -- the message that said it
   classified_by TEXT NOT NULL DEFAULT 'rule',
   raw TEXT NOT NULL DEFAULT '{}',         -- JSON
+  history TEXT NOT NULL DEFAULT '',       -- the name it was imported under: forgotten with it
   provenance TEXT NOT NULL DEFAULT 'owner'
 ) STRICT;
 CREATE INDEX feedback_by_task ON feedback (task_id, at) WHERE task_id IS NOT NULL;
@@ -400,6 +404,7 @@ CREATE TABLE decision_repairs (
   policies TEXT NOT NULL DEFAULT '[]',    -- JSON: the policies it was attached to
   induced_by TEXT NOT NULL DEFAULT '',
   validated INTEGER NOT NULL DEFAULT 0,
+  history TEXT NOT NULL DEFAULT '',       -- the name it was imported under: forgotten with it
   provenance TEXT NOT NULL DEFAULT 'owner'
 ) STRICT;
 CREATE INDEX decision_repairs_by_hash ON decision_repairs (agent, context_hash, at);
