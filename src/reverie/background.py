@@ -59,6 +59,7 @@ COMPACTIONS_POLL_S = 60.0
 CONDENSING_POLL_S = 60.0
 LEARNING_POLL_S = 2.0
 IDLE_EPISODES_S = 30.0
+TIDY_S = 3_600.0
 SKILLS_POLL_S = 60.0
 SKILLS_LOOK_S = 1.0
 """A person who edited a skill, or deleted it, is heeded after so long."""
@@ -252,7 +253,11 @@ class Background:
     async def _learn(self, learning: Learning) -> None:
         await learning.recover()
         looked_s = self.clock.monotonic_s()
+        tidied_s = float("-inf")
         while True:
+            if self.clock.monotonic_s() - tidied_s >= TIDY_S:
+                await learning.tidy()
+                tidied_s = self.clock.monotonic_s()
             await learning.follow()
             if self.clock.monotonic_s() - looked_s >= IDLE_EPISODES_S:
                 await learning.close_idle()

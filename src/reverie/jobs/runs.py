@@ -34,6 +34,7 @@ HANDED_MS = 300_000
 """Within this time a run that was handed over begins, or it is handed over anew."""
 IN_HAND_MAX = 1_000
 RESULT_CHARS_MAX = 20_000
+DEAD_KEPT = 10
 DIED = "its process died {times} times while it ran"
 
 
@@ -206,11 +207,16 @@ class JobRuns:
     async def prune(self, before_ms: int, limit: int) -> int:
         """Drop jobs that ended before an instant, at most so many; gives how many those were.
 
+        Those that were put aside are kept ten times as long.
+
         What was dropped could be asked for again. That it is not is the domain's doing: a job is asked for in the
         transaction of a change that happens once (a window closes, a task ends, evidence with a new digest is there),
         and nothing looks for work by what has no job.
         """
-        return await self._database.write(lambda tx: tx.execute("prune_jobs", before=before_ms, limit=limit))
+        dead_ms = self._clock.now_ms() - DEAD_KEPT * (self._clock.now_ms() - before_ms)
+        return await self._database.write(
+            lambda tx: tx.execute("prune_jobs", before=before_ms, dead_before=dead_ms, limit=limit)
+        )
 
     def _has(self, state: str, holder: str) -> bool:
         return state in {"dispatched", "running"} and holder == self._holder

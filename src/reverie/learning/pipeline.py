@@ -28,6 +28,7 @@ from reverie.jobs.engine import Jobs
 from reverie.jobs.executor import Executor
 from reverie.learning.asking import budget
 from reverie.learning.asking.foreground import Foreground
+from reverie.learning.asking.journal import PRUNED_MAX, prune
 from reverie.learning.asking.model_door import ModelDoor
 from reverie.learning.asking.permits import Permits
 from reverie.learning.asking.provider import Provider
@@ -71,6 +72,8 @@ CLASSIFY: Final = "turn.classify"
 """The operation that tells where a message belongs. While it rests rules decide, and no job is asked for."""
 
 
+DAY_MS: Final = 86_400_000
+TIDY_BREATH_S: Final = 0.05
 ASKING: Final = frozenset({"redecide", "window", "reward", "repair", "induce", "abstract", "skill"})
 """Kinds of jobs that do nothing without the model: while one may not ask, none of its kind is tried."""
 
@@ -95,6 +98,8 @@ class Learning:
     """Learning in a process that serves. `foreground` is told of every turn."""
 
     config: LearningConfig
+    state: Database
+    clock: Clock
     follower: Follower
     jobs: Jobs
     feedbacks: Feedbacks
@@ -152,6 +157,13 @@ class Learning:
             self.jobs.wake()
         self.jobs.wake()
 
+    async def tidy(self) -> None:
+        """Drop answers of models, and what was spent, of long ago: in whatever mode, a piece at a time."""
+        now_ms = self.clock.now_ms()
+        before_ms = now_ms - round(self.config.jobs.keep_days * DAY_MS)
+        while await prune(self.state, before_ms, now_ms) >= PRUNED_MAX:  # noqa: ASYNC110 (each round drops a piece)
+            await asyncio.sleep(TIDY_BREATH_S)
+
     async def recover(self) -> None:
         """End what ended while no process ran."""
         while await self.follower.recover():
@@ -201,6 +213,8 @@ def put_together(ground: Ground) -> Learning:
     )
     return Learning(
         config=config,
+        state=state,
+        clock=clock,
         follower=Follower(state, clock, episodes),
         jobs=jobs,
         feedbacks=feedbacks,

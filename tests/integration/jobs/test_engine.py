@@ -247,7 +247,7 @@ async def test_a_stop_puts_back_what_runs(tmp_path: Path) -> None:
 
 
 async def test_what_ended_long_ago_is_dropped(tmp_path: Path) -> None:
-    """Jobs that ended before `keep_days` go when the engine is at work; others stay."""
+    """Jobs that ended before `keep_days` go when the engine is at work; others stay, and what was put aside longer."""
 
     async def note(job: Job) -> JsonObject:
         return {}
@@ -256,12 +256,15 @@ async def test_what_ended_long_ago_is_dropped(tmp_path: Path) -> None:
         now_ms = world.clock.now_ms()
         for key, ended_at in (("old", T0), ("new", now_ms)):
             seed(tmp_path / "state.db", "job_requests", key=key, kind="note", state="done", ended_at=ended_at)
+        month_ago_ms = now_ms - 30 * 86_400_000
+        seed(tmp_path / "state.db", "job_requests", key="dead", kind="note", state="dead", ended_at=month_ago_ms)
         await world.ask(JobRequest("note", "note:1", "interactive"))
         await world.ended("note:1")
         with anyio.fail_after(5):
             while await world.jobs.show("old") is not None:
                 await anyio.sleep(0.01)
         assert [job.key for job in await world.jobs.list(state="done")] == ["note:1", "new"]
+        assert [job.key for job in await world.jobs.list(state="dead")] == ["dead"]
 
 
 async def test_what_a_dead_process_left_is_done(tmp_path: Path) -> None:
@@ -332,7 +335,8 @@ async def test_a_restored_state_is_worked_on_again(tmp_path: Path) -> None:
         await world.ask(JobRequest("note", "note:1", "interactive"))
         first = await world.ended("note:1")
         before = {"kind": "note", "lane": "interactive", "requested_at": first.requested_at_ms}
-        await world.database.write(lambda tx: tx.execute("prune_jobs", before=first.requested_at_ms + 60_000, limit=9))
+        later_ms = first.requested_at_ms + 60_000
+        await world.database.write(lambda tx: tx.execute("prune_jobs", before=later_ms, dead_before=0, limit=9))
         seed(tmp_path / "state.db", "job_requests", key="note:1", **before)
         world.jobs.wake()
         again = await world.ended("note:1")

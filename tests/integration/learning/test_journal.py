@@ -8,7 +8,7 @@ import pytest
 
 from reverie.config import LearningBudgetConfig
 from reverie.learning.asking.budget import BudgetStatus, Spend, status
-from reverie.learning.asking.journal import Call, CallJournal, Ending
+from reverie.learning.asking.journal import Call, CallJournal, Ending, prune
 from reverie.storage import STATE, Database
 from reverie.testing import FakeClock
 from tests.integration.learning.door_world import job, question
@@ -59,9 +59,21 @@ async def test_calls_and_the_ledger_are_pruned(database: Database) -> None:
     for call in calls:
         await journal.settle(await journal.reserve(call, 1, 1), Ending("answered", 1, 1, "{}"))
         clock.advance(days=20)
-    await journal.prune(clock.now_ms() - 30 * DAY_MS)
+    await prune(database, clock.now_ms() - 30 * DAY_MS, clock.now_ms())
     assert [await journal.answer(call) for call in calls] == [None, "{}"]
     config = LearningBudgetConfig()
     old = await database.read(lambda tx: status(tx, config, clock.now_ms() - 40 * DAY_MS))
     new = await database.read(lambda tx: status(tx, config, clock.now_ms() - 20 * DAY_MS))
     assert (old.day.calls, new.day.calls) == (0, 1)
+
+
+async def test_the_ledger_of_today_is_never_pruned(database: Database) -> None:
+    """However short answers are kept, a bound of a day holds for the day."""
+    clock = FakeClock()
+    journal = CallJournal(database, clock, LearningBudgetConfig())
+    call = Call(question(), job(), "m")
+    await journal.settle(await journal.reserve(call, 1, 1), Ending("answered", 1, 1, "{}"))
+    clock.advance(seconds=10)
+    await prune(database, clock.now_ms(), clock.now_ms())
+    assert await journal.answer(call) is None
+    assert (await database.read(lambda tx: status(tx, LearningBudgetConfig(), clock.now_ms()))).day.calls == 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ERROR_CHARS_MAX = 500
 PRUNED_MAX = 500
 """Rows that are dropped at a time."""
+LEDGER_KEPT_MS = 2 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +139,6 @@ class CallJournal:
         error = wrong[:ERROR_CHARS_MAX]
         await self._database.write(lambda tx: tx.execute("note_wrong_answer", key=call.key, error=error))
 
-    async def prune(self, before_ms: int) -> int:
-        """Drop some of the calls, and of the ledger's rows, of before an instant; gives how many at most of one kind.
-
-        A question whose answer was dropped would be paid for again; that it is not asked again is the doing of jobs,
-        which have come to their end long before.
-        """
-        return await self._database.write(
-            lambda tx: max(tx.execute(query, before=before_ms, limit=PRUNED_MAX) for query in ("prune_calls",
-                                                                                            "prune_spend"))
-        )  # fmt: skip
-
     def _set_aside(self, tx: Transaction, reservation: Reservation) -> OverBudget | None:
         """On the writer thread: look, and enter if it may be."""
         account, call = reservation.account, reservation.call
@@ -167,3 +157,18 @@ class CallJournal:
         )  # fmt: skip
         enter(tx, account, wanted, account.at_ms)
         return None
+
+
+async def prune(database: Database, before_ms: int, now_ms: int) -> int:
+    """Drop some of the calls, and of the ledger's rows, of before an instant; gives how many at most of one kind.
+
+    A question whose answer was dropped would be paid for again; that it is not asked again is the doing of jobs, which
+    have come to their end long before. The ledger of two days is kept in any case: bounds of a day are read from it.
+    """
+    ledger_ms = min(before_ms, now_ms - LEDGER_KEPT_MS)
+
+    def work(tx: Transaction) -> int:
+        calls = tx.execute("prune_calls", before=before_ms, limit=PRUNED_MAX)
+        return max(calls, tx.execute("prune_spend", before=ledger_ms, limit=PRUNED_MAX))
+
+    return await database.write(work)

@@ -73,8 +73,6 @@ ANSWER_NOW = "Answer with the JSON object now, and with nothing else."
 CORRECTION = "That answer cannot be used: {wrong}. " + ANSWER_NOW
 QUIET_WITHIN_S = 1.0
 """A job that finds a turn waits so long at its place; then it is put back, so that others may begin."""
-PRUNE_S = 3_600.0
-DAY_MS = 86_400_000
 _FENCE = re.compile(r"<(/?)(evidence)\b", re.IGNORECASE)
 
 
@@ -128,7 +126,6 @@ class ModelDoor:
         self._journal = CallJournal(database, clock, config.budget)
         self._compliance = Compliance(clock, config.jobs.pause_s)
         self._takes_json_mode = True
-        self._pruned_s = clock.monotonic_s()
         self._finishing: set[asyncio.Task[None]] = set()
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by call, while anybody asks it
 
@@ -311,9 +308,6 @@ class ModelDoor:
         await self._provider.answered(asked_at_ms)
         if not kept:
             raise JobPutBackError(PUT_BACK)
-        if self._clock.monotonic_s() - self._pruned_s >= PRUNE_S:
-            self._pruned_s = self._clock.monotonic_s()
-            await self._journal.prune(self._clock.now_ms() - round(self._config.jobs.keep_days * DAY_MS))
 
     async def _failed(self, reservation: Reservation, error: UpstreamError, asked_at_ms: int) -> None:
         """Take note of a failure. What the server refused took nothing; else it has read what it was sent.

@@ -153,9 +153,12 @@ UPDATE job_requests SET state = 'dead', error = :error, holder = '', lease_until
 WHERE key = :key AND run = :run AND state IN ('waiting', 'dispatched');
 
 -- name: prune_jobs
--- Drop some of the jobs that ended long ago.
+-- Drop some of the jobs that ended long ago; those that were put aside, for people to look at, much later.
 DELETE FROM job_requests
-WHERE key IN (SELECT key FROM job_requests WHERE ended_at < :before ORDER BY ended_at LIMIT :limit);
+WHERE key IN (
+  SELECT key FROM job_requests WHERE ended_at < :before AND (state <> 'dead' OR ended_at < :dead_before)
+  ORDER BY ended_at LIMIT :limit
+);
 
 -- name: find_call
 -- A call of a model by its key.
