@@ -111,6 +111,22 @@ async def test_the_same_again_is_joined(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("known", [{"status": "candidate"}, {"status": "active", "edited_at": NOW - 5}])
+async def test_what_the_owner_wants_is_not_lost_in_what_does_not_say_it(tmp_path: Path, known: dict[str, Any]) -> None:
+    """Beside a candidate whose gain is not shown, or a policy that a person edited, it is an active row of its own."""
+    async with feedback_world(tmp_path) as world:
+        embedder = FakeEmbedder()
+        vec = embedder.vector(f"pytest > unittest\n\n{WORDS}")
+        world.seed("policies", id="po_1", type="procedural", vec=vec, **known)
+        given = await world.feedbacks.submit(Submission(Target("turn", "t1"), "negative", text=WORDS))
+        made = await learn(world, given, ScriptedAsks(available=False), embedder)
+        assert made == {"policy": content_id("po", "feedback", given.id), "how": "made"}
+        assert world.rows("SELECT status, guidance FROM policies ORDER BY id = 'po_1'") == [
+            ("active", '{"preference": ["pytest"], "anti_pattern": ["unittest"]}'),
+            (known["status"], '{"preference": [], "anti_pattern": []}'),
+        ]
+
+
 async def test_blame_joins_a_success_that_stays_eligible(tmp_path: Path) -> None:
     """A policy of checks that passed learns what to avoid, and may still become a skill."""
     async with feedback_world(tmp_path) as world:

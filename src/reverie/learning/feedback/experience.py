@@ -66,6 +66,8 @@ PROCEDURE_CHARS_MAX = 1_200
 CLAUSE_CHARS_MAX = 600
 ANSWER_TOKENS_MAX = 700
 HEURISTIC = "heuristic"
+MEASURED: PolicyType = "procedural"
+"""What was induced from steps: its gain says whether it is recalled, and not what somebody said."""
 
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
@@ -220,33 +222,40 @@ def refined(draft: Experience, answer: RefineAnswer, prompt_id: str) -> Experien
 def nearest(new: Experience, policies: Sequence[Policy]) -> Policy | None:
     """The policy that says the same, if one does.
 
-    One of the same type at a cosine of 0.72, of another type at 0.82. A policy of strangers' words takes in nothing of
-    the owner's: it would not be trusted any more.
+    One of the same type at a cosine of 0.72, of another type at 0.82.
     """
     near = [
         (likeness, policy)
         for policy in policies
-        if policy.provenance in TRUSTED
+        if _takes_in(policy)
         and (likeness := cosine(new.vec, policy.vec))
         >= (MERGE_SIMILARITY if policy.type == new.type else MERGE_SIMILARITY_ACROSS_TYPES)
     ]
     return max(near, key=lambda pair: (pair[0], pair[1].id))[1] if near else None
 
 
+def _takes_in(policy: Policy) -> bool:
+    """Whether a policy may take in what the owner said, so that it is neither lost nor in bad company.
+
+    One that a person edited keeps its words; one whose gain is not shown yet is not recalled; one of strangers' words
+    would not be trusted any more.
+    """
+    recalled = policy.status == "active" or policy.type != MEASURED
+    return recalled and policy.edited_at_ms is None and policy.provenance in TRUSTED
+
+
 def merged(policy: Policy, new: Experience, feedback: Feedback) -> JsonObject:
     """What changes of a policy that takes in an experience, as the columns of its row.
 
-    What a person edited keeps its words. What may become a skill still may. Its gain and support are its own where they
-    were measured.
+    What may become a skill still may. Its gain and support are its own where they were measured.
     """
-    edited = policy.edited_at_ms is not None
     salience = 1 - (1 - policy.salience) * (1 - new.salience)
     new_task = feedback.episode_id is not None and feedback.episode_id not in policy.source_episodes
-    measured = policy.type == "procedural"
+    measured = policy.type == MEASURED
     advice = _advice(new)
     guidance = {
-        "preference": policy.preference if edited else added(policy.preference, advice[0]),
-        "anti_pattern": policy.anti_pattern if edited else added(policy.anti_pattern, advice[1]),
+        "preference": added(policy.preference, advice[0]),
+        "anti_pattern": added(policy.anti_pattern, advice[1]),
     }
     active = policy.status == "active" or salience >= ACTIVE_SALIENCE
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,9 @@ from reverie.learning.feedback.experience import (
 )
 from tests.learning_rows import unit
 from tests.unit.learning.feedback_values import feedback, policy, trace
+
+if TYPE_CHECKING:
+    from reverie.learning.records import Policy
 
 LONG = "It left out the third table of the report."
 
@@ -127,6 +131,22 @@ def test_nothing_is_joined_to_a_strangers_policy() -> None:
     assert nearest(experience(unit(1, 0)), [policy(vec=unit(1, 0), provenance="untrusted")]) is None
 
 
+@pytest.mark.parametrize(
+    ("known", "joined"),
+    [
+        (policy(type="procedural"), True),
+        (policy(type="procedural", status="candidate"), False),
+        (policy(status="candidate"), True),
+        (policy(edited_at_ms=5), False),
+        (policy(type="procedural", edited_at_ms=5), False),
+    ],
+)
+def test_nothing_is_joined_to_what_would_not_say_it(known: Policy, *, joined: bool) -> None:
+    """A policy that somebody edited keeps its words, and a candidate of measured gain is not recalled."""
+    new = experience(unit(1, 0))
+    assert (nearest(new, [replace(known, vec=unit(1, 0))]) is not None) is joined
+
+
 def test_a_success_stays_eligible_when_blame_is_joined() -> None:
     """Blame adds what to avoid to a success and mixes its polarity, and a skill may still be made of it."""
     row = merged(policy(), experience(None), feedback())
@@ -147,14 +167,8 @@ def test_a_success_stays_eligible_when_blame_is_joined() -> None:
     }
 
 
-def test_the_words_of_a_person_stay() -> None:
-    """A policy that somebody edited gets no further advice."""
-    row = merged(policy(edited_at_ms=5, preference=("mine",)), experience(None), feedback())
-    assert row["guidance"] == json.dumps({"preference": ["mine"], "anti_pattern": []})
-
-
 def test_what_was_measured_stays_measured() -> None:
     """Gain, support and status of a policy that was induced from steps are not moved by what somebody said."""
-    induced = policy(type="procedural", status="candidate", gain=0.01, support=3)
+    induced = policy(type="procedural", gain=0.03, support=3)
     row = merged(induced, experience(None), feedback())
-    assert (row["status"], row["gain"], row["support"]) == ("candidate", 0.01, 3)
+    assert (row["status"], row["gain"], row["support"]) == ("active", 0.03, 3)
