@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from reverie.learning.asking.asks import Question
     from reverie.learning.episodes.decision import HiddenFeedback
+    from reverie.learning.episodes.ports import Listens
     from reverie.learning.records import Episode, Trace
     from reverie.learning.said import SaidMessage
     from reverie.storage import Transaction
@@ -130,9 +131,9 @@ class World:
         self._sql.set_busy_timeout(5_000)
         self.restart()
 
-    def restart(self) -> None:
-        """Another process."""
-        self.episodes = Episodes(self.config, self.takes, self.hears, lambda: self.asks.available)
+    def restart(self, listens: Listens | None = None) -> None:
+        """Another process; `listens` is what hears of messages there instead of the double."""
+        self.episodes = Episodes(self.config, self.takes, listens or self.hears, lambda: self.asks.available)
         self.follower = Follower(self.database, self.clock, self.episodes)
         self.handlers = {
             "classify": RelationJob(self.database, self.clock, self.episodes, self.asks).handle,

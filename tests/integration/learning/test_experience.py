@@ -13,6 +13,7 @@ from reverie.learning.feedback.experience import Experiences
 from reverie.learning.feedback.feedback import Submission, Verdict, feedback_of
 from reverie.learning.feedback.targets import Target
 from reverie.learning.ids import content_id, digest_of
+from reverie.learning.vectors import pack
 from reverie.testing import FakeEmbedder
 from reverie.testing.scripted_asks import ScriptedAsks
 from tests.integration.learning.feedback_world import NOW, feedback_world
@@ -108,6 +109,73 @@ async def test_the_same_again_is_joined(tmp_path: Path) -> None:
         assert (await learn(world, second, asks))["how"] == "merged"
         assert world.rows("SELECT salience, support, source_feedback FROM policies") == [
             (pytest.approx(0.84), 1, json.dumps([first.id, second.id]))
+        ]
+
+
+@pytest.mark.parametrize("known", [{"status": "candidate"}, {"status": "active", "edited_at": NOW - 5}])
+async def test_what_the_owner_wants_is_not_lost_in_what_does_not_say_it(tmp_path: Path, known: dict[str, Any]) -> None:
+    """Beside a candidate whose gain is not shown, or a policy that a person edited, it is an active row of its own."""
+    async with feedback_world(tmp_path) as world:
+        embedder = FakeEmbedder()
+        vec = embedder.vector(f"pytest > unittest\n\n{WORDS}")
+        world.seed("policies", id="po_1", type="procedural", vec=vec, **known)
+        given = await world.feedbacks.submit(Submission(Target("turn", "t1"), "negative", text=WORDS))
+        made = await learn(world, given, ScriptedAsks(available=False), embedder)
+        assert made == {"policy": content_id("po", "feedback", given.id), "how": "made"}
+        assert world.rows("SELECT status, guidance FROM policies ORDER BY id = 'po_1'") == [
+            ("active", '{"preference": ["pytest"], "anti_pattern": ["unittest"]}'),
+            (known["status"], '{"preference": [], "anti_pattern": []}'),
+        ]
+
+
+async def said(world: FeedbackWorld, text: str, *, turn: str = "t1") -> tuple[Feedback, dict[str, Any]]:
+    """The owner says so; what became of it."""
+    world.clock.advance(seconds=1)
+    given = await world.feedbacks.submit(Submission(Target("turn", turn), "negative", text=text))
+    return given, await learn(world, given, ScriptedAsks(available=False))
+
+
+async def test_the_owner_changes_his_mind(tmp_path: Path) -> None:
+    """The newest word is what the policy says, wherever it says anything, and is found by; the trail tells how."""
+    async with feedback_world(tmp_path) as world:
+        await said(world, "Use tabs instead of spaces in the label files, please.")
+        words = "Use spaces instead of tabs in the label files, please."
+        _, became = await said(world, words, turn="t2")
+        assert became["how"] == "merged"
+        title = "spaces > tabs in the label files"
+        assert world.rows("SELECT title, procedure, guidance FROM policies") == [
+            (title, words, '{"preference": ["spaces"], "anti_pattern": ["tabs in the label files"]}')
+        ]
+        assert world.rows("SELECT vec FROM policies") == [pack(FakeEmbedder().vector(f"{title}\n\n{words}"))]
+        assert world.rows("SELECT title FROM learned_words WHERE learned_words MATCH 'spaces'") == [title]
+        assert world.rows("SELECT json_extract(detail, '$.how') FROM learning_trail ORDER BY id") == [
+            "made",
+            "reworded",
+        ]
+
+
+async def test_five_orders_on_one_matter_are_the_last_one(tmp_path: Path) -> None:
+    """Whatever day it was before, the report goes out on Fridays, and no other day is told beside it."""
+    async with feedback_world(tmp_path) as world:
+        for day in ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays"):
+            await said(world, f"From now on, send the report on {day} at nine.")
+        last = "From now on, send the report on Fridays at nine."
+        assert world.rows("SELECT title, procedure, guidance FROM policies") == [
+            (last, last, '{"preference": [], "anti_pattern": []}')
+        ]
+
+
+async def test_an_older_word_that_is_learned_later_changes_none(tmp_path: Path) -> None:
+    """Jobs end in any order: the newest word is the one that was said last."""
+    async with feedback_world(tmp_path) as world:
+        first = await world.feedbacks.submit(
+            Submission(Target("turn", "t1"), "negative", text="Use tabs instead of spaces in the label files, please.")
+        )
+        words = "Use spaces instead of tabs in the label files, please."
+        await said(world, words)
+        assert (await learn(world, first, ScriptedAsks(available=False)))["how"] == "merged"
+        assert world.rows("SELECT procedure, guidance FROM policies") == [
+            (words, '{"preference": ["spaces"], "anti_pattern": ["tabs in the label files"]}')
         ]
 
 

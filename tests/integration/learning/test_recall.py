@@ -306,7 +306,7 @@ async def test_a_policy_that_a_newer_skill_holds_is_not_told_again(tmp_path: Pat
 
 
 async def test_guidance_of_the_policies_behind_comes_along(tmp_path: Path) -> None:
-    """At most three to prefer and three to avoid, from the policies of a skill and those that a step follows."""
+    """The newest three to prefer and to avoid, of the policies of a skill and of those that a step follows."""
     async with world(tmp_path) as home:
         of_skill = {"preference": ["a", "b", "c", "d"], "anti_pattern": []}
         of_step = {"preference": ["a"], "anti_pattern": ["x"]}
@@ -318,7 +318,7 @@ async def test_guidance_of_the_policies_behind_comes_along(tmp_path: Path) -> No
         guidance = (await home.find("fire the kiln"))[-1]
 
         assert (guidance.path, guidance.source, guidance.provenance) == ("learned/guidance", "policies", "system")
-        assert guidance.text == "Prefer:\n- a\n- b\n- c\nAvoid:\n- x"
+        assert guidance.text == "Prefer:\n- d\n- c\n- b\nAvoid:\n- x"
 
 
 async def test_at_most_as_many_as_allowed_of_each_tier(tmp_path: Path) -> None:

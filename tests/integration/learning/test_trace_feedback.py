@@ -94,16 +94,32 @@ async def test_what_strangers_say_does_not_count(home: Home) -> None:
 
 
 @pytest.mark.anyio
-async def test_feedback_on_a_step_counts_for_its_task_as_well(home: Home) -> None:
-    """Both at once, and the same when it is done again."""
+async def test_feedback_on_a_step_counts_for_that_step(home: Home) -> None:
+    """Its task and the other steps keep what they had, and the same when it is done again."""
     await scored(home)
     first, _ = home.traces()
     home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=first.id, polarity="negative", magnitude=1.0)
     revaluation, now_ms = Revaluation(home.config), home.clock.now_ms()
     for _ in range(2):
         await home.database.write(lambda tx: revaluation(tx, task_id="ta_1", trace_id=first.id, now_ms=now_ms))
-        assert [each.value for each in home.traces()] == [-1.0, pytest.approx(-0.1)]
+        assert [each.value for each in home.traces()] == [-1.0, pytest.approx(0.8)]
+        assert (await home.task()).r_human == pytest.approx(0.8)
     await home.database.write(lambda tx: revaluation(tx, task_id=None, trace_id=None, now_ms=now_ms))
+
+
+@pytest.mark.anyio
+async def test_words_about_a_step_leave_its_value(home: Home) -> None:
+    """What says what to do, and not how it was, takes nothing from a good step or from its task."""
+    await scored(home)
+    before = [(each.value, each.priority) for each in home.traces()]
+    first, _ = home.traces()
+    home.seed("feedback", id="fb_1", task_id="ta_1", trace_id=first.id, polarity="neutral", magnitude=0.65)
+    home.seed("feedback", id="fb_2", task_id="ta_1", polarity="neutral", magnitude=0.65)
+    revaluation, now_ms = Revaluation(home.config), home.clock.now_ms()
+    await home.database.write(lambda tx: revaluation(tx, task_id="ta_1", trace_id=first.id, now_ms=now_ms))
+    assert [(each.value, each.priority) for each in home.traces()] == before
+    assert (await home.task()).r_human == pytest.approx(0.8)
+    assert await on_trace(home, first.id) is None
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ PIECES: Final = (
     "\n", " ", "  \n", "\t", ".\n\n", ";\n", "ok.\n", "ok, ", "so!\n", "now ", "no, ", "not ", "use ", "use   ",
     "prefer ", "instead of a use ", "don't use ", "please ", "that is ", "we said ", "用", "不要用", "与其", "嗯，",
     "换", "```", "> a\n", "a\u0316\u0301", "\ufdfa",
+    '"', "“", "'a' ", ": ", "that is wrong? ", "that is wrong: ", "doesn't work ",
 )  # fmt: skip
 """Such a text is one of them over and over, after a word that makes rules look further."""
 SLACK_S: Final = 0.02

@@ -52,10 +52,15 @@ def propagate(tx: Transaction, task_id: str, r_human: float, config: RewardConfi
 
 
 def values_said(tx: Transaction, task_id: str) -> dict[str, float]:
-    """What people said with a button that single steps of a task were worth, by the step's id."""
+    """What people said with a button that single steps of a task were worth, by the step's id.
+
+    A step of which there are only words without a judgement is not among them: it keeps what the reward brings it.
+    """
     voices: dict[str, list[Voice]] = defaultdict(list)
     for row in tx.rows("list_trace_feedback", task_id=task_id, limit=TRACE_FEEDBACK_MAX):
-        voices[row["trace_id"]].append(voice_of(row))
+        voice = voice_of(row)
+        if voice.judges:
+            voices[row["trace_id"]].append(voice)
     return {trace_id: heuristic(each) for trace_id, each in voices.items()}
 
 

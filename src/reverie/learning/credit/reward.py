@@ -208,7 +208,7 @@ class RewardJob:
 
 
 def task_voices(tx: Transaction, task_id: str, config: LearningConfig) -> tuple[Voice, ...]:
-    """The feedback on a task that counts, the oldest first."""
+    """The feedback on a task as such that counts, the oldest first; that on single steps is `values_said`."""
     rows = tx.rows("list_task_feedback", task_id=task_id, limit=FEEDBACK_MAX)
     return counted((voice_of(row) for row in rows), config.reward.implicit_threshold)
 

@@ -32,6 +32,11 @@ class Voice:
     text: str = ""
     at_ms: int = 0
 
+    @property
+    def judges(self) -> bool:
+        """Whether it says how something was. Words alone say what to do, and carry no weight."""
+        return self.polarity != "neutral" and self.magnitude > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Reward:
@@ -57,9 +62,10 @@ def counted(voices: Iterable[Voice], implicit_threshold: float) -> tuple[Voice, 
 
 
 def heuristic(voices: Sequence[Voice]) -> float:
-    """The mean of the signs of voices, weighted by their magnitudes; 0 without any."""
-    weight = sum(voice.magnitude for voice in voices)
-    return sum(_SIGNS[voice.polarity] * voice.magnitude for voice in voices) / weight if weight else 0.0
+    """The mean of the signs of the voices that judge, weighted by their magnitudes; 0 without any."""
+    judging = [voice for voice in voices if voice.judges]
+    weight = sum(voice.magnitude for voice in judging)
+    return sum(_SIGNS[voice.polarity] * voice.magnitude for voice in judging) / weight if weight else 0.0
 
 
 def judged(axes: dict[str, float]) -> float:
@@ -70,13 +76,13 @@ def judged(axes: dict[str, float]) -> float:
 def revised(task: Task, voices: Sequence[Voice]) -> float:
     """The reward of a scored task in the light of all voices that count by now.
 
-    A judge's reward, which was made with some of the voices, stands beside each one with a button that came after it.
-    Without a judge the voices are all there is.
+    A judge's reward, which was made with some of the voices, stands beside each one with a button that came after
+    it and judges as well. Without a judge the voices are all there is.
     """
     if task.reward.get("source") == "heuristic":
         return clamped(heuristic(voices))
     heard = frozenset(task.reward.get("heard", ()))
-    later = [voice for voice in voices if not voice.implicit and voice.id not in heard]
+    later = [voice for voice in voices if voice.judges and not voice.implicit and voice.id not in heard]
     weight = JUDGE_MAGNITUDE + sum(voice.magnitude for voice in later)
     said = sum(_SIGNS[voice.polarity] * voice.magnitude for voice in later)
     first = task.reward.get("judged", task.r_human) or 0.0

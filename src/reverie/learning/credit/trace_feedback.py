@@ -41,7 +41,7 @@ class Revaluation:
 
 
 def revalue_trace(tx: Transaction, trace_id: str) -> float | None:
-    """Give one step the value that people said it had; None when there is no such step, or nobody said anything.
+    """Give one step the value that people said it had; None when there is no such step, or nobody judged it.
 
     The feedback has the ids of the trace and of its task. Its priority never falls for that.
     """

@@ -139,10 +139,15 @@ async def decide(undecided: Undecided, prompts: Prompts, ask: Ask) -> Decision:
     return Decision(
         verdict,
         Intent(answer.intent, answer.intent_confidence, "classified", "llm"),
-        None
-        if answer.feedback == "none"
-        else HiddenFeedback(answer.feedback, answer.feedback_magnitude, answer.feedback_confidence),
+        _hidden(answer),
     )
+
+
+def _hidden(answer: TurnAnswer) -> HiddenFeedback:
+    """What an answer says of the last reply. That it is nothing counts as well: a rule may have found something."""
+    if answer.feedback == "none":
+        return HiddenFeedback("neutral", 0.0, answer.feedback_confidence)
+    return HiddenFeedback(answer.feedback, answer.feedback_magnitude, answer.feedback_confidence)
 
 
 async def _arbitrated(verdict: Verdict, text: str, prompts: Prompts, ask: Ask) -> Verdict:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HiddenFeedback:
-    """What a model found a message to say of the reply before it; magnitude and confidence are 0 to 1."""
+    """What a model found a message to say of the reply before it; magnitude and confidence are 0 to 1.
+
+    A magnitude of 0 says that it is nothing.
+    """
 
     polarity: Literal["neutral", "positive", "negative", "mixed"]
     magnitude: float

@@ -1,7 +1,8 @@
 """Experiences: what feedback teaches, as a policy of a type of its own.
 
 Feedback that weighs enough and says what to do, or that comes from a program that checked, becomes one row, or part of
-a row that says the same. Its text is the owner's words, refined by one call of a model where there is one.
+a row that says the same. Its text is the owner's words, refined by one call of a model where there is one. Where the
+owner says something else of the same, the newest words stand.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -18,7 +19,7 @@ from reverie.errors import AnswerRefusedError, EmbedderError
 from reverie.jobs.forgotten import unless_forgotten
 from reverie.learning.asking.asks import Question
 from reverie.learning.feedback.feedback import SIGNIFICANT
-from reverie.learning.feedback.guidance import added, cleaned
+from reverie.learning.feedback.guidance import added, amended, cleaned, turns_round
 from reverie.learning.ids import content_id, digest_of
 from reverie.learning.records import policy_of, trace_of
 from reverie.learning.trail import note
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from reverie.jobs.request import Job
     from reverie.learning.asking.asks import Asks
     from reverie.learning.feedback.feedback import Feedback, Verdict
+    from reverie.learning.feedback.guidance import Advice
     from reverie.learning.records import Polarity, Policy, PolicyStatus, PolicyType, Trace
     from reverie.llm.embeddings import Embedder
     from reverie.storage import Database, Transaction
@@ -51,6 +53,8 @@ VAGUE_SHARE = 0.8
 """Of its weight that feedback has which names no pair, and that nobody gave with a button."""
 MERGE_SIMILARITY = 0.72
 MERGE_SIMILARITY_ACROSS_TYPES = 0.82
+REWORDED_SIMILARITY = 0.82
+"""From this on two experiences are of one matter, and the later one stands; below it one may complete the other."""
 COMPARED_MAX = 500
 """Policies that an experience is compared with, those that changed last."""
 SOURCES_MAX = 50
@@ -66,6 +70,8 @@ PROCEDURE_CHARS_MAX = 1_200
 CLAUSE_CHARS_MAX = 600
 ANSWER_TOKENS_MAX = 700
 HEURISTIC = "heuristic"
+MEASURED: PolicyType = "procedural"
+"""What was induced from steps: its gain says whether it is recalled, and not what somebody said."""
 
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
@@ -77,6 +83,11 @@ _POLARITY: dict[PolicyType, Polarity] = {
     "verifier_feedback": "negative",
 }
 _SUCCESS = frozenset({"success_pattern", "repair_validated"})
+_ORDERS: frozenset[PolicyType] = frozenset({"preference", "repair_instruction", "failure_avoidance"})
+"""What the owner wants, in whichever form it was said."""
+
+Joining = Literal["reworded", "told", "late"]
+"""How a policy takes in an experience: it says that from now on; it is advised; or a newer word is known already."""
 
 
 class RefineAnswer(BaseModel):
@@ -185,7 +196,7 @@ def drafted(feedback: Feedback, kind: PolicyType, turns: Sequence[Trace]) -> Exp
     """An experience in the owner's words, made without a model. `turns` are how its task began and ended."""
     asked = next((turn.user_text for turn in turns if turn.user_text), "")
     done = next((turn.summary or turn.agent_text for turn in reversed(turns) if turn.summary or turn.agent_text), "")
-    said = feedback.text or done or asked
+    said = feedback.text or _pair(feedback) or done or asked
     telling = feedback.channel == "explicit" or bool(feedback.prefer or feedback.avoid)
     return Experience(
         type=kind,
@@ -220,38 +231,63 @@ def refined(draft: Experience, answer: RefineAnswer, prompt_id: str) -> Experien
 def nearest(new: Experience, policies: Sequence[Policy]) -> Policy | None:
     """The policy that says the same, if one does.
 
-    One of the same type at a cosine of 0.72, of another type at 0.82. A policy of strangers' words takes in nothing of
-    the owner's: it would not be trusted any more.
+    One of the same type at a cosine of 0.72, of another type at 0.82.
     """
     near = [
         (likeness, policy)
         for policy in policies
-        if policy.provenance in TRUSTED
+        if _takes_in(policy)
         and (likeness := cosine(new.vec, policy.vec))
         >= (MERGE_SIMILARITY if policy.type == new.type else MERGE_SIMILARITY_ACROSS_TYPES)
     ]
     return max(near, key=lambda pair: (pair[0], pair[1].id))[1] if near else None
 
 
-def merged(policy: Policy, new: Experience, feedback: Feedback) -> JsonObject:
-    """What changes of a policy that takes in an experience, as the columns of its row.
+def _takes_in(policy: Policy) -> bool:
+    """Whether a policy may take in what the owner said, so that it is neither lost nor in bad company.
 
-    What a person edited keeps its words. What may become a skill still may. Its gain and support are its own where they
-    were measured.
+    One that a person edited keeps its words; one whose gain is not shown yet is not recalled; one of strangers' words
+    would not be trusted any more.
     """
-    edited = policy.edited_at_ms is not None
+    recalled = policy.status == "active" or policy.type != MEASURED
+    return recalled and policy.edited_at_ms is None and policy.provenance in TRUSTED
+
+
+def joining(policy: Policy, new: Experience, feedback: Feedback, newest_ms: int) -> Joining:
+    """How a policy takes in an experience; `newest_ms` is when the newest feedback was given that it comes of.
+
+    The owner's newest words replace those of an experience of the same kind that is of the same matter: it is very much
+    alike, or prefers what is to be avoided now. What weighs too little to be recalled by itself replaces none that are
+    recalled, nor does a verdict without words.
+    """
+    if feedback.at_ms < newest_ms:
+        return "late"
+    known, said = (policy.preference, policy.anti_pattern), (new.preference, new.anti_pattern)
+    of_one_matter = cosine(new.vec, policy.vec) >= REWORDED_SIMILARITY or turns_round(known, said)
+    weighs = new.status == "active" or policy.status != "active"
+    worded = bool(feedback.text or _pair(feedback))
+    return "reworded" if _is_alike(policy, new) and of_one_matter and weighs and worded else "told"
+
+
+def _is_alike(policy: Policy, new: Experience) -> bool:
+    return policy.type == new.type or {policy.type, new.type} <= _ORDERS
+
+
+def merged(policy: Policy, new: Experience, feedback: Feedback, how: Joining) -> JsonObject:
+    """What changes of a policy that takes in an experience, as the columns of its row; its words are `reworded`.
+
+    What may become a skill still may. Its gain and support are its own where they were measured.
+    """
     salience = 1 - (1 - policy.salience) * (1 - new.salience)
     new_task = feedback.episode_id is not None and feedback.episode_id not in policy.source_episodes
-    measured = policy.type == "procedural"
-    advice = _advice(new)
-    guidance = {
-        "preference": policy.preference if edited else added(policy.preference, advice[0]),
-        "anti_pattern": policy.anti_pattern if edited else added(policy.anti_pattern, advice[1]),
-    }
+    measured = policy.type == MEASURED
+    known = (policy.preference, policy.anti_pattern)
+    said = _advice(new, whole=how == "told" or not _is_alike(policy, new))
+    prefer, avoid = amended(said, known) if how == "late" else amended(known, said)
     active = policy.status == "active" or salience >= ACTIVE_SALIENCE
     return {
         "id": policy.id,
-        "guidance": json.dumps(guidance, ensure_ascii=False),
+        "guidance": json.dumps({"preference": prefer, "anti_pattern": avoid}, ensure_ascii=False),
         "polarity": policy.polarity if policy.polarity == new.polarity else "mixed",
         "salience": salience,
         "confidence": max(policy.confidence, new.confidence),
@@ -263,6 +299,21 @@ def merged(policy: Policy, new: Experience, feedback: Feedback) -> JsonObject:
         "source_feedback": _sources(policy.source_feedback, feedback.id),
         "source_traces": _sources(policy.source_traces, feedback.trace_id),
         "provenance": least_trusted((policy.provenance, new.provenance)),
+    }
+
+
+def reworded(policy: Policy, new: Experience) -> JsonObject:
+    """The words of a policy that says from now on what an experience does, as the columns of its row."""
+    return {
+        "id": policy.id,
+        "title": new.title,
+        "trigger": new.trigger,
+        "procedure": new.procedure,
+        "verification": new.verification,
+        "boundary": new.boundary,
+        "type": new.type,
+        "induced_by": new.by,
+        "vec": None if new.vec is None else pack(new.vec),
     }
 
 
@@ -335,10 +386,10 @@ class Experiences:
         if not tx.execute("mark_feedback", id=feedback.id, path="$.experience", value=policy_id):
             return {"skipped": "known"}
         if near is None:
+            how = "made"
             tx.execute("insert_experience", **_row_of(new, feedback, policy_id), now=now_ms)
         else:
-            verifier = _verifier(feedback)
-            tx.execute("merge_experience", **merged(near, new, feedback), verifier=verifier, now=now_ms)
+            how = _join(tx, near, new, feedback, now_ms)
         note(
             tx,
             now_ms,
@@ -349,7 +400,7 @@ class Experiences:
             ref=policy_id,
             task_id=feedback.task_id,
             episode_id=feedback.episode_id,
-            detail={"feedback": feedback.id, "type": new.type, "by": new.by, "salience": new.salience},
+            detail={"feedback": feedback.id, "type": new.type, "by": new.by, "salience": new.salience, "how": how},
         )
         return {"policy": policy_id, "how": "made" if near is None else "merged"}
 
@@ -370,6 +421,17 @@ class Experiences:
         )
 
 
+def _join(tx: Transaction, policy: Policy, new: Experience, feedback: Feedback, now_ms: int) -> Joining:
+    """Have a policy take in an experience; how it did."""
+    newest_ms = tx.value("newest_feedback_of", ids=json.dumps(policy.source_feedback)) or 0
+    how = joining(policy, new, feedback, newest_ms)
+    columns = merged(policy, new, feedback, how)
+    tx.execute("merge_experience", **columns, verifier=_verifier(feedback), now=now_ms)
+    if how == "reworded":
+        tx.execute("reword_experience", **reworded(policy, new))
+    return how
+
+
 def _context(tx: Transaction, feedback: Feedback) -> tuple[bool, tuple[Trace, ...]]:
     """Whether fault was found with the task before, and how it began and ended, in trusted words alone."""
     if feedback.task_id is None:
@@ -380,9 +442,11 @@ def _context(tx: Transaction, feedback: Feedback) -> tuple[bool, tuple[Trace, ..
 
 
 def _title(feedback: Feedback, said: str) -> str:
-    if feedback.prefer and feedback.avoid:
-        return f"{feedback.prefer} > {feedback.avoid}"
-    return next((part for part in _SENTENCE.split(said.strip()) if part), said)
+    return _pair(feedback) or next((part for part in _SENTENCE.split(said.strip()) if part), said)
+
+
+def _pair(feedback: Feedback) -> str:
+    return f"{feedback.prefer} > {feedback.avoid}" if feedback.prefer and feedback.avoid else ""
 
 
 def _shown(draft: Experience, feedback: Feedback, turns: Sequence[Trace], chars_max: int) -> str:
@@ -410,9 +474,9 @@ def _wrong(answer: RefineAnswer) -> str | None:
     return None
 
 
-def _advice(new: Experience) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a policy that takes it in is told to prefer and to avoid: the pair, or else all that it says."""
-    if new.preference or new.anti_pattern:
+def _advice(new: Experience, *, whole: bool) -> Advice:
+    """What a policy that takes it in is told to prefer and to avoid: the pair, or else all that it says, if `whole`."""
+    if new.preference or new.anti_pattern or not whole:
         return new.preference, new.anti_pattern
     words = (cleaned(new.procedure),)
     return ((), words) if new.polarity == "negative" else (words, ())

@@ -212,7 +212,7 @@ class Feedbacks:
         guess, by = (rule, "rule") if hidden is None else decided(rule, hidden)
         known = tx.row("find_feedback", id=_implicit_id(episode.session_id, message.seq))
         if guess is None or min(guess.magnitude, guess.confidence) < self._config.reward.implicit_threshold:
-            self._drop(tx, known, guess, message, episode, now_ms)
+            self._drop(tx, known, rule, guess, message, episode, now_ms)
             return None
         given = _implicit(message, episode, guess, by, now_ms, turn_id=None if before is None else before["turn_id"])
         return self._keep(tx, given, known, now_ms)
@@ -262,15 +262,16 @@ class Feedbacks:
         self,
         tx: Transaction,
         known: Row | None,
+        rule: FeedbackGuess,
         guess: FeedbackGuess | None,
         message: SaidMessage,
         episode: Episode,
         now_ms: int,
     ) -> None:
-        """Take back what is no feedback after all, and write down what was too weak to be any."""
+        """Take back what is no feedback after all, and say of what a rule found why it is none."""
         if known is not None:
             tx.execute("delete_feedback", id=known["id"])
-        elif guess is None or guess.shape == "unknown":
+        elif rule.shape == "unknown":
             return
         note(
             tx,

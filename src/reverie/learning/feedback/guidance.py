@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+Advice = tuple[tuple[str, ...], tuple[str, ...]]
+"""What to prefer and what to avoid, what was said last as the last of each."""
+
 ADVICE_CHARS_MAX = 600
 """Of one piece of advice."""
 ADVICE_MAX = 8
@@ -40,6 +43,35 @@ def added(known: tuple[str, ...], new: Iterable[str]) -> tuple[str, ...]:
             said.add(_same(each))
             kept.append(each)
     return tuple(kept[-ADVICE_MAX:])
+
+
+def amended(known: Advice, new: Advice) -> Advice:
+    """Known advice, with what was said later as the last of each kind.
+
+    What is preferred now is avoided no more, and the reverse; what is said again counts as new.
+    """
+    (prefer, avoid), (now_prefer, now_avoid) = known, new
+    return (
+        added(_without(prefer, again=now_prefer, against=now_avoid), now_prefer),
+        added(_without(avoid, again=now_avoid, against=now_prefer), now_avoid),
+    )
+
+
+def turns_round(known: Advice, new: Advice) -> bool:
+    """Whether something is to be avoided now that was preferred, or the reverse."""
+    (prefer, avoid), (now_prefer, now_avoid) = known, new
+    return any(_is_among(each, now_avoid) for each in prefer) or any(_is_among(each, now_prefer) for each in avoid)
+
+
+def _without(known: tuple[str, ...], *, again: tuple[str, ...], against: tuple[str, ...]) -> tuple[str, ...]:
+    said = {_same(each) for each in again}
+    return tuple(each for each in known if _same(each) not in said and not _is_among(each, against))
+
+
+def _is_among(thing: str, others: tuple[str, ...]) -> bool:
+    """Whether one of the others is the same thing; a name may say more behind, as `tabs in label files` does."""
+    name = f"{_same(thing)} "
+    return any(name.startswith(other) or other.startswith(name) for other in (f"{_same(each)} " for each in others))
 
 
 def _harmless(text: str) -> str:

@@ -1,8 +1,9 @@
 """What a message says of the reply before it, by rules alone: no model, no I/O, a bounded piece of text.
 
 Eight shapes, in Chinese and English. A pair of things (`use X instead of Y`, 用 X 代替 Y) is taken out of it. Where a
-message both corrects and states a preference, it is a preference. Quoted lines and code say nothing of the speaker and
-are left out.
+message both corrects and states a preference, it is a preference. Quoted lines, code and what stands between quotation
+marks say nothing of the speaker and are left out, and so are questions that ask for nothing to be done. Praise and
+blame after a colon are something to be written. What rules cannot tell apart is for the model to say.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ TEXT_CHARS_MAX = 2_000
 """What stands beyond is not looked at: feedback stands at the beginning of a message."""
 PHRASE_CHARS_MAX = 120
 """Of one half of a pair; a longer one is no name of a thing."""
+SENTENCE_CHARS_MAX = 200
+"""Of what stands around words that fit a rule, and of a quotation within a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,16 @@ UNKNOWN = FeedbackGuess("unknown", "neutral", 0.0, UNKNOWN_CONFIDENCE, "no_rule"
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
+_CITED = re.compile(
+    rf"\"[^\"\n]{{1,{SENTENCE_CHARS_MAX}}}\"|“[^”\n]{{1,{SENTENCE_CHARS_MAX}}}”|[「『][^」』\n]{{1,{SENTENCE_CHARS_MAX}}}[」』]"
+    rf"|(?<!\w)['‘][^'\n]{{1,{SENTENCE_CHARS_MAX}}}'(?!\w)"
+)
+_MASK = "\0"
+_ENDED = re.compile(r"[.!?](?=\s)|[。！？]|(?<![:：])\n")
+_ASKED = re.compile(rf"[^.!?。！？,，;；\n吗]{{0,{SENTENCE_CHARS_MAX}}}+[?？吗]")
+_REQUEST = re.compile(r"\b(?:can|could|would|will)\s+you\b|\bplease\b|请|能不能|能否|可以|可否", re.IGNORECASE)
+_TO_BE_WRITTEN = re.compile(r":\s|：")
+_DECLINED = re.compile(r"\W*(?:no|nope)\W*", re.IGNORECASE)
 _THING = rf"(?:[^.!?。！？,，;；:：\n]|[.:](?=\S)){{1,{PHRASE_CHARS_MAX}}}?"
 _END = r"(?=[.!?](?:\s|$)|[。！？,，;；\n]|$)"
 _RUN = rf"[^.!?。！？,，;；:：\n]{{0,{2 * PHRASE_CHARS_MAX}}}+"
@@ -105,6 +118,18 @@ def _rule(
 
 _STOP = r"(?=\s*[,.!:;—-]|\s*$)"
 _BEGIN = r"(?:^|[.!?。！？\n])\s*"
+_CONTENT = (
+    r"(?!\s*,?\s*(?:thanks|thank|problem|worries|need|nothing|never\s+mind|don'?t\s+worry|go\s+ahead|all\s+good"
+    r"|(?:that|this|it)(?:'s|\s+is)\s+(?:all|fine|ok(?:ay)?|good|great|perfect|enough|right|correct|it)\b"
+    r"|(?:that|this|it)\s+(?:works|will\s+do)\b|(?:keep|leave)\s+(?:it|that|this)\b(?!\s+(?!as\b|like\b)\w)"
+    r"|i(?:'m|\s+am)\s+(?:fine|good|ok(?:ay)?|done)\b|not\s+(?:now|yet|needed|necessary)\b))"
+)
+"""After a `no` that declines, or that is content, and corrects nothing."""
+_OF_IT = (
+    r"(?:(?:sorry|hmm|well|but|no|ok(?:ay)?|(?:i|we)(?:'ve|\s+have)?\s+(?:just\s+)?(?:tried|tested|ran|run)"
+    r"\s+(?:it|that|this))[,.]?\s+)?(?:but\s+)?(?:(?:it|that|this|your\s+\w+)(?:'s|\s+is)?\s+)?"
+)
+"""Before what is said of the reply: nothing, or no more than a word for it. Of other things much else is said."""
 _RULES: tuple[_Rule, ...] = (
     _rule(
         "preference", "hard", HARD_PREFERENCE, 0.65, "neutral",
@@ -117,7 +142,7 @@ _RULES: tuple[_Rule, ...] = (
     _rule(
         "correction", "hard", HARD_CORRECTION, 0.7, "negative",
         _BEGIN + r"(?:no|nope|wrong|incorrect|not\s+(?:right|correct|quite\s+right))\b"
-        + _STOP + r"(?!\s*,?\s*(?:thanks|thank|problem|worries))",
+        + _STOP + _CONTENT,
         r"\b(?:that|this|it)(?:'s|\s+is|\s+was)\s+(?:\w+\s+)?(?:wrong|incorrect|not\s+(?:right|correct|true|what\s+i\s+(?:asked|meant|wanted)))\b",
         r"\b(?:that|this)\s+(?:isn't|wasn't)\s+(?:right|correct|true|what\s+i\s+(?:asked|meant|wanted))\b",
         r"\byou\s+(?:got|did|understood|misunderstood|misread)\b.{0,40}?\b(?:wrong|me)\b",
@@ -126,7 +151,7 @@ _RULES: tuple[_Rule, ...] = (
         _BEGIN + r"(?:不对|不是这样|错了|不正确|搞错了|弄错了)",
         r"你(?:又|全|都|完全)?(?:理解|搞|弄|写|做|说|算)错了?",
         r"(?:这|那|答案|结果|回答)(?:个|样)?(?:是|完全)?(?:不对|错的|错误的|有误)",
-        r"我(?:说|问|要)的不是",
+        r"我(?:说|问|要)的不是(?!很|太|特别)",
     ),
     _rule(
         "preference", "soft", SOFT_PREFERENCE, 0.5, "neutral",
@@ -140,7 +165,8 @@ _RULES: tuple[_Rule, ...] = (
     _rule(
         "constraint", "hard", CONSTRAINT_CONFIDENCE, 0.75, "neutral",
         r"\b(?:you\s+)?(?:must|should)\s+(?:never|not|always)\b",
-        _BEGIN + r"(?:please\s+)?(?:never|don'?t\s+ever|always)\s+\w+",
+        _BEGIN + r"(?:please\s+)?(?:never|don'?t\s+ever|always)\s+"
+        r"(?!(?:mind|heard|seen|saw|knew|thought|been|was|had|a|the|nice|good)\b)\w+",
         _BEGIN + r"(?:please\s+)?(?:do\s+not|don'?t)\s+"
         r"(?:touch|change|modify|edit|delete|remove|add|use|commit|push|run|install|write|include)\b",
         r"\b(?:is|are)\s+not\s+allowed\b",
@@ -151,10 +177,11 @@ _RULES: tuple[_Rule, ...] = (
     _rule(
         "negative", "hard", NEGATIVE_CONFIDENCE, 0.8, "negative",
         r"\b(?:that|this|it)(?:'s|\s+is|\s+was)\s+(?:really\s+|so\s+|very\s+|just\s+)?(?:bad|terrible|awful|useless|horrible|garbage|rubbish|no\s+good|unacceptable|disappointing)\b",
-        r"\b(?:doesn't|does\s+not|didn't|did\s+not|still\s+(?:doesn't|not))\s+(?:even\s+)?(?:work|help|compile|run)(?:ing)?\b",
+        _BEGIN + _OF_IT + r"(?:(?:still\s+)?(?:doesn't|does\s+not|didn't|did\s+not)|still\s+not)\s+(?:even\s+)?"
+        r"(?:work|help|compile|run)(?:ing)?\b",
         _BEGIN + r"(?:still\s+(?:broken|failing|wrong|the\s+same)|useless|terrible|awful)\b",
         r"\b(?:not|isn't|wasn't)\s+(?:very\s+|at\s+all\s+)?(?:helpful|useful|good\s+enough)\b",
-        r"(?:太差|很差|太烂|没用(?!过)|没有用(?!过)|没有帮助|糟糕|不满意|(?<!行)不行|失望)",
+        r"(?:太差|很差|太烂|没用(?!过)|没有用(?!过)|没有帮助|糟糕|不满意|(?<!行)不行(?!的话)|失望)",
         r"(?:还是|依然|仍然)(?:不能|没|不)(?:用|工作|运行|成功|好|行)",
         r"(?:根本|完全)(?:不能|没法|不)(?:用|工作|运行)",
     ),
@@ -179,8 +206,9 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _rule(
         "correction", "soft", SOFT_CORRECTION, 0.5, "negative",
-        _BEGIN + r"(?:actually|well,\s+actually|i\s+meant|what\s+i\s+meant|hmm,?\s+(?:not|but))\b",
-        r"\b(?:you\s+(?:forgot|missed|skipped|left\s+out)|you\s+should(?:\s+have|'ve))\b",
+        _BEGIN + r"(?:actually|well,\s+actually|i\s+meant|what\s+i\s+meant|hmm,?\s+(?:not|but))\b"
+        r"(?!,?\s+(?:can|could|would|will)\s+you\b)",
+        r"\b(?:you\s+(?:forgot|missed|skipped|left\s+out)|you\s+should(?:\s+have|'ve)(?!\s+(?:seen|heard|been)))\b",
         r"\bi\s+(?:asked|said|told\s+you)\b",
         r"(?:其实|实际上)(?:是|应该|要)",
         r"我(?:的)?(?:意思|本意)是",
@@ -207,8 +235,9 @@ def classify(text: str, previous_reply: str | None = None) -> FeedbackGuess:
     said = spaced(plain(text))
     if not said:
         return UNKNOWN
-    fitting = [rule for rule in _RULES if rule.pattern.search(said) and not (rule.answers and previous_reply == "")]
-    pair = _pair(said)
+    own = _CITED.sub(lambda cited: _MASK * len(cited[0]), said)
+    fitting = [rule for rule in _RULES if _fits(rule, own, previous_reply)]
+    pair = _pair(said, own)
     if pair is not None:
         return _preference(*pair, fitting, previous_reply)
     if not fitting:
@@ -238,10 +267,38 @@ def _first(fitting: list[_Rule]) -> _Rule:
     return fitting[0]
 
 
-def _pair(said: str) -> tuple[str, str] | None:
+def _fits(rule: _Rule, own: str, previous_reply: str | None) -> bool:
+    """Whether words of the speaker's own fit a rule, and are meant so. A `no` to a question answers it."""
+    if rule.answers and previous_reply == "":
+        return False
+    if rule.shape == "confusion":
+        return rule.pattern.search(own) is not None
+    asked = (previous_reply or "").rstrip().endswith(("?", "？"))
+    return any(
+        _is_meant(found, judges=rule.answers) and not (asked and _DECLINED.fullmatch(found[0]))
+        for found in rule.pattern.finditer(own)
+    )
+
+
+def _is_meant(found: re.Match[str], *, judges: bool) -> bool:
+    """Whether words say what they seem to: not in a question, unless that asks for something to be done.
+
+    Where they would judge, no question will do, nor what follows a colon.
+    """
+    said, end = found.string, found.end()
+    sentence = _ENDED.split(said[max(0, end - SENTENCE_CHARS_MAX) : end])[-1]
+    asks = _ASKED.match(said, end) is not None
+    if judges:
+        return not asks and not _TO_BE_WRITTEN.search(sentence)
+    return not asks or _REQUEST.search(sentence) is not None
+
+
+def _pair(said: str, own: str) -> tuple[str, str] | None:
+    """The two halves of the first pair that is meant; either may be named in quotation marks."""
     for pattern in _PAIRS:
-        found = pattern.search(said)
-        if found is not None:
+        for found in pattern.finditer(said):
+            if own[found.start()] == _MASK or not _is_meant(found, judges=False):
+                continue
             prefer, avoid = _thing(found["prefer"]), _thing(found["avoid"])
             if prefer and avoid and prefer.casefold() != avoid.casefold():
                 return prefer, avoid

@@ -108,13 +108,16 @@ def hits_of(
 
 
 def guidance_hit(tx: Transaction, agent: str, shelved: Shelved, ranked: Sequence[Ranked]) -> SearchHit | None:
-    """What the policies behind everything that was chosen say is to be preferred and avoided; None for nothing."""
+    """What the policies behind everything that was chosen say is to be preferred and avoided; None for nothing.
+
+    The policies come in the order of what was chosen, and what each was told last comes first.
+    """
     ids = _policies_behind(tx, shelved, ranked)
     rows = tx.rows("guidance_of_policies", agent=agent, ids=json.dumps(ids), limit=GUIDED_MAX) if ids else []
     rows.sort(key=lambda row: ids.index(row["id"]))
     told: list[dict[str, list[str]]] = [json.loads(row["guidance"]) for row in rows]
-    prefer = [line for each in told for line in each.get("preference", ())]
-    avoid = [line for each in told for line in each.get("anti_pattern", ())]
+    prefer = [line for each in told for line in reversed(each.get("preference", ()))]
+    avoid = [line for each in told for line in reversed(each.get("anti_pattern", ()))]
     text = guidance_text(prefer, avoid)
     if not text:
         return None

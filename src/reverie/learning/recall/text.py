@@ -94,7 +94,7 @@ def world_text(world: WorldModel) -> str:
 
 
 def guidance_text(prefer: Iterable[str], avoid: Iterable[str]) -> str:
-    """What to prefer and what to avoid, at most three of each; '' for nothing."""
+    """What to prefer and what to avoid, the first three of each; '' for nothing."""
     parts: list[str] = []
     for head, lines in (("Prefer:", prefer), ("Avoid:", avoid)):
         told = list(dict.fromkeys(filter(None, (collapse(harmless(line)) for line in lines))))[:GUIDANCE_MAX]

@@ -37,11 +37,20 @@ def test_the_axes_are_weighed() -> None:
 
 
 def test_without_a_judge_people_decide() -> None:
-    """The mean of the signs by their magnitudes, (1 - 0.5) / 1.5; nobody said anything: 0; neutral words weigh."""
+    """The mean of the signs by their magnitudes, (1 - 0.5) / 1.5; nobody judged: 0."""
     assert heuristic([UP, DOWN]) == pytest.approx(1 / 3)
     assert heuristic([]) == 0.0
-    assert heuristic([UP, Voice("fb_3", "neutral", 1.0)]) == 0.5
     assert heuristic([Voice("fb_4", "negative", 0.0)]) == 0.0
+
+
+def test_words_without_a_judgement_carry_no_weight() -> None:
+    """They say what to do, and not how it was; a mixed judgement is one."""
+    words, mixed = Voice("fb_3", "neutral", 1.0), Voice("fb_4", "mixed", 1.0)
+    assert (heuristic([UP, words]), heuristic([words]), heuristic([UP, mixed])) == (1.0, 0.0, 0.5)
+    for source in ("llm", "heuristic"):
+        scored = task(0.8, {"source": source, "judged": 0.8, "heard": []})
+        assert revised(scored, [UP, words]) == revised(scored, [UP])
+    assert revised(task(0.8, {"source": "llm", "judged": 0.8, "heard": []}), [words]) == 0.8
 
 
 def test_faint_words_in_messages_do_not_count() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from reverie.learning.feedback.experience import (
     RefineAnswer,
     drafted,
     is_actionable,
+    joining,
     kind_of,
     merged,
     nearest,
@@ -20,6 +22,10 @@ from reverie.learning.feedback.experience import (
 )
 from tests.learning_rows import unit
 from tests.unit.learning.feedback_values import feedback, policy, trace
+
+if TYPE_CHECKING:
+    from reverie.learning.feedback.feedback import Feedback
+    from reverie.learning.records import Policy
 
 LONG = "It left out the third table of the report."
 
@@ -127,9 +133,25 @@ def test_nothing_is_joined_to_a_strangers_policy() -> None:
     assert nearest(experience(unit(1, 0)), [policy(vec=unit(1, 0), provenance="untrusted")]) is None
 
 
+@pytest.mark.parametrize(
+    ("known", "joined"),
+    [
+        (policy(type="procedural"), True),
+        (policy(type="procedural", status="candidate"), False),
+        (policy(status="candidate"), True),
+        (policy(edited_at_ms=5), False),
+        (policy(type="procedural", edited_at_ms=5), False),
+    ],
+)
+def test_nothing_is_joined_to_what_would_not_say_it(known: Policy, *, joined: bool) -> None:
+    """A policy that somebody edited keeps its words, and a candidate of measured gain is not recalled."""
+    new = experience(unit(1, 0))
+    assert (nearest(new, [replace(known, vec=unit(1, 0))]) is not None) is joined
+
+
 def test_a_success_stays_eligible_when_blame_is_joined() -> None:
     """Blame adds what to avoid to a success and mixes its polarity, and a skill may still be made of it."""
-    row = merged(policy(), experience(None), feedback())
+    row = merged(policy(), experience(None), feedback(), "told")
     assert row == {
         "id": "po_1",
         "guidance": json.dumps({"preference": [], "anti_pattern": ["Check every table"]}),
@@ -147,14 +169,68 @@ def test_a_success_stays_eligible_when_blame_is_joined() -> None:
     }
 
 
-def test_the_words_of_a_person_stay() -> None:
-    """A policy that somebody edited gets no further advice."""
-    row = merged(policy(edited_at_ms=5, preference=("mine",)), experience(None), feedback())
-    assert row["guidance"] == json.dumps({"preference": ["mine"], "anti_pattern": []})
-
-
 def test_what_was_measured_stays_measured() -> None:
     """Gain, support and status of a policy that was induced from steps are not moved by what somebody said."""
-    induced = policy(type="procedural", status="candidate", gain=0.01, support=3)
-    row = merged(induced, experience(None), feedback())
-    assert (row["status"], row["gain"], row["support"]) == ("candidate", 0.01, 3)
+    induced = policy(type="procedural", gain=0.03, support=3)
+    row = merged(induced, experience(None), feedback(), "told")
+    assert (row["status"], row["gain"], row["support"]) == ("active", 0.03, 3)
+
+
+FRIDAYS = feedback(text="From now on, send it on Fridays.", at_ms=5_000)
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "how"),
+    [
+        ({"type": "repair_instruction"}, FRIDAYS, "reworded"),
+        ({"type": "preference"}, FRIDAYS, "reworded"),
+        ({"type": "failure_avoidance"}, FRIDAYS, "reworded"),
+        ({"type": "success_pattern"}, FRIDAYS, "told"),
+        ({"type": "procedural"}, FRIDAYS, "told"),
+        ({"type": "preference", "vec": unit(0.81, 0.5865)}, FRIDAYS, "told"),
+        ({"type": "preference", "vec": unit(0.83, 0.5578)}, FRIDAYS, "reworded"),
+        ({"type": "preference"}, replace(FRIDAYS, text=""), "told"),
+        ({"type": "preference"}, replace(FRIDAYS, text="", prefer="Fridays", avoid="Mondays"), "reworded"),
+        ({"type": "preference"}, replace(FRIDAYS, at_ms=4_999), "late"),
+    ],
+)
+def test_the_newest_words_on_one_matter_stand(known: dict[str, Any], given: Feedback, how: str) -> None:
+    """An order replaces an older one; a success, what steps taught, and what is only near, are advised by it."""
+    new = experience(unit(1, 0), "repair_instruction")
+    assert joining(replace(policy(vec=unit(1, 0)), **known), new, given, 5_000) == how
+
+
+def test_what_weighs_little_replaces_nothing_that_is_recalled() -> None:
+    """A word in passing is advice to what is recalled, and takes the place of another word in passing."""
+    faint = replace(experience(unit(1, 0)), salience=0.42)
+    known = policy(type="failure_avoidance", vec=unit(1, 0))
+    assert joining(known, faint, FRIDAYS, 0) == "told"
+    assert joining(replace(known, status="candidate"), faint, FRIDAYS, 0) == "reworded"
+
+
+def test_an_order_that_is_turned_round_is_of_one_matter() -> None:
+    """What is to be avoided now was preferred: the older words go, and nothing is both preferred and avoided."""
+    known = policy(type="preference", preference=("short lines", "tabs"), anti_pattern=("spaces in label files",),
+                   vec=unit(0.75, 0.6614))  # fmt: skip
+    new = replace(experience(unit(1, 0), "preference"), preference=("spaces",), anti_pattern=("tabs in label files",))
+    assert joining(known, new, FRIDAYS, 0) == "reworded"
+    told = merged(known, new, FRIDAYS, "reworded")["guidance"]
+    assert json.loads(told) == {"preference": ["short lines", "spaces"], "anti_pattern": ["tabs in label files"]}
+
+
+def test_words_that_are_said_are_no_advice_beside_themselves() -> None:
+    """A policy that says from now on what was said is not advised of it as well; older words of its kind are none."""
+    known = policy(type="preference", preference=("tabs",))
+    new = experience(None, "preference")
+    kept = json.dumps({"preference": ["tabs"], "anti_pattern": []})
+    assert [merged(known, new, FRIDAYS, how)["guidance"] for how in ("reworded", "late")] == [kept, kept]
+    advised = json.loads(merged(known, new, FRIDAYS, "told")["guidance"])
+    assert advised == {"preference": ["tabs", "Check every table"], "anti_pattern": []}
+
+
+def test_what_was_said_before_gives_way_to_what_is_known() -> None:
+    """A job that was late adds what it has as older, and nothing that was taken back since."""
+    known = policy(type="preference", preference=("spaces",), anti_pattern=("tabs",))
+    new = replace(experience(None, "preference"), preference=("tabs",), anti_pattern=("spaces", "long lines"))
+    told = json.loads(merged(known, new, FRIDAYS, "late")["guidance"])
+    assert told == {"preference": ["spaces"], "anti_pattern": ["long lines", "tabs"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reverie.learning.feedback.guidance import ADVICE_CHARS_MAX, ADVICE_MAX, added, cleaned
+from reverie.learning.feedback.guidance import ADVICE_CHARS_MAX, ADVICE_MAX, added, amended, cleaned, turns_round
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,28 @@ def test_the_oldest_advice_gives_way() -> None:
     """A policy keeps so many pieces of advice, the newest ones."""
     many = tuple(f"advice {n}" for n in range(ADVICE_MAX))
     assert added(many, ("another",)) == (*many[1:], "another")
+
+
+def test_what_is_said_now_counts_more() -> None:
+    """What is preferred now is avoided no more, and the reverse; what is said again is the newest."""
+    known = (("Use uv", "tabs", "spaces"), ("a", "long lines in tables"))
+    assert amended(known, (("use UV!", "long lines"), ("Tabs in tables",))) == (
+        ("spaces", "use UV!", "long lines"),
+        ("a", "Tabs in tables"),
+    )
+    assert amended(known, ((), ())) == known
+
+
+@pytest.mark.parametrize(
+    ("new", "turned"),
+    [
+        ((("b in tables",), ()), True),
+        (((), ("A",)), True),
+        ((("a",), ("b",)), False),
+        ((("big",), ("an a",)), False),
+        (((), ()), False),
+    ],
+)
+def test_an_order_is_turned_round_by_its_reverse(new: tuple[tuple[str, ...], tuple[str, ...]], *, turned: bool) -> None:
+    """A name may say more behind, and no more before."""
+    assert turns_round((("a",), ("b",)), new) is turned

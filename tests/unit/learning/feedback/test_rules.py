@@ -34,6 +34,12 @@ REPLY = "I wrote the tests with unittest."
         ("必须先运行测试", "constraint", 0.7, "neutral"),
         ("This is useless", "negative", 0.75, "negative"),
         ("It still doesn't work", "negative", 0.75, "negative"),
+        ("Didn't help.", "negative", 0.75, "negative"),
+        ("I tried that, but it doesn't compile", "negative", 0.75, "negative"),
+        ("It's still not working on my phone, can you find out why?", "negative", 0.75, "negative"),
+        ("That's wrong, isn't it?", "correction", 0.75, "negative"),
+        ("No, can you use the other table?", "correction", 0.75, "negative"),
+        ("No, keep it short", "correction", 0.75, "negative"),
         ("太差了", "negative", 0.75, "negative"),
         ("还是不行", "negative", 0.75, "negative"),
         ("Perfect, thanks!", "positive", 0.75, "positive"),
@@ -64,6 +70,8 @@ def test_each_shape_has_its_confidence(text: str, shape: str, confidence: float,
         ("use pyproject.toml rather than setup.py", "pyproject.toml", "setup.py"),
         ("Please don't use tabs, use four spaces", "four spaces", "tabs"),
         ("use spaces, not tabs", "spaces", "tabs"),
+        ("Can you use spaces instead of tabs?", "spaces", "tabs"),
+        ('Use "spaces" instead of "tabs"', "spaces", "tabs"),
         ("I prefer ruff over flake8 and black", "ruff", "flake8 and black"),
         ("Instead of a loop, use a comprehension!", "a comprehension", "a loop"),
         ("No. Use `uv` instead of `pip`", "`uv`", "`pip`"),
@@ -111,11 +119,39 @@ def test_nothing_is_judged_where_nothing_was_said(text: str) -> None:
         "Good morning, please summarise the notes",
         "Great Britain has how many counties?",
         "Write an essay on why it works like this",
+        "Never mind.",
+        "Always a pleasure!",
+        "No, that's fine, keep it.",
+        "No, keep it as it is",
+        "Actually, can you also add the price?",
+        "You should have seen the queue today!",
+        "My bank's card reader: that doesn't work on Sundays. Put a line about it below the label.",
+        "The app doesn't work on my phone, can you find out why?",
+        "How do I fix 'that is incorrect'?",
+        'She said "That is wrong. Useless." to me',
+        "Put “use the back door instead of the front” on the sign",
+        "Please write an email: this is wrong on so many levels",
+        "Translate into German:\nThis is useless",
+        "Do you think that is right?",
+        "Is it true that one should never use tabs?",
+        "Why do you use tabs instead of spaces?",
+        "What do I prefer for breakfast?",
+        "帮我写一封投诉信：这个咖啡太差了",
+        "答案是错的吗？",
+        "这个不行的话换一个",
+        "我说的不是很清楚",
     ],
 )
 def test_what_is_no_feedback_is_left_alone(text: str) -> None:
-    """Code, quotations, what stands far down, and words that only look like praise or blame say nothing."""
+    """Code, quotations, questions, what is to be written, and words that only look like praise or blame say nothing."""
     assert classify(text, REPLY) == UNKNOWN
+
+
+def test_a_no_answers_a_question() -> None:
+    """It corrects a reply that told something, and not one that asked."""
+    assert classify("No, leave it out", "Shall I add the price?") == UNKNOWN
+    assert classify("No, leave it out", "I added the price.").shape == "correction"
+    assert classify("No, that was wrong", "Shall I go on?").shape == "correction"
 
 
 @pytest.mark.parametrize("piece", PIECES)

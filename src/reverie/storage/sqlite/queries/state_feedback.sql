@@ -138,6 +138,16 @@ UPDATE policies SET guidance = :guidance, polarity = :polarity, salience = :sali
                     verifier = CASE WHEN :verifier = '{}' THEN verifier ELSE :verifier END
 WHERE id = :id;
 
+-- name: reword_experience
+-- A policy says what the owner said last.
+UPDATE policies SET title = :title, trigger_text = :trigger, procedure = :procedure, verification = :verification,
+                    boundary = :boundary, type = :type, induced_by = :induced_by, vec = :vec
+WHERE id = :id;
+
+-- name: newest_feedback_of
+-- When the newest of some feedback was given.
+SELECT max(at) FROM feedback WHERE id IN (SELECT value FROM json_each(:ids));
+
 -- name: first_and_last_steps
 -- How a task began and how it ended: some of its steps with words of a person or the agent, in order.
 SELECT * FROM (

@@ -111,9 +111,10 @@ SELECT * FROM (
 SELECT user_text, agent_text FROM traces WHERE id = :id;
 
 -- name: list_task_feedback
--- The newest feedback of its owner on a task, the oldest of it first.
+-- The newest feedback of its owner on a task as such, the oldest of it first: what is said of one step counts for that.
 SELECT * FROM (
-  SELECT * FROM feedback WHERE task_id = :task_id AND provenance = 'owner' ORDER BY at DESC, id LIMIT :limit
+  SELECT * FROM feedback WHERE task_id = :task_id AND trace_id IS NULL AND provenance = 'owner'
+  ORDER BY at DESC, id LIMIT :limit
 ) ORDER BY at, id;
 
 -- name: list_task_alphas
