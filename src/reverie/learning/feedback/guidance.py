@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from reverie.memory.redaction import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,8 +29,11 @@ _TAG = re.compile(r"</?[a-z][^<>\n]{0,200}>", re.IGNORECASE)
 
 
 def cleaned(text: str, chars_max: int = ADVICE_CHARS_MAX) -> str:
-    """A text as one paragraph, without tags and without links that run or read something; code stays as it is."""
-    parts = _CODE.split(text)
+    """A text as one paragraph, without tags and without links that run or read something; code stays as it is.
+
+    Keys are hidden in both: advice is shown to other sessions.
+    """
+    parts = _CODE.split(redacted(text))
     plain = "".join(part if place % 2 else _harmless(part) for place, part in enumerate(parts))
     one = " ".join(plain.split())
     return one if len(one) <= chars_max else one[: chars_max - 1].rstrip() + "…"

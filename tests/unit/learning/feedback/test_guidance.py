@@ -67,3 +67,11 @@ def test_what_is_said_now_counts_more() -> None:
 def test_an_order_is_turned_round_by_its_reverse(new: tuple[tuple[str, ...], tuple[str, ...]], *, turned: bool) -> None:
     """A name may say more behind, and no more before."""
     assert turns_round((("a",), ("b",)), new) is turned
+
+
+def test_keys_are_hidden() -> None:
+    """Advice is shown to other sessions: a key in it is not, in code neither."""
+    secret = "sk-live-0123456789abcdefghij"
+    said = cleaned(f"Call it with `curl -H 'Authorization: Bearer {secret}'`, token={secret}")
+    assert secret not in said
+    assert said.startswith("Call it with `curl -H 'Authorization: Bearer sk-liv")
