@@ -125,7 +125,12 @@ async def test_nothing_is_made_of_a_policy_that_a_person_deleted_meanwhile(tmp_p
         held = Held(here, "skill.crystallize")
         await two_tasks(here)
         await asyncio.wait_for(held.asked.wait(), 40)
-        await here.until("SELECT count(*) FROM policies", lambda rows: rows == [(2,)])
+        await here.until(  # of the second task a policy of its own, or evidence for the first one's: as they come
+            "SELECT count(*) FILTER (WHERE kind = 'associate'), count(*) FILTER (WHERE state <> 'done')"
+            " FROM job_requests WHERE kind IN ('associate', 'induce')",
+            lambda rows: rows == [(2, 0)],
+        )
+        assert await here.rows("SELECT id FROM policies")
         for (policy,) in await here.rows("SELECT id FROM policies"):
             await here.app.learning.delete("policies", policy)
         held.release()
